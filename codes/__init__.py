@@ -1,0 +1,1 @@
+"""Codes: what a number of bits is measured against."""

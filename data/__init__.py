@@ -1,0 +1,1 @@
+"""Data sets as clean integer tokens. Nothing here needs TensorFlow."""

@@ -1,0 +1,1 @@
+"""Configs: one file a data set, `get_config(objective)`."""

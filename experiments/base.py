@@ -1,0 +1,65 @@
+"""Every field of a config, with its default; the other files state only what differs."""
+
+import ml_collections
+
+import objectives
+
+
+def get_base(objective: str) -> ml_collections.ConfigDict:
+  """The default config for one objective. ValueError lists the known objectives."""
+  return ml_collections.ConfigDict(
+    {
+      # 'name' and the objective's own settings (masked: ratio, corruption, ...).
+      'objective': {'name': objective, **objectives.settings(objective)},
+      # What is compressed: see data/sources.py.
+      'data': {'name': ''},
+      # What is probed; an empty name means the same as `data`.
+      'probe_data': {'name': ''},
+      'model': {
+        'preset': 'nano',  # width, layers and heads; 0 below means the preset's
+        'width': 0,
+        'layers': 0,
+        'heads': 0,
+        'mlp_ratio': 4,
+        'token_init': 0.02,
+        'position_init': 0.01,
+        'norm_epsilon': 1e-5,
+        'compute_dtype': 'float32',
+        'remat': False,
+      },
+      'optimizer': {
+        'learning_rate': 2e-3,
+        'warmup_steps': 50,
+        'end_fraction': 0.0,  # learning rate at the last step, as a fraction of the peak
+        'beta1': 0.9,
+        'beta2': 0.95,
+        'weight_decay': 0.01,
+        'clip_norm': 1.0,
+      },
+      'training': {
+        'seed': 0,
+        'steps': 800,
+        'batch_size': 32,
+        'log_every': 10,
+        'evaluate_every': 100,  # validation loss, small probe, checkpoint
+      },
+      'evaluation': {
+        'seed': 0,
+        'batch_size': 100,
+        'draws': 64,  # of a stochastic objective, per test example
+        'validation_draws': 8,  # the same for the validation loss during training
+      },
+      'probe': {
+        'during_training': True,
+        'batch_size': 100,
+        'linear': {
+          'labels': (10, 40, 100, 250),
+          'draws': 3,
+          'folds': 3,
+          'l2': (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
+          'few_l2': (1e-4, 1e-3, 1e-2, 1e-1, 1.0),
+          'single_l2': 1e-2,  # at 10 labels: one lambda and the middle layer, declared beforehand
+        },
+      },
+    }
+  )

@@ -1,0 +1,115 @@
+r"""Trains, scores and probes every objective, then writes one report.
+
+python -m launch.compare --config=experiments/digits.py --workdir=/tmp/digits
+
+Each run is a process of its own with a log and a directory of its own. What is finished is
+recognised, what was interrupted goes on, and one failed run costs only itself.
+"""
+
+from collections.abc import Sequence
+import os
+import shlex
+import sys
+
+from absl import flags
+
+from launch import entry
+from launch.errors import UserError
+
+_CONFIG = flags.DEFINE_string('config', 'experiments/digits.py', 'Config file, without objective.')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the comparison.')
+_DATA_DIR = flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
+_OBJECTIVES = flags.DEFINE_list(
+  'objectives', None, "Objectives to compare; default: the config file's COMPARE."
+)
+_SEEDS = flags.DEFINE_list('seeds', ['0', '1'], 'Pretraining seeds; from 5 there are intervals.')
+_RATES = flags.DEFINE_list(
+  'learning_rates',
+  None,
+  'A grid; each objective takes the rate with the lowest validation loss of its own. '
+  "Default: the config's one rate, printed as untuned.",
+)
+_JOBS = flags.DEFINE_integer(
+  'jobs', None, 'Runs at a time; default: one a core on CPU, one in all on accelerators.'
+)
+_CACHE = flags.DEFINE_string(
+  'compilation_cache', None, 'Directory of compiled programs; default: WORKDIR/compilation_cache.'
+)
+
+
+def _numbers(name: str, texts: Sequence[str], kind: type) -> list:
+  try:
+    values = [kind(text) for text in texts]
+  except ValueError as error:
+    raise UserError(f'--{name} must be a list of numbers, not {",".join(texts)}') from error
+  if not values or len(set(values)) != len(values):
+    raise UserError(f'--{name} must name each value once, at least one: {",".join(texts)}')
+  return values
+
+
+def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
+  if len(argv) > 1:
+    raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
+  if _WORKDIR.value is None:
+    raise UserError('--workdir=DIR is needed')
+  if _JOBS.value is not None and _JOBS.value < 1:
+    raise UserError(f'--jobs must be at least 1, not {_JOBS.value}')
+  seeds = _numbers('seeds', _SEEDS.value, int)
+  rates = _numbers('learning_rates', _RATES.value, float) if _RATES.value else None
+  if rates and min(rates) <= 0:
+    raise UserError(f'--learning_rates must be above 0, not {min(rates):g}')
+  # The parent only reads, probes raw inputs and draws; accelerators are left to the runs.
+  own_platform = os.environ.get('JAX_PLATFORMS')
+  os.environ['JAX_PLATFORMS'] = 'cpu'
+  from launch import plan, pool
+  from training import preemption
+
+  preemption.install()
+  workdir = os.path.abspath(os.path.expanduser(_WORKDIR.value))
+  runs, left_out = plan.make(
+    _CONFIG.value, _OBJECTIVES.value, seeds, rates, overrides, workdir, _DATA_DIR.value
+  )
+  for name, reason in left_out.items():
+    print(f'{name} is left out: {reason}')
+  environment = dict(os.environ)
+  environment.pop('JAX_PLATFORMS')
+  if own_platform is not None:
+    environment['JAX_PLATFORMS'] = own_platform
+  cache = _CACHE.value or os.path.join(workdir, 'compilation_cache')
+  environment.setdefault('JAX_COMPILATION_CACHE_DIR', cache)
+  environment.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
+  failures = pool.run_all(runs, environment, _JOBS.value)
+  return _finish(runs, failures, workdir, overrides)
+
+
+def _finish(runs: list, failures: list, workdir: str, overrides: Sequence[str]) -> int:
+  """Controls, report, table; returns the exit code."""
+  from launch import plan, report
+  from training import preemption
+
+  preemption.check()
+  plan.write_controls(runs[0], workdir, _DATA_DIR.value)
+  results = report.build(
+    [workdir], workdir, command=_command(overrides), failures=[f.as_row() for f in failures]
+  )
+  print(report.terminal_table(results))
+  print(f'\nreport      {os.path.join(workdir, "report.html")}')
+  print(f'TensorBoard tensorboard --logdir={shlex.quote(workdir)}')
+  for failure in failures:
+    print(f'FAILED {failure.name}: {failure.reason}; log: {failure.log}', file=sys.stderr)
+  return 1 if failures else 0
+
+
+def _command(overrides: Sequence[str]) -> str:
+  """The command that makes these results again, without paths of this machine."""
+  words = ['python', '-m', 'launch.compare', f'--config={_CONFIG.value}', '--workdir=DIR']
+  if _OBJECTIVES.value:
+    words.append(f'--objectives={",".join(_OBJECTIVES.value)}')
+  words.append(f'--seeds={",".join(_SEEDS.value)}')
+  if _RATES.value:
+    words.append(f'--learning_rates={",".join(_RATES.value)}')
+  return shlex.join([*words, *overrides])
+
+
+if __name__ == '__main__':
+  entry.run(main, takes_config=True)

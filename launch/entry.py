@@ -1,0 +1,104 @@
+"""How every binary starts and how it fails: one clear line, never a traceback for bad input."""
+
+from collections.abc import Callable, Sequence
+import difflib
+import os
+import re
+import sys
+
+from absl import app, flags, logging
+
+from launch.errors import UserError
+
+USAGE_ERROR = 2
+
+
+def fail(message: str, code: int = USAGE_ERROR) -> None:
+  """Prints one line on stderr and exits."""
+  line = ' '.join(str(message).split())
+  name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+  print(f'{name}: {line}', file=sys.stderr)
+  sys.exit(code)
+
+
+def config_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+  """Splits `--config.a.b=c` arguments off; returns (the rest, the overrides)."""
+  rest, overrides = [], []
+  arguments = iter(argv)
+  for argument in arguments:
+    if re.match(r'--?config\.', argument):
+      if '=' not in argument:
+        value = next(arguments, None)
+        if value is None:
+          raise UserError(f'{argument} needs a value: {argument}=VALUE')
+        argument = f'{argument}={value}'
+      overrides.append('--' + argument.lstrip('-'))
+    else:
+      rest.append(argument)
+  return rest, overrides
+
+
+def describe_flag_error(error: Exception) -> str:
+  """A flag parser's exception as one line a person can act on."""
+  text = str(error).replace('\\n', ' ')
+  if 'Traceback' in text:
+    # ml_collections quotes the whole traceback of a config file; its last line is the reason.
+    text = re.sub(r'^\w*(Error|Exception): ', '', text.strip().splitlines()[-1].strip())
+  near = re.search(r'Did you mean "([^"]+)" instead of "([^"]+)"', text)
+  if near:
+    return f'unknown config field {near[2]}; did you mean {near[1]}?'
+  if isinstance(error, (AttributeError, KeyError)):
+    field = text.strip('\'" ')
+    return f'unknown config field {field}'
+  unknown = re.match(r"Unknown command line flag '([^']+)'", text)
+  if unknown:
+    known = [name for name in flags.FLAGS if len(name) > 1]
+    close = difflib.get_close_matches(unknown[1], known, 1)
+    return f'unknown flag --{unknown[1]}' + (f'; did you mean --{close[0]}?' if close else '')
+  return text
+
+
+def run(main: Callable[..., int | None], *, takes_config: bool = False) -> None:
+  """Parses flags and runs `main(argv)`; expected failures become one line and an exit code.
+
+  With `takes_config`, `--config.a.b=c` arguments are handed over as `main(argv, overrides)`.
+
+  Exit codes: 0 done, 1 a run of several failed, 2 bad input or a run that can't go on, 42 stopped
+  on request with everything saved.
+  """
+  overrides: list[str] = []
+
+  def parse(argv: list[str]) -> list[str]:
+    try:
+      if takes_config:
+        argv, found = config_overrides(argv)
+        overrides.extend(found)
+      return flags.FLAGS(argv)
+    except UserError as error:
+      fail(error)
+    except flags.Error as error:
+      fail(describe_flag_error(error))
+    return []
+
+  def guarded(argv: Sequence[str]) -> int | None:
+    # Imported here so that a mistyped flag is answered before anything heavy is loaded.
+    from training import preemption
+    from training.errors import Preempted, TrainingError
+
+    if not flags.FLAGS['verbosity'].present:
+      logging.set_verbosity(logging.WARNING)
+    try:
+      return main(argv, overrides) if takes_config else main(argv)
+    except (UserError, TrainingError) as error:
+      fail(error)
+    except Preempted as stop:
+      fail(f'{stop}; run the same command to go on', preemption.EXIT_CODE)
+    except KeyboardInterrupt:
+      fail('interrupted; run the same command to go on', 130)
+    except OSError as error:
+      if error.filename is None:
+        raise
+      fail(f'{error.filename}: {error.strerror}')
+    return None
+
+  app.run(guarded, argv=sys.argv, flags_parser=parse)

@@ -1,0 +1,192 @@
+"""From a config to everything a run needs: the only place where all rooms meet."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import ml_collections
+
+from data import pipeline, sources
+from launch.errors import UserError
+from models import transformer
+from models.config import PRESETS, ModelConfig
+import objectives
+from objectives import scoring
+from probes import features as features_lib
+from training import evaluation, sharding
+from training.loop import Costs
+from training.state import Task
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Experiment:
+  """One objective on one data set with one backbone, ready to train, score and probe."""
+
+  config: ml_collections.ConfigDict
+  dataset: sources.Dataset
+  probe_dataset: sources.Dataset
+  space: objectives.Space
+  objective: objectives.Objective
+  model: ModelConfig
+  apply: Any
+  mesh: jax.sharding.Mesh
+
+  @functools.cached_property
+  def task(self) -> Task:
+    def init(key: jax.Array) -> Any:
+      backbone_key, own_key = jax.random.split(key)
+      return {
+        'backbone': transformer.init(self.model, backbone_key),
+        'objective': self.objective.init(own_key, self.space, self.model.width),
+      }
+
+    loss = scoring.make_loss(self.objective, self.apply, self.space)
+    return Task(init, loss, jax.random.key(self.config.training.seed))
+
+  @functools.cached_property
+  def batches(self) -> pipeline.Batches:
+    settings = self.config.training
+    return pipeline.Batches(self.dataset, settings.seed, settings.batch_size)
+
+  @property
+  def costs(self) -> Costs:
+    """Of one training step: forward plus backward is three forward passes."""
+    batch = self.config.training.batch_size
+    return Costs(tokens=batch * self.dataset.dims, flops=3 * self.model.forward_flops(batch))
+
+  @property
+  def steps(self) -> int:
+    return self.config.training.steps if self.objective.trains else 0
+
+  @property
+  def size(self) -> str:
+    """The preset's name, or its shape if a field overrides it."""
+    m = self.config.model
+    preset = not (m.width or m.layers or m.heads)
+    return m.preset if preset else f'L{self.model.layers}D{self.model.width}H{self.model.heads}'
+
+  @functools.cached_property
+  def _extract(self) -> Any:
+    extract = features_lib.make_extract(self.objective, self.apply, self.space)
+    return jax.jit(extract, out_shardings=sharding.replicated(self.mesh))
+
+  @functools.cached_property
+  def _evaluations(self) -> dict[int, Any]:
+    return {}
+
+  def _evaluate(self, draws: int) -> Any:
+    """The jitted evaluation with so many draws, built once."""
+    if draws not in self._evaluations:
+      evaluate = scoring.make_evaluation(self.objective, self.apply, self.space, draws)
+      out = sharding.replicated(self.mesh)
+      self._evaluations[draws] = jax.jit(evaluate, out_shardings=out)
+    return self._evaluations[draws]
+
+  def per_example(
+    self, params: Any, examples: sources.Examples, draws: int, stream: int, **arguments: Any
+  ) -> dict[str, Any]:
+    """Per-example nats, loss and terms of a whole split, means over draws.
+
+    `stream` keeps the keys of different splits apart; they never depend on the training seed.
+    """
+    key = jax.random.fold_in(jax.random.key(self.config.evaluation.seed), stream)
+    function = self._evaluate(draws)
+    return evaluation.over_split(
+      lambda batch: function(params, batch, key),
+      {'tokens': examples.tokens_NxT, 'label': examples.labels_N},
+      self.config.evaluation.batch_size,
+      self.mesh,
+      **arguments,
+    )
+
+  def features(self, params: Any, tokens_NxT: Any, **arguments: Any) -> Any:
+    """Features of clean examples, (L+1, N, D)."""
+    extracted = evaluation.over_split(
+      lambda batch: self._extract(params, batch),
+      {'tokens': tokens_NxT},
+      self.config.probe.batch_size,
+      self.mesh,
+      **arguments,
+    )
+    return extracted.swapaxes(0, 1)
+
+  def probe_features(self, params: Any, **arguments: Any) -> features_lib.Features:
+    """Features of all three splits of the probed data set."""
+    by_split = {
+      split: self.features(params, getattr(self.probe_dataset, split).tokens_NxT, **arguments)
+      for split in features_lib.SPLITS
+    }
+    return features_lib.assemble(self.probe_dataset, by_split)
+
+
+def load_datasets(
+  config: ml_collections.ConfigDict, data_dir: str
+) -> tuple[sources.Dataset, sources.Dataset]:
+  """What is compressed and what is probed; UserError in one line."""
+  try:
+    dataset = sources.load(config.data, data_dir)
+    same = config.probe_data.name in ('', config.data.name)
+    probed = dataset if same else sources.load(config.probe_data, data_dir)
+  except ValueError as error:
+    raise UserError(str(error)) from error
+  if probed.classes is None:
+    raise UserError(f"probe_data '{probed.name}' has no labels to probe")
+  for field in ('vocabulary', 'length'):
+    if getattr(dataset, field) != getattr(probed, field):
+      raise UserError(
+        f"probe_data '{probed.name}' has {field} {getattr(probed, field)}, but data "
+        f"'{dataset.name}' has {getattr(dataset, field)}: one backbone can't read both"
+      )
+  return dataset, probed
+
+
+def _check_settings(config: ml_collections.ConfigDict) -> None:
+  positive = {
+    'training': ('steps', 'batch_size', 'log_every', 'evaluate_every'),
+    'evaluation': ('batch_size', 'draws', 'validation_draws'),
+    'probe': ('batch_size',),
+  }
+  for section, names in positive.items():
+    for name in names:
+      if config[section][name] < 1:
+        raise UserError(f'{section}.{name} must be at least 1, not {config[section][name]}')
+  if config.model.preset not in PRESETS:
+    raise UserError(f"unknown model.preset '{config.model.preset}'; known: {', '.join(PRESETS)}")
+
+
+def build(config: ml_collections.ConfigDict, data_dir: str) -> Experiment:
+  """Builds everything but parameters; UserError, one line, for any setting that can't be."""
+  _check_settings(config)
+  dataset, probe_dataset = load_datasets(config, data_dir)
+  space = objectives.Space(
+    dataset.vocabulary, dataset.length, dataset.dims, dataset.classes, dataset.ordinal
+  )
+  m = config.model
+  try:
+    chosen = config.objective.to_dict()
+    objective = objectives.get(chosen.pop('name'), **chosen)
+    objective.check(space)
+    shape = {**PRESETS[m.preset], **{k: m[k] for k in ('width', 'layers', 'heads') if m[k]}}
+    rest = ('mlp_ratio', 'token_init', 'position_init', 'norm_epsilon', 'compute_dtype', 'remat')
+    model = ModelConfig(
+      vocabulary=dataset.vocabulary,
+      length=dataset.length,
+      time_input=objective.time_input,
+      **shape,
+      **{name: m[name] for name in rest},
+    )
+    mesh = sharding.make_mesh()
+    sharding.local_rows(config.training.batch_size)
+  except (ValueError, TypeError) as error:
+    raise UserError(str(error)) from error
+  return Experiment(
+    config=config,
+    dataset=dataset,
+    probe_dataset=probe_dataset,
+    space=space,
+    objective=objective,
+    model=model,
+    apply=transformer.make_apply(model),
+    mesh=mesh,
+  )

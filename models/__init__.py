@@ -1,0 +1,1 @@
+"""One backbone, shared by every objective."""

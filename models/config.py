@@ -1,0 +1,82 @@
+"""Sizes and switches of the backbone."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """Everything that decides the backbone's parameters and its arithmetic.
+
+  Attributes:
+    vocabulary: V, the number of token values. The input table has one row more, MASK.
+    length: T, tokens a sequence.
+    width: D.
+    layers: L.
+    heads: H; D must be a multiple of H.
+    mlp_ratio: hidden width of the MLP in units of D.
+    time_input: adds one D x D projection of a scalar noise level.
+    token_init: standard deviation of the token table at initialisation (the input scale).
+    position_init: the same for the position table.
+    norm_epsilon: added to the mean square in the RMS norm.
+    compute_dtype: 'float32' or 'bfloat16'; parameters, softmax and log-likelihoods stay float32.
+    remat: recompute each block in the backward pass instead of keeping its activations.
+  """
+
+  vocabulary: int
+  length: int
+  width: int = 64
+  layers: int = 4
+  heads: int = 4
+  mlp_ratio: int = 4
+  time_input: bool = False
+  token_init: float = 0.02
+  position_init: float = 0.01
+  norm_epsilon: float = 1e-5
+  compute_dtype: str = 'float32'
+  remat: bool = False
+
+  def __post_init__(self):
+    for name in ('vocabulary', 'length', 'width', 'layers', 'heads', 'mlp_ratio'):
+      if getattr(self, name) < 1:
+        raise ValueError(f'model.{name} must be at least 1, not {getattr(self, name)}')
+    if self.width % self.heads:
+      raise ValueError(f'model.width {self.width} is not a multiple of model.heads {self.heads}')
+    if self.compute_dtype not in ('float32', 'bfloat16'):
+      raise ValueError(
+        f"model.compute_dtype must be 'float32' or 'bfloat16', not '{self.compute_dtype}'"
+      )
+
+  @property
+  def mask_token(self) -> int:
+    """The id of MASK: the last row of the input table, which no output can name."""
+    return self.vocabulary
+
+  def matmul_parameters(self) -> int:
+    """Parameters that multiply every token: blocks and output head, not the lookup tables."""
+    block = (4 + 2 * self.mlp_ratio) * self.width**2
+    return self.layers * block + self.width * self.vocabulary
+
+  def forward_flops(self, sequences: int = 1) -> float:
+    """Analytic FLOPs of one forward pass over `sequences` full sequences.
+
+    2 N_matmul T for the weights plus 4 L T^2 D for the two attention products, where causal
+    attention is counted as full, which is what the program computes. A training step costs three
+    times this: 6 N_matmul T + 12 L T^2 D.
+    """
+    weights = 2.0 * self.matmul_parameters() * self.length
+    attention = 4.0 * self.layers * self.length**2 * self.width
+    return sequences * (weights + attention)
+
+
+# width, layers, heads. The igpt_* rows are those of Chen et al. 2020, table 1 and their code.
+PRESETS = {
+  'nano': dict(width=64, layers=4, heads=4),
+  'micro': dict(width=128, layers=6, heads=4),
+  'mini': dict(width=192, layers=8, heads=6),
+  'small': dict(width=256, layers=8, heads=8),
+  'medium': dict(width=512, layers=12, heads=8),
+  'igpt_s': dict(width=512, layers=24, heads=8),
+  'igpt_m': dict(width=1024, layers=36, heads=8),
+  'igpt_l': dict(width=1536, layers=48, heads=16),
+  'igpt_xl': dict(width=3072, layers=60, heads=64),
+}

@@ -1,0 +1,160 @@
+"""The backbone: one decoder-shaped Transformer that has never heard of an objective.
+
+It follows ImageGPT (Chen et al. 2020): pre-norm RMS scale, no bias, learned positions, a learned
+start vector for the causal shift, untied input and output tables. Causal or full attention and
+the shift are call arguments, so every objective has the same parameters.
+
+Shape suffixes: B batch, T tokens, V vocabulary, D width, L layers, N = B*T.
+"""
+
+from collections.abc import Callable
+import math
+from typing import Any, NamedTuple
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+
+from models import layers
+from models.config import ModelConfig
+
+Params = Any
+
+
+class Outputs(NamedTuple):
+  """What one forward pass returns.
+
+  Attributes:
+    logits_BxTxV: float32.
+    final_BxTxD: the final norm's output, float32.
+    reads: `read` applied to the normalised input of every block and to the final norm's output,
+      stacked on a leading axis of L+1; None without `read`.
+    residuals: the residual stream before every block and after the last, (L+1)xBxTxD; None unless
+      asked for.
+  """
+
+  logits_BxTxV: jax.Array
+  final_BxTxD: jax.Array
+  reads: Any = None
+  residuals: jax.Array | None = None
+
+
+class Transformer(nnx.Module):
+  """Holds the parameters; `apply` runs them."""
+
+  def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    c = config
+    self.config = c
+    self.token_table = layers.normal(rngs, (c.vocabulary + 1, c.width), c.token_init)
+    self.position_table = layers.normal(rngs, (c.length, c.width), c.position_init)
+    self.start_D = layers.normal(rngs, (c.width,), c.token_init)
+    self.norm_final = layers.RMSNorm(c.width, c.norm_epsilon)
+    self.output_DxV = nnx.Param(jnp.zeros((c.width, c.vocabulary), jnp.float32))
+
+    def block_state(key: jax.Array):
+      block = layers.Block(
+        c.width, c.heads, c.mlp_ratio, c.layers, c.norm_epsilon, rngs=nnx.Rngs(params=key)
+      )
+      return nnx.split(block)
+
+    keys = jax.random.split(rngs.params(), c.layers)
+    self.blocks = nnx.merge(block_state(keys[0])[0], jax.vmap(lambda k: block_state(k)[1])(keys))
+    if c.time_input:
+      self.time_DxD = nnx.Param(jnp.zeros((c.width, c.width), jnp.float32))
+
+  def embed(self, inputs: jax.Array, *, shift: bool, time_B: jax.Array | None = None) -> jax.Array:
+    """Token ids BxT or soft tokens BxTx(V+1) -> BxTxD before the first block.
+
+    With `shift` position t carries token t-1, and position 0 the start vector.
+    """
+    table = self.token_table[...]
+    h = table[inputs] if inputs.ndim == 2 else inputs @ table
+    if shift:
+      start = jnp.broadcast_to(self.start_D[...][None, None], (h.shape[0], 1, h.shape[2]))
+      h = jnp.concatenate([start, h[:, :-1]], axis=1)
+    h = h + self.position_table[...][None, : h.shape[1]]
+    if time_B is not None:
+      if not self.config.time_input:
+        raise ValueError('this backbone was built without a time input')
+      h = h + (time_features(time_B, self.config.width) @ self.time_DxD[...])[:, None]
+    return h.astype(self.config.compute_dtype)
+
+  def __call__(
+    self,
+    inputs: jax.Array,
+    *,
+    causal: bool,
+    shift: bool = False,
+    time_B: jax.Array | None = None,
+    read: Callable[[jax.Array], Any] | None = None,
+    residuals: bool = False,
+    mask_TxT: jax.Array | None = None,
+  ) -> Outputs:
+    """Runs the backbone; see `apply`."""
+    h_BxTxD = self.embed(inputs, shift=shift, time_B=time_B)
+    batch, tokens, width = h_BxTxD.shape
+    if causal:
+      triangle = jnp.tril(jnp.ones((tokens, tokens), bool))
+      mask_TxT = triangle if mask_TxT is None else triangle & mask_TxT
+    mask_1xTxT = None if mask_TxT is None else mask_TxT[None]
+    graphdef, stacked = nnx.split(self.blocks)
+
+    def unflatten(x_NxD: jax.Array) -> jax.Array:
+      return x_NxD.reshape(batch, tokens, width).astype(jnp.float32)
+
+    def step(h_NxD, state):
+      block = nnx.merge(graphdef, state)
+      after_NxD, normed_NxD = block(h_NxD, batch, mask_1xTxT)
+      seen = (
+        None if read is None else read(unflatten(normed_NxD)),
+        unflatten(h_NxD) if residuals else None,
+      )
+      return after_NxD, seen
+
+    if self.config.remat:
+      step = jax.checkpoint(step, prevent_cse=False)
+    h_NxD, (reads, stream) = jax.lax.scan(step, h_BxTxD.reshape(-1, width), stacked)
+    normed_NxD = self.norm_final(h_NxD)
+    output = self.output_DxV[...].astype(normed_NxD.dtype)
+    logits_NxV = jnp.matmul(normed_NxD, output, preferred_element_type=jnp.float32)
+    final_BxTxD = unflatten(normed_NxD)
+
+    def append(stack: jax.Array, last: jax.Array) -> jax.Array:
+      return jnp.concatenate([stack, last[None]])
+
+    return Outputs(
+      logits_BxTxV=logits_NxV.reshape(batch, tokens, -1),
+      final_BxTxD=final_BxTxD,
+      reads=None if read is None else jax.tree.map(append, reads, read(final_BxTxD)),
+      residuals=append(stream, unflatten(h_NxD)) if residuals else None,
+    )
+
+
+def time_features(time_B: jax.Array, width: int) -> jax.Array:
+  """Sines and cosines of a scalar noise level, BxD, with periods from about 0.006 to 60."""
+  half = width // 2
+  frequencies = jnp.exp(jnp.linspace(math.log(0.1), math.log(1000.0), half))
+  angles = time_B[:, None] * frequencies[None]
+  features = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+  return jnp.pad(features, ((0, 0), (0, width - 2 * half)))
+
+
+def init(config: ModelConfig, key: jax.Array) -> Params:
+  """The parameter tree (pure state) of a fresh backbone; equal keys give equal parameters."""
+  return nnx.to_pure_dict(nnx.split(Transformer(config, rngs=nnx.Rngs(params=key)))[1])
+
+
+def make_apply(config: ModelConfig) -> Callable[..., Outputs]:
+  """Builds the module once and returns `apply(params, inputs, *, causal, shift=False, ...)`.
+
+  The returned function is pure: `params` is the tree from `init`.
+  """
+  module = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(params=0)))
+  graphdef, abstract = nnx.split(module)
+
+  def apply(params: Params, inputs: jax.Array, **arguments) -> Outputs:
+    state = jax.tree.map(lambda x: x, abstract)
+    nnx.replace_by_pure_dict(state, params)
+    return nnx.merge(graphdef, state)(inputs, **arguments)
+
+  return apply

@@ -1,0 +1,51 @@
+"""Objectives by name. A new one is one new file and one line here."""
+
+import dataclasses
+import difflib
+from typing import Any
+
+from objectives.autoregressive import Autoregressive
+from objectives.base import Code, Example, Objective, Score, Space, View
+from objectives.masked import Masked
+from objectives.masked_diffusion import MaskedDiffusion
+from objectives.supervised import Supervised
+from objectives.untrained import Untrained, UntrainedCausal
+
+OBJECTIVES: dict[str, type[Objective]] = {
+  'autoregressive': Autoregressive,
+  'masked': Masked,
+  'masked_diffusion': MaskedDiffusion,
+  'supervised': Supervised,
+  'untrained': Untrained,
+  'untrained_causal': UntrainedCausal,
+}
+
+__all__ = [
+  'OBJECTIVES',
+  'Code',
+  'Example',
+  'Objective',
+  'Score',
+  'Space',
+  'View',
+  'get',
+  'settings',
+]
+
+
+def _class(name: str) -> type[Objective]:
+  if name not in OBJECTIVES:
+    near = difflib.get_close_matches(name, OBJECTIVES, 1)
+    hint = f'; did you mean {near[0]}?' if near else ''
+    raise ValueError(f"unknown objective '{name}'; known: {', '.join(OBJECTIVES)}{hint}")
+  return OBJECTIVES[name]
+
+
+def settings(name: str) -> dict[str, Any]:
+  """The objective's settings with their defaults, as they appear under `config.objective`."""
+  return {field.name: field.default for field in dataclasses.fields(_class(name))}
+
+
+def get(name: str, **chosen: Any) -> Objective:
+  """Builds an objective; ValueError names the known ones, or the setting at fault."""
+  return _class(name)(**chosen)

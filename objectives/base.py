@@ -1,0 +1,200 @@
+"""What an objective is: clean tokens and randomness in, a View out, nats back.
+
+An objective is a frozen dataclass; its fields are its settings and appear as `config.objective.*`.
+`view` is written for one example and vmapped by the callers, with one key and one stratum an
+example: the global batch is therefore the same however it is split over devices, processes or
+microbatches, and an evaluation does not depend on its batch size.
+
+Shape suffixes: B batch, T sequence length, V vocabulary, D width.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import enum
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Code(enum.Enum):
+  """What an objective's nats mean about -log p(x)."""
+
+  EXACT = 'exact'
+  UPPER_BOUND = 'upper_bound'
+  NONE = 'none'
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+  """The space that examples live in.
+
+  Attributes:
+    vocabulary: V.
+    length: tokens a sequence that the backbone sees.
+    dims: tokens that are charged, the leading ones; smaller than `length` only where a source
+      appends a constant end token, which is never charged, masked or counted.
+    classes: number of label classes, None without labels.
+    ordinal: whether token values are levels of a scale.
+  """
+
+  vocabulary: int
+  length: int
+  dims: int
+  classes: int | None = None
+  ordinal: bool = False
+
+  @property
+  def mask_token(self) -> int:
+    return self.vocabulary
+
+
+class Example(NamedTuple):
+  """One clean example: int32 tokens of shape (T,) and a label (-1 where there is none)."""
+
+  tokens_T: jax.Array
+  label: jax.Array
+
+
+class View(NamedTuple):
+  """What the backbone may see, what it must predict, and the weight of each prediction.
+
+  Attributes:
+    inputs: token ids (T,) or soft tokens (T, V+1).
+    targets_T: the token (or () for a label) that each position must predict.
+    weights_T: weight of each position's cross-entropy; the weighted sum is nats per example.
+    time: scalar noise level for the backbone's time input, or None.
+    extra: whatever else the objective's own `score` needs.
+  """
+
+  inputs: jax.Array
+  targets_T: jax.Array
+  weights_T: jax.Array
+  time: jax.Array | None = None
+  extra: Any = None
+
+
+class Score(NamedTuple):
+  """The verdict on a batch.
+
+  Attributes:
+    nats_B: nats per example, what evaluation reports; its meaning is the objective's `code`.
+    loss_B: nats per predicted dimension, what training minimises; clipping and learning rates
+      mean the same for every objective because of it.
+    scored_B: number of predictions that carried weight.
+    terms: parts that add up to nats_B, by name, each (B,).
+  """
+
+  nats_B: jax.Array
+  loss_B: jax.Array
+  scored_B: jax.Array
+  terms: dict[str, jax.Array]
+
+
+Apply = Callable[..., Any]
+Params = Any
+
+
+def cross_entropy(logits_xV: jax.Array, targets: jax.Array) -> jax.Array:
+  """-log softmax(logits)[target] in nats, in float32, elementwise over leading axes."""
+  logits_xV = logits_xV.astype(jnp.float32)
+  picked = jnp.take_along_axis(logits_xV, targets[..., None], axis=-1)[..., 0]
+  return jax.nn.logsumexp(logits_xV, axis=-1) - picked
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+  """Base of all objectives; the defaults are those of a token-wise cross-entropy.
+
+  Attributes of the class:
+    code: what nats mean.
+    trains: False for a control that keeps its initial parameters.
+    causal, shift: how the backbone is called.
+    time_input: whether the backbone needs its time projection.
+    stochastic: whether `view` is random, so that evaluation wants several draws.
+    uses_labels: whether training reads labels.
+    loss_unit: what the training loss is counted in.
+  """
+
+  code: ClassVar[Code] = Code.NONE
+  trains: ClassVar[bool] = True
+  causal: ClassVar[bool] = False
+  shift: ClassVar[bool] = False
+  time_input: ClassVar[bool] = False
+  stochastic: ClassVar[bool] = False
+  uses_labels: ClassVar[bool] = False
+  loss_unit: ClassVar[str] = 'nats per token'
+
+  def check(self, space: Space) -> None:
+    """Raises ValueError, in one line, if this objective can't be used on `space`."""
+
+  def init(self, key: jax.Array, space: Space, width: int) -> Params:
+    """Parameters of the objective's own, beside the backbone's; mostly none."""
+    del key, space, width
+    return {}
+
+  def view(self, example: Example, stratum: jax.Array, key: jax.Array, space: Space) -> View:
+    """The view of one example.
+
+    Args:
+      example: one clean example.
+      stratum: uniform on [0, 1), stratified over the global batch (training) or over an example's
+        own draws (evaluation).
+      key: the example's own key.
+      space: the space the example lives in.
+    """
+    raise NotImplementedError
+
+  def run(self, apply: Apply, params: Params, view: View, **arguments) -> Any:
+    """One forward pass of the backbone on a batched view."""
+    return apply(
+      params['backbone'],
+      view.inputs,
+      causal=self.causal,
+      shift=self.shift,
+      time_B=view.time,
+      **arguments,
+    )
+
+  def score(self, params: Params, view: View, outputs: Any, space: Space) -> Score:
+    """Batched view and the backbone's outputs -> nats."""
+    del params
+    ce_BxT = cross_entropy(outputs.logits_BxTxV, view.targets_T)
+    nats_B = jnp.sum(view.weights_T * ce_BxT, axis=-1)
+    scored_B = jnp.sum(view.weights_T > 0, axis=-1)
+    return Score(nats_B, self.per_dimension(nats_B, space), scored_B, {})
+
+  def per_dimension(self, nats_B: jax.Array, space: Space) -> jax.Array:
+    """Nats per example -> nats per predicted dimension."""
+    return nats_B / space.dims
+
+  def probe_view(self, tokens_T: jax.Array, space: Space) -> View:
+    """How a clean example enters the network when it is probed."""
+    zeros_T = jnp.zeros(tokens_T.shape, jnp.float32)
+    return View(tokens_T, tokens_T, zeros_T)
+
+
+def charged(space: Space) -> jax.Array:
+  """1 for charged positions, 0 for a constant end token; float32 (T,)."""
+  return (jnp.arange(space.length) < space.dims).astype(jnp.float32)
+
+
+def choose_positions(key: jax.Array, count: jax.Array | int, space: Space) -> jax.Array:
+  """A uniformly random set of exactly `count` charged positions; bool (T,)."""
+  rank_dims = jax.random.permutation(key, space.dims)
+  return jnp.pad(rank_dims < count, (0, space.length - space.dims))
+
+
+def training_strata(key: jax.Array, batch: int) -> jax.Array:
+  """Uniforms on [0, 1), one in each of `batch` equal strata, in random order over the rows."""
+  order_key, offset_key = jax.random.split(key)
+  order_B = jax.random.permutation(order_key, batch)
+  # float32 rounding could reach 1.0 in the last stratum, hence the clip.
+  offsets_B = jax.random.uniform(offset_key, (batch,))
+  return jnp.minimum((order_B + offsets_B) / batch, 1 - 2.0**-24)
+
+
+def evaluation_strata(key: jax.Array, draws: int) -> jax.Array:
+  """Uniforms on [0, 1) for one example's own draws, one in each of `draws` strata."""
+  offsets = jax.random.uniform(key, (draws,))
+  return jnp.minimum((jnp.arange(draws) + offsets) / draws, 1 - 2.0**-24)

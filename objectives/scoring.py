@@ -1,0 +1,84 @@
+"""An objective and a backbone, joined into the two functions that training needs.
+
+`training` sees only these functions, so it knows neither which objective nor which data it runs.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from objectives import base
+
+
+def batch_view(
+  objective: base.Objective,
+  space: base.Space,
+  tokens_BxT: jax.Array,
+  label_B: jax.Array,
+  strata_B: jax.Array,
+  keys_B: jax.Array,
+) -> base.View:
+  """`objective.view` over a batch, every row with its own stratum and key."""
+
+  def one(tokens_T, label, stratum, key):
+    return objective.view(base.Example(tokens_T, label), stratum, key, space)
+
+  return jax.vmap(one)(tokens_BxT, label_B, strata_B, keys_B)
+
+
+def make_loss(objective: base.Objective, apply: base.Apply, space: base.Space) -> Any:
+  """Builds `loss(params, batch, key) -> (loss, metrics)` on the global batch.
+
+  The loss is the mean over examples of nats per predicted dimension; the metrics are
+  'loss' and, for objectives with a code, 'bits_per_dim' and its terms, and 'scored', the
+  number of predictions that carried weight.
+  """
+
+  def loss(params: base.Params, batch: dict[str, jax.Array], key: jax.Array):
+    strata_key, view_key = jax.random.split(key)
+    size = batch['tokens'].shape[0]
+    strata_B = base.training_strata(strata_key, size)
+    keys_B = jax.random.split(view_key, size)
+    view = batch_view(objective, space, batch['tokens'], batch['label'], strata_B, keys_B)
+    score = objective.score(params, view, objective.run(apply, params, view), space)
+    value = jnp.mean(score.loss_B)
+    metrics = {'loss': value, 'scored': jnp.sum(score.scored_B)}
+    if objective.code is not base.Code.NONE:
+      to_bits = 1 / (space.dims * jnp.log(2.0))
+      metrics['bits_per_dim'] = jnp.mean(score.nats_B) * to_bits
+      for name, term_B in score.terms.items():
+        metrics[f'bits_per_dim/{name}'] = jnp.mean(term_B) * to_bits
+    return value, metrics
+
+  return loss
+
+
+def make_evaluation(
+  objective: base.Objective, apply: base.Apply, space: base.Space, draws: int
+) -> Any:
+  """Builds `evaluate(params, batch, key) -> {name: (B,)}`, per-example means over draws.
+
+  `batch` holds 'tokens', 'label' and 'index', the row's number in its split. Keys and strata
+  depend on `key` and that number alone, so neither batch size, padding nor device count changes
+  an example's nats. Evaluation is never reweighted: 'nats' is what the objective's code promises.
+  """
+  draws = draws if objective.stochastic else 1
+
+  def evaluate(params: base.Params, batch: dict[str, jax.Array], key: jax.Array):
+    def row_randomness(index):
+      strata_key, view_key = jax.random.split(jax.random.fold_in(key, index))
+      return base.evaluation_strata(strata_key, draws), jax.random.split(view_key, draws)
+
+    strata_BxS, keys_BxS = jax.vmap(row_randomness)(batch['index'])
+
+    def one_draw(randomness):
+      strata_B, keys_B = randomness
+      view = batch_view(objective, space, batch['tokens'], batch['label'], strata_B, keys_B)
+      score = objective.score(params, view, objective.run(apply, params, view), space)
+      return {'nats': score.nats_B, 'loss': score.loss_B, **score.terms}
+
+    values_SxB = jax.lax.map(one_draw, (strata_BxS.T, keys_BxS.T))
+    return jax.tree.map(lambda value_SxB: jnp.mean(value_SxB, axis=0), values_SxB)
+
+  return evaluate

@@ -1,0 +1,44 @@
+"""Supervised classification, the control that has seen every label."""
+
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from objectives import base
+
+
+@dataclasses.dataclass(frozen=True)
+class Supervised(base.Objective):
+  """Cross-entropy of the label from the mean over positions of the final norm.
+
+  Its D x classes head is the objective's own and is counted with the parameters.
+  """
+
+  code: ClassVar[base.Code] = base.Code.NONE
+  uses_labels: ClassVar[bool] = True
+  loss_unit: ClassVar[str] = 'nats per label'
+
+  def check(self, space: base.Space) -> None:
+    if not space.classes:
+      raise ValueError('the supervised objective needs a data set with labels')
+
+  def init(self, key: jax.Array, space: base.Space, width: int) -> base.Params:
+    head_DxC = jax.random.normal(key, (width, space.classes)) / math.sqrt(width)
+    return {'head_DxC': head_DxC, 'bias_C': jnp.zeros((space.classes,))}
+
+  def view(
+    self, example: base.Example, stratum: jax.Array, key: jax.Array, space: base.Space
+  ) -> base.View:
+    del stratum, key
+    return base.View(example.tokens_T, example.label, jnp.ones(()))
+
+  def score(
+    self, params: base.Params, view: base.View, outputs: Any, space: base.Space
+  ) -> base.Score:
+    own = params['objective']
+    logits_BxC = jnp.mean(outputs.final_BxTxD, axis=1) @ own['head_DxC'] + own['bias_C'][None]
+    nats_B = base.cross_entropy(logits_BxC, view.targets_T)
+    return base.Score(nats_B, nats_B, jnp.ones(nats_B.shape, jnp.int32), {})

@@ -1,0 +1,63 @@
+"""Representations of every layer in one pass."""
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+  """Features of the labelled splits, float32 (layers, N, D), and their labels (N,)."""
+
+  train: np.ndarray
+  validation: np.ndarray
+  test: np.ndarray
+  labels_train: np.ndarray
+  labels_validation: np.ndarray
+  labels_test: np.ndarray
+  classes: int
+
+
+def mean_pool(normed_BxTxD: jax.Array) -> jax.Array:
+  """The headline pooling: mean over the sequence, BxD."""
+  return jnp.mean(normed_BxTxD, axis=1)
+
+
+def make_extract(objective: Any, apply: Any, space: Any) -> Callable[..., jax.Array]:
+  """Builds `extract(params, batch) -> (B, L+1, D)` for clean examples.
+
+  Layer l < L is the normalised input of block l, layer L the final norm's output, each averaged
+  over the sequence inside the scan, so that nothing large is kept.
+  """
+
+  def extract(params: Any, batch: dict[str, jax.Array]) -> jax.Array:
+    view = jax.vmap(lambda tokens_T: objective.probe_view(tokens_T, space))(batch['tokens'])
+    outputs = objective.run(apply, params, view, read=mean_pool)
+    return jnp.swapaxes(outputs.reads, 0, 1)
+
+  return extract
+
+
+def raw(dataset: Any) -> Features:
+  """The control without a network: grey levels as numbers, nominal tokens one-hot; one layer."""
+
+  def flat(tokens_NxT: np.ndarray) -> np.ndarray:
+    if dataset.ordinal:
+      return tokens_NxT.astype(np.float32)[None]
+    one_hot = np.eye(dataset.vocabulary, dtype=np.float32)[tokens_NxT]
+    return one_hot.reshape(len(tokens_NxT), -1)[None]
+
+  return assemble(dataset, {s: flat(getattr(dataset, s).tokens_NxT) for s in SPLITS})
+
+
+SPLITS = ('train', 'validation', 'test')
+
+
+def assemble(dataset: Any, by_split: dict[str, np.ndarray]) -> Features:
+  """Features of a data set's splits with that data set's labels."""
+  labels = {f'labels_{split}': getattr(dataset, split).labels_N for split in SPLITS}
+  return Features(**by_split, **labels, classes=dataset.classes)

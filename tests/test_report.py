@@ -1,0 +1,491 @@
+"""The report against hand-written records: every shown number is recomputed independently."""
+
+import base64
+import csv
+import json
+import math
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from launch import figures, page, report
+from launch import results as results_lib
+from launch.errors import UserError
+
+OBJECTIVES = {
+  'autoregressive': {'code': 'exact', 'causal': True},
+  'masked_diffusion': {'code': 'upper_bound'},
+  'masked': {'code': 'none'},
+  'supervised': {'code': 'none', 'saw_labels': True},
+  'untrained': {'code': 'none', 'trained': False},
+}
+HISTOGRAM = 2.42
+
+
+def probe(rng: np.random.Generator, base: float) -> dict:
+  by_layer = [round(base + 0.02 * layer, 4) for layer in range(5)]
+  full = {'layer': 4, 'l2': 0.1, 'accuracy': base + rng.uniform(0, 0.02), 'stderr': 0.012}
+  full |= {'cross_entropy': 0.2, 'by_layer_validation': by_layer}
+  counts = {'all': full}
+  for count, loss in (('10', 0.4), ('40', 0.2), ('100', 0.1), ('250', 0.05)):
+    draws = [base - loss + rng.uniform(-0.02, 0.02) for _ in range(3)]
+    counts[count] = {'layer': [2, 2, 3], 'l2': [0.1] * 3, 'accuracy': float(np.mean(draws))}
+    counts[count] |= {'stderr': 0.02, 'draws': draws}
+  return {'linear': counts}
+
+
+def make_record(objective: str, seed: int, **changes) -> dict:
+  rng = np.random.default_rng([seed, *objective.encode()])
+  kind = {'saw_labels': False, 'trained': True, 'causal': False} | OBJECTIVES[objective]
+  coded = kind['code'] != 'none'
+  bits = {'exact': 1.9, 'upper_bound': 2.21}.get(kind['code'])
+  trained = kind['trained']
+  loss = rng.uniform(1.2, 1.3) if trained else None
+  return {
+    'schema': 1, 'objective': objective, 'seed': seed, 'size': 'nano', **kind,
+    'dataset': 'digits', 'probe_dataset': 'digits', 'alphabet': 17, 'dims': 64, 'classes': 10,
+    'lossless': True, 'note': '8x8 grey levels 0..16, lossless',
+    'bits_per_dim': bits + rng.uniform(0, 0.02) if coded else None,
+    'bits_per_dim_stderr': 0.012 if coded else None, 'evaluation_draws': 4, 'terms': {},
+    'validation': {'loss': loss, 'best_loss': loss, 'best_step': 800 if trained else None,
+                   'bits_per_dim': bits},
+    'train_bits_per_dim': bits, 'masked_cross_entropy': None, 'learning_rate': 2e-3,
+    'learning_rate_grid': None, 'input_scale': 0.02, 'parameters': 204_000,
+    'parameters_backbone': 200_000, 'train_flops': 800 * 3.5e9 if trained else 0.0,
+    'flops_per_step': 3.5e9, 'steps': 800 if trained else 0, 'tokens_seen': 800 * 32 * 64,
+    'tokens_scored': 800 * 32 * 30, 'epochs': 21.4, 'clipped_fraction': 0.03,
+    'wall_seconds': 118.0, 'workdir': '/elsewhere', 'git': 'abc1234',
+    'versions': {'jax': '0.10.2'}, 'probes': probe(rng, 0.85 if trained else 0.7),
+  } | changes  # fmt: skip
+
+
+def write_run(top: pathlib.Path, record: dict, name: str | None = None) -> pathlib.Path:
+  """A run directory as training leaves it, with a curve where the run was trained."""
+  name = name or f'{record["objective"]}-{record["seed"]}-{record["learning_rate"]:g}'
+  path = top / 'runs' / name
+  (path / 'checkpoints' / '800').mkdir(parents=True)
+  (path / 'config.json').write_text('{"config": {}}')
+  (path / 'run.json').write_text(json.dumps(record))
+  if record['trained']:
+    lines = []
+    for step in range(0, 801, 100):
+      value = 2.8 * math.exp(-step / 200) + ((record['validation'] or {}).get('loss') or 1.0)
+      line = {'step': step, 'flops': step * record['flops_per_step'], 'validation/loss': value}
+      line['probe/linear/accuracy'] = 0.9 - 0.3 * math.exp(-step / 300) + 0.01 * record['seed']
+      if record['code'] != 'none':
+        line['validation/bits_per_dim'] = record['bits_per_dim'] + 2 * math.exp(-step / 150)
+      lines.append(json.dumps(line))
+    (path / 'metrics.jsonl').write_text('\n'.join(lines) + '\n{"step": 9')
+  return path
+
+
+def write_comparison(top: pathlib.Path, seeds: int = 2, **changes) -> pathlib.Path:
+  for objective in OBJECTIVES:
+    for seed in range(seeds):
+      record = make_record(objective, seed, **changes)
+      if objective == 'masked':
+        record['masked_cross_entropy'] = {'bits': 1.5, 'histogram_bits': HISTOGRAM}
+      write_run(top, record)
+  raw = {'raw': probe(np.random.default_rng(0), 0.8)}
+  controls = raw | {'histogram_bits_per_dim': HISTOGRAM, 'uniform_bits_per_dim': math.log2(17)}
+  (top / 'controls.json').write_text(json.dumps(controls))
+  return top
+
+
+@pytest.fixture(scope='module', name='two')
+def two_seeds(tmp_path_factory) -> tuple[pathlib.Path, dict]:
+  """A comparison of two seeds and its report, for the tests that only look."""
+  top = write_comparison(tmp_path_factory.mktemp('two'))
+  return top, report.build([top], top)
+
+
+def assemble(*dirs: pathlib.Path) -> dict:
+  """results.json without drawing anything."""
+  return results_lib.assemble(results_lib.find(dirs))
+
+
+def values_of(results: dict, objective: str, labels: str) -> list[float]:
+  runs = [run for run in results['runs'] if run['objective'] == objective and run['selected']]
+  return [run['probes']['linear'][labels]['accuracy'] for run in runs]
+
+
+# results.json.
+
+
+def test_results_json_has_the_promised_fields_and_no_nan(tmp_path):
+  write_comparison(tmp_path, bits_per_dim_stderr=float('nan'))
+  report.build([tmp_path], tmp_path)
+
+  def refuse(name):
+    raise AssertionError(f'{name} in results.json')
+
+  results = json.loads((tmp_path / 'results.json').read_text(), parse_constant=refuse)
+  assert results['schema'] == 1
+  assert (results['dataset'], results['alphabet'], results['dims']) == ('digits', 17, 64)
+  assert (results['git'], results['versions']) == ('abc1234', {'jax': '0.10.2'})
+  assert len(results['runs']) == 10
+  for run in results['runs']:
+    assert set(results_lib.RUN_FIELDS) <= set(run)
+    assert run['bits_per_dim_stderr'] is None
+    assert (run['bits_per_dim'] is None) == (run['code'] == 'none')
+    assert pathlib.Path(run['workdir'], 'run.json').exists()  # where it is, not where it was
+  assert results['controls']['raw']['linear']['100']['accuracy'] > 0
+  assert {
+    'objective',
+    'seeds',
+    'bits_per_dim',
+    'bits_ci95',
+    'linear_all',
+    'linear_all_ci95',
+  } <= set(results['summary'][0])
+
+
+def test_summary_below_five_seeds_has_range_but_neither_interval_nor_verdict(tmp_path):
+  results = assemble(write_comparison(tmp_path, seeds=4))
+  entry = next(e for e in results['summary'] if e['objective'] == 'autoregressive')
+  values = values_of(results, 'autoregressive', '100')
+  assert entry['seeds'] == len(values) == 4
+  assert entry['linear_100'] == pytest.approx(np.mean(values), abs=1e-12)
+  assert (entry['linear_100_min'], entry['linear_100_max']) == (min(values), max(values))
+  assert entry['linear_100_ci95'] is None and entry['bits_ci95'] is None
+  assert results['verdicts'] == []
+
+
+def test_summary_from_five_seeds_has_t_intervals_and_holm_corrected_pairs(tmp_path):
+  results = assemble(write_comparison(tmp_path, seeds=5))
+  entry = next(e for e in results['summary'] if e['objective'] == 'masked_diffusion')
+  for name, values in (
+    ('linear_250', values_of(results, 'masked_diffusion', '250')),
+    ('bits', [r['bits_per_dim'] for r in results['runs'] if r['code'] == 'upper_bound']),
+  ):
+    expected = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
+    assert entry[f'{name}_ci95'] == pytest.approx(expected, abs=1e-9)
+  names = [n for n in OBJECTIVES if n != 'supervised']  # it saw all labels: not a few-label result
+  pairs = {frozenset((v['first'], v['second'])): v for v in results['verdicts']}
+  assert len(pairs) == len(names) * (len(names) - 1) // 2
+  raw = {
+    pair: stats.ttest_rel(*(values_of(results, name, '100') for name in sorted(pair))).pvalue
+    for pair in pairs
+  }
+  running = 0.0
+  for rank, pair in enumerate(sorted(raw, key=raw.get)):
+    running = max(running, (len(raw) - rank) * raw[pair])
+    assert pairs[pair]['p'] == pytest.approx(raw[pair], rel=1e-6)
+    assert pairs[pair]['p_holm'] == pytest.approx(min(1, running), rel=1e-6)
+  below = pairs[frozenset(('autoregressive', 'untrained'))]
+  assert below['verdict'].startswith('autoregressive > untrained by ')
+  assert below['verdict'] in report.terminal_table(results)
+
+
+def test_learning_rate_is_chosen_by_own_validation_loss_not_by_test(tmp_path):
+  losses = {1e-3: 1.40, 2e-3: 1.20, 4e-3: 1.30}
+  bits = {1e-3: 1.70, 2e-3: 1.90, 4e-3: 1.80}  # the best on test is not the best on validation
+  for rate, loss in losses.items():
+    for seed in range(2):
+      record = make_record('autoregressive', seed, learning_rate=rate, bits_per_dim=bits[rate])
+      record['validation']['loss'] = record['validation']['best_loss'] = loss + 0.01 * seed
+      write_run(tmp_path, record)
+  lucky = make_record('autoregressive', 0, learning_rate=8e-3)
+  lucky['validation']['loss'] = 0.1  # only one seed: may not win
+  write_run(tmp_path, lucky)
+  results = assemble(tmp_path)
+  assert len(results['runs']) == 7
+  assert {r['learning_rate'] for r in results['runs'] if r['selected']} == {2e-3}
+  (entry,) = results['summary']
+  assert entry['bits_per_dim'] == pytest.approx(1.9)
+  assert entry['learning_rate_grid'] == [1e-3, 2e-3, 4e-3, 8e-3] and entry['tuned']
+  assert any('0.008 left out' in note for note in results['notes'])
+  assert 'untuned' not in report.terminal_table(results)
+
+
+def test_one_learning_rate_is_printed_as_untuned(two):
+  top, results = two
+  assert 'untuned' in report.terminal_table(results)
+  assert 'untuned' in (top / 'report.html').read_text()
+
+
+def test_a_bound_at_the_histogram_is_flagged(tmp_path):
+  write_comparison(tmp_path)
+  for path in tmp_path.glob('runs/masked_diffusion-*/run.json'):
+    record = json.loads(path.read_text()) | {'bits_per_dim': HISTOGRAM - 0.04}
+    path.write_text(json.dumps(record))
+  results = assemble(tmp_path)
+  flags = {entry['objective']: entry['no_context_learned'] for entry in results['summary']}
+  assert flags == dict.fromkeys(OBJECTIVES) | {'masked_diffusion': True}
+  assert 'no context learned</small>' in page.render(results, {})
+  assert 'masked_diffusion: no context learned' in report.terminal_table(results)
+
+
+def test_overfit_and_underfit_are_told_from_the_curve():
+  def run(last, best, best_step=800):
+    validation = {'loss': last, 'best_loss': best, 'best_step': best_step}
+    return {'steps': 800, 'validation': validation}
+
+  def curve(earlier):
+    return [{'step': 700, 'validation/loss': earlier}, {'step': 800, 'validation/loss': 1.0}]
+
+  assert results_lib.fit_state(run(1.03, 1.0, 300), []) == 'overfit'
+  assert results_lib.fit_state(run(1.01, 1.0, 300), []) == 'ok'
+  assert results_lib.fit_state(run(1.0, 1.0), curve(1.03)) == 'underfit'
+  assert results_lib.fit_state(run(1.0, 1.0), curve(1.005)) == 'ok'
+  assert results_lib.fit_state({'validation': {'loss': None}}, []) is None
+
+
+# What is refused, and what is only listed.
+
+
+@pytest.mark.parametrize(
+  'change', [{'dataset': 'noise'}, {'alphabet': 256}, {'dims': 784}, {'probe_dataset': 'noise'}]
+)
+def test_different_data_in_one_column_are_refused(tmp_path, change):
+  write_run(tmp_path, make_record('autoregressive', 0))
+  write_run(tmp_path, make_record('masked', 0, **change))
+  with pytest.raises(UserError, match=f'runs differ in {next(iter(change))}') as caught:
+    assemble(tmp_path)
+  assert '\n' not in str(caught.value)
+
+
+def test_exact_and_bound_of_one_objective_are_not_pooled(tmp_path):
+  write_run(tmp_path, make_record('autoregressive', 0))
+  write_run(tmp_path, make_record('autoregressive', 1, code='upper_bound'))
+  with pytest.raises(UserError, match='code exact and upper_bound'):
+    assemble(tmp_path)
+
+
+def test_seeds_of_different_trainings_are_not_pooled(tmp_path):
+  write_run(tmp_path, make_record('masked', 0, settings={'ratio': 0.15}))
+  write_run(tmp_path, make_record('masked', 1, settings={'ratio': 0.5}))
+  with pytest.raises(UserError, match='not seeds of one training'):
+    assemble(tmp_path)
+
+
+def test_bits_at_the_best_step_stand_beside_the_last(tmp_path):
+  best = {'step': 300, 'bits_per_dim': 2.1234, 'bits_per_dim_stderr': 0.01, 'probes': {}}
+  validation = {'loss': 1.5, 'best_loss': 1.2, 'best_step': 300}
+  write_run(tmp_path, make_record('masked_diffusion', 0, at_best=best, validation=validation))
+  write_run(tmp_path, make_record('autoregressive', 0))  # its best is its last
+  results = assemble(tmp_path)
+  text = page.render(results, {})
+  last = results['summary'][0]['bits_per_dim']
+  cells = f'<td>{last:.3f}</td><td>≤ 2.123</td>'
+  assert f'test bits at the best step</td>{cells}' in text
+  rows = results_lib.load_results([tmp_path])
+  (row,) = [row for row in rows if row['measure'] == 'at_best/bits_per_dim']
+  assert (row['value'], row['stderr']) == (2.1234, 0.01)
+
+
+def test_duplicates_are_refused_but_one_directory_named_twice_counts_once(tmp_path):
+  first = write_run(tmp_path, make_record('autoregressive', 0), 'a')
+  results = assemble(first, tmp_path, tmp_path / 'runs')
+  assert results['summary'][0]['seeds'] == 1
+  write_run(tmp_path, make_record('autoregressive', 0), 'b')
+  with pytest.raises(UserError, match='name only one of them'):
+    assemble(tmp_path)
+
+
+def test_failed_unfinished_and_unreadable_runs_are_listed_not_averaged(tmp_path):
+  write_run(tmp_path, make_record('autoregressive', 0))
+  for name, text in (('killed', None), ('cut', '{"schema": 1, "obj'), ('new', '{"schema": 7}')):
+    (tmp_path / 'runs' / name).mkdir()
+    (tmp_path / 'runs' / name / 'config.json').write_text('{}')
+    if text:
+      (tmp_path / 'runs' / name / 'run.json').write_text(text)
+  (tmp_path / 'runs' / 'killed' / 'train.log').write_text('…')
+  failures = [{'name': 'masked-0', 'log': '/logs/masked-0.log', 'reason': 'exit code 1 <b>'}]
+  results = report.build([tmp_path], tmp_path, failures=failures)
+  assert len(results['runs']) == 1
+  reasons = {run['name']: run['reason'] for run in results['unfinished']}
+  assert reasons['killed'] == 'not finished'
+  assert 'cannot be read' in reasons['cut'] and 'schema 7' in reasons['new']
+  text = (tmp_path / 'report.html').read_text()
+  assert '/logs/masked-0.log' in text and 'exit code 1 &lt;b&gt;' in text
+  assert str(tmp_path / 'runs' / 'killed' / 'train.log') in text
+  assert 'failed: masked-0 (exit code 1 <b>)' in report.terminal_table(results)
+
+
+def test_nothing_finished_or_no_directory_is_one_clear_line(tmp_path):
+  with pytest.raises(UserError, match='no finished run'):
+    report.build([tmp_path], tmp_path)
+  with pytest.raises(UserError, match='is not a directory'):
+    report.build([tmp_path / 'absent'], tmp_path)
+  write_run(tmp_path, make_record('masked', 0))
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(UserError, match='cannot be written'):
+    report.build([tmp_path], tmp_path / 'file')
+
+
+# Tidy rows.
+
+
+def test_tidy_rows_are_the_same_from_runs_and_from_csv(two):
+  tmp_path, _ = two
+  rows = results_lib.load_results([tmp_path])
+  from_csv = results_lib.load_results([tmp_path / 'results.csv'])
+  assert sorted(map(repr, rows)) == sorted(map(repr, from_csv))
+  assert all(isinstance(row['value'], float) and math.isfinite(row['value']) for row in rows)
+  with (tmp_path / 'results.csv').open(newline='') as file:
+    assert tuple(next(csv.reader(file))) == results_lib.COLUMNS
+  record = json.loads((tmp_path / 'runs/masked_diffusion-1-0.002/run.json').read_text())
+  mine = [r for r in rows if r['objective'] == 'masked_diffusion' and r['seed'] == 1]
+
+  def one(measure, **where):
+    (row,) = [
+      r for r in mine if r['measure'] == measure and all(r[k] == v for k, v in where.items())
+    ]
+    return row
+
+  bits = one('bits_per_dim', split='test')
+  assert (bits['value'], bits['stderr']) == (record['bits_per_dim'], 0.012)
+  assert (bits['code'], bits['unit'], bits['selected']) == ('upper_bound', 'bits/dim', True)
+  linear = record['probes']['linear']
+  assert one('linear/accuracy', labels='100')['value'] == linear['100']['accuracy']
+  draw = one('linear/accuracy_of_draw', labels='40', draw=2)
+  assert (draw['value'], draw['layer']) == (linear['40']['draws'][2], 3)
+  layer = one('linear/accuracy', split='validation', layer=3)
+  assert layer['value'] == linear['all']['by_layer_validation'][3]
+  assert not [r for r in rows if r['objective'] == 'masked' and r['measure'] == 'bits_per_dim']
+  raw = [r for r in rows if r['objective'] == 'raw' and r['measure'] == 'linear/accuracy']
+  assert {r['labels'] for r in raw} == {'all', '10', '40', '100', '250'}
+
+
+def test_reading_stops_at_a_run_and_survives_a_resumed_curve(tmp_path):
+  path = write_run(tmp_path, make_record('masked', 0))
+  (path / 'checkpoints' / '800' / 'run.json').write_text('{"schema": 1}')
+  assert len(results_lib.find([tmp_path]).runs) == 1
+  lines = ['{"step": 5, "validation/loss": 9.0}', '{"step": 5, "validation/loss": 1.0}', '{"st']
+  (path / 'metrics.jsonl').write_text('\n'.join(lines))
+  assert results_lib.read_curve(path) == [{'step': 5, 'validation/loss': 1.0}]
+
+
+def test_hundreds_of_runs_take_seconds(tmp_path):
+  for rate in (1e-3, 2e-3, 4e-3, 8e-3):
+    write_comparison(tmp_path / f'{rate}', seeds=10, learning_rate=rate)
+  start = time.monotonic()
+  results = report.build([tmp_path], tmp_path / 'out')
+  assert len(results['runs']) == 200
+  assert time.monotonic() - start < 15
+
+
+# Terminal, pictures, page.
+
+
+def test_terminal_table_shows_values_ranges_and_marks(two):
+  _, results = two
+  text = report.terminal_table(results)
+  assert max(map(len, text.splitlines())) <= 100
+  lines = {line.split()[0]: line for line in text.splitlines() if line and line[0] != ' '}
+  entry = {e['objective']: e for e in results['summary']}
+  assert f'{entry["autoregressive"]["bits_per_dim"]:.3f} ±0.012' in lines['autoregressive']
+  assert f'≤ {entry["masked_diffusion"]["bits_per_dim"]:.3f}' in lines['masked_diffusion']
+  assert lines['masked'].split()[1:3] == ['none', 'n/a']
+  assert f'{100 * entry["supervised"]["linear_40"]:.1f}*' in lines['supervised']
+  low, high = entry['untrained']['linear_all_min'], entry['untrained']['linear_all_max']
+  assert f'{100 * low:.1f}–{100 * high:.1f}' in text
+  assert '1.500 bits a masked token, per-pixel histogram 2.420' in text
+  assert 'fewer than 5' in text
+
+
+def test_labels_at_line_ends_keep_order_and_distance():
+  places = figures.spread([0.5, 0.51, 0.1, 0.49], gap=0.1)
+  assert places == pytest.approx([0.5, 0.6, 0.1, 0.4])
+
+
+@pytest.mark.parametrize('objective', ['masked', 'untrained', 'masked_diffusion'])
+def test_one_run_without_controls_is_enough(tmp_path, objective):
+  record = make_record(objective, 0)
+  record['probes']['linear'] = {'all': record['probes']['linear']['all']}
+  write_run(tmp_path, record)
+  results = report.build([tmp_path], tmp_path)
+  assert (tmp_path / 'report/accuracy_by_layer.png').stat().st_size > 5000
+  assert results['controls'] == {'raw': {}}
+  assert not re.search(r'\bnan\b', page.render(results, {}).lower())
+
+
+def test_a_run_without_probes_still_reports(tmp_path):
+  write_run(tmp_path, make_record('autoregressive', 0, probes={}, validation=None))
+  results = report.build([tmp_path], tmp_path)
+  assert not (tmp_path / 'report/accuracy_by_layer.png').exists()
+  assert figures.layer_curve(results['runs'][0]) is None
+
+
+def test_bits_picture_draws_exact_filled_bounds_open_and_the_rest_apart(two):
+  _, results = two
+  left, right = figures.bits_against_accuracy(results).axes
+  drawn = [line for line in left.lines if line.get_linestyle() == 'None']
+  xs = sorted(float(x) for line in drawn for x in line.get_xdata())
+  assert xs == pytest.approx(
+    sorted(r['bits_per_dim'] for r in results['runs'] if r['bits_per_dim'])
+  )
+  faces = {line.get_markerfacecolor() == 'white' for line in drawn}
+  assert faces == {True, False}
+  labels = [text.get_text() for text in right.get_xticklabels()]
+  assert sorted(labels) == ['masked', 'supervised', 'untrained']
+
+
+def test_page_is_self_contained_and_escapes(tmp_path):
+  write_comparison(tmp_path, note='<script>alert(1)</script>')
+  command = 'make compare ARGS="--seeds=0,1 && echo <ok>"'
+  report.build([tmp_path], tmp_path, command=command)
+  text = (tmp_path / 'report.html').read_text()
+  assert '<script' not in text and '&lt;script&gt;' in text and 'echo &lt;ok&gt;' in text
+  assert not re.search(r'(https?:)?//[a-z]', re.sub(r'base64,[A-Za-z0-9+/=]+', '', text))
+  assert not re.search(r'(src|href)="(?!data:)', text) and '@import' not in text
+  images = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
+  assert len(images) == len(figures.NAMES)
+  assert all(base64.b64decode(image).startswith(b'\x89PNG') for image in images)
+  for words in ('saw all labels', 'No verdicts', '≤ 2.2', 'n/a', 'tokens scored', 'untuned'):
+    assert words in text
+
+
+def test_layer_curve_of_one_run_shows_its_values():
+  record = make_record('masked', 3)
+  (axis,) = figures.layer_curve(record).axes
+  shown = axis.lines[0].get_ydata()
+  assert list(shown) == record['probes']['linear']['all']['by_layer_validation']
+
+
+def test_page_in_a_browser(two, tmp_path):
+  names = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
+  browser = next(filter(None, map(shutil.which, names)), None)
+  if browser is None:
+    pytest.skip('no Chromium on this machine')
+  top, results = two
+  text = (top / 'report.html').read_text()
+  check = (
+    '<script>addEventListener("load",()=>{document.title="loaded "+[...document.images].filter('
+    'i=>i.complete&&i.naturalWidth>0).length+" wide "+(document.documentElement.scrollWidth<='
+    'innerWidth)+" text "+document.querySelector("table").innerText.includes("masked_diffusion")})'
+    '</script></body>'
+  )
+  (tmp_path / 'checked.html').write_text(text.replace('</body>', check))
+  command = [browser, '--headless', '--no-sandbox', '--disable-gpu', '--no-first-run']
+  command += ['--disable-background-networking', '--disable-component-update', '--disable-sync']
+  command += ['--disable-dev-shm-usage', f'--user-data-dir={tmp_path / "profile"}']
+  command += ['--window-size=500,900', '--virtual-time-budget=2000', '--dump-dom']
+  command.append((tmp_path / 'checked.html').as_uri())
+  done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+  title = re.search('<title>(.*?)</title>', done.stdout).group(1)
+  assert title == f'loaded {len(figures.NAMES)} wide true text true'
+  shown = f'≤ {results["summary"][1]["bits_per_dim"]:.3f}'
+  assert shown in done.stdout
+
+
+def test_program_prints_the_table_or_one_line_of_error(two, tmp_path):
+  top, results = two
+  program, root = [sys.executable, '-m', 'launch.report'], pathlib.Path(__file__).parents[1]
+  done = subprocess.run(
+    [*program, f'--out={tmp_path / "new"}', str(top)], capture_output=True, text=True, cwd=root
+  )
+  assert done.returncode == 0, done.stderr
+  assert report.terminal_table(results) in done.stdout
+  assert (tmp_path / 'new' / 'results.csv').exists()
+  bad = subprocess.run([*program, str(tmp_path / 'no')], capture_output=True, text=True, cwd=root)
+  assert bad.returncode == 2 and 'Traceback' not in bad.stderr
+  assert len(bad.stderr.strip().splitlines()) == 1 and 'is not a directory' in bad.stderr

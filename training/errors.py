@@ -1,0 +1,13 @@
+"""What can go wrong in training, as one line each."""
+
+
+class TrainingError(RuntimeError):
+  """A run can't go on; the message is one line and says why."""
+
+
+class CheckpointError(TrainingError):
+  """A checkpoint can't be read; the message names it and what else there is."""
+
+
+class Preempted(Exception):
+  """The process was told to stop; everything is saved."""

@@ -1,0 +1,52 @@
+"""A function of batches over a whole split: padded at the end, padding dropped, nothing else."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from training import preemption, sharding
+
+
+def over_split(
+  function: Callable[..., Any],
+  arrays: dict[str, np.ndarray],
+  batch_size: int,
+  mesh: jax.sharding.Mesh,
+  progress: Callable[[int], None] | None = None,
+  interruptible: bool = True,
+) -> Any:
+  """Applies `function(batch)` to consecutive batches and concatenates what it returns.
+
+  Args:
+    function: jitted; a dict of arrays with a leading batch axis -> a tree of the same, replicated.
+    arrays: the split; 'index', the row's number, is added.
+    batch_size: global; rounded up to a multiple of the device count.
+    mesh: where batches are placed.
+    progress: called with the number of rows done in each batch.
+    interruptible: whether a request to stop is honoured between batches.
+
+  Returns:
+    A tree of NumPy arrays with N leading rows.
+  """
+  size = len(next(iter(arrays.values())))
+  arrays = {**arrays, 'index': np.arange(size, dtype=np.int32)}
+  batch_size = min(batch_size, size)
+  batch_size += -batch_size % mesh.size
+  start, stop = sharding.local_rows(batch_size)
+  results = []
+  for first in range(0, size, batch_size):
+    if interruptible:
+      preemption.check()
+    rows = np.arange(first, first + batch_size)
+    # The last batch is filled up with the split's last row so that every shape is compiled once.
+    local = {
+      name: values[np.minimum(rows, size - 1)[start:stop]] for name, values in arrays.items()
+    }
+    out = jax.tree.map(np.asarray, function(sharding.place_batch(local, mesh)))
+    kept = min(batch_size, size - first)
+    results.append(jax.tree.map(lambda value, kept=kept: value[:kept], out))
+    if progress:
+      progress(kept)
+  return jax.tree.map(lambda *parts: np.concatenate(parts), *results)

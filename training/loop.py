@@ -1,0 +1,231 @@
+"""The one training loop, for every objective and every data set."""
+
+from collections.abc import Callable
+import dataclasses
+import math
+import time
+from typing import Any
+
+import jax
+import numpy as np
+import tqdm
+
+from training import optimizer as optimizer_lib
+from training import preemption, sharding
+from training import state as state_lib
+from training.checkpoint import Checkpoints
+from training.errors import TrainingError
+from training.metrics import MetricsWriter
+from training.state import Task, TrainState
+
+
+@dataclasses.dataclass
+class Counters:
+  """What the loop has counted; saved with every checkpoint, so that a resumed run goes on."""
+
+  wall_seconds: float = 0.0
+  tokens_scored: int = 0
+  clipped_steps: int = 0
+  best_loss: float | None = None
+  best_step: int | None = None
+  validation: dict[str, float] = dataclasses.field(default_factory=dict)
+  train: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Costs:
+  """What one step costs: tokens the global batch holds and analytic FLOPs."""
+
+  tokens: int
+  flops: float
+
+
+def restore_or_init(
+  task: Task,
+  config: Any,
+  checkpoints: Checkpoints,
+  mesh: jax.sharding.Mesh,
+  restore_step: int | None = None,
+) -> tuple[TrainState, Counters]:
+  """The newest checkpoint (or that of `restore_step`), else a fresh state."""
+  optimizer = optimizer_lib.make_optimizer(config.optimizer, config.training.steps)
+  if restore_step is None and not checkpoints.steps():
+    return state_lib.init_state(task, optimizer, mesh), Counters()
+  abstract = state_lib.abstract_state(task, optimizer, mesh)
+  state, counters = checkpoints.restore(abstract, restore_step)
+  checkpoints.set_aside_after(int(state.step))
+  return state, Counters(**counters)
+
+
+class _Window:
+  """Metrics of steps that are still running, and of those not yet written."""
+
+  def __init__(self, counters: Counters, schedule: Callable[[int], Any]):
+    self.running: list[tuple[int, dict[str, jax.Array]]] = []
+    self.done: list[dict[str, float]] = []
+    self._counters = counters
+    self._schedule = schedule
+
+  def fetch(self, keep: int) -> None:
+    """Waits for all running steps but the newest `keep`.
+
+    Raises:
+      TrainingError: a loss or a gradient is not finite.
+    """
+    while len(self.running) > keep:
+      step, metrics = self.running.pop(0)
+      values = {name: np.asarray(value).item() for name, value in metrics.items()}
+      for name in ('loss', 'gradient_norm'):
+        if not math.isfinite(values[name]):
+          raise TrainingError(
+            f'step {step}: {name} is {values[name]} (loss {values["loss"]:.4g}, gradient norm '
+            f'{values["gradient_norm"]:.4g}, learning rate {float(self._schedule(step - 1)):.3g}); '
+            'lower optimizer.learning_rate or optimizer.clip_norm; '
+            'the last good checkpoint is untouched'
+          )
+      self._counters.tokens_scored += int(values.pop('scored'))
+      self._counters.clipped_steps += int(values.pop('clipped'))
+      self.done.append(values)
+
+  def mean(self) -> dict[str, float]:
+    """Mean of the fetched metrics since the last call."""
+    means = {name: float(np.mean([m[name] for m in self.done])) for name in self.done[0]}
+    self.done.clear()
+    return means
+
+
+def train(
+  task: Task,
+  config: Any,
+  batches: Any,
+  state: TrainState,
+  counters: Counters,
+  costs: Costs,
+  checkpoints: Checkpoints,
+  writer: MetricsWriter,
+  evaluate: Callable[[Any, int], dict[str, float]],
+  mesh: jax.sharding.Mesh,
+) -> TrainState:
+  """Trains until `config.training.steps`.
+
+  Args:
+    task: what to train.
+    config: with `training` and `optimizer`.
+    batches: `rows(step, start, stop)` gives this process's rows of a global batch.
+    state: where to begin; its buffers are reused.
+    counters: go on from here; updated in place.
+    costs: of one step.
+    checkpoints: saved at every evaluation, at the end and on request to stop.
+    writer: gets a row every `log_every` steps and every evaluation.
+    evaluate: (params, step) -> scalars, with 'validation/loss' among them.
+    mesh: where everything lives.
+
+  Raises:
+    TrainingError: a loss or gradient is not finite; no checkpoint of such a state is written.
+    Preempted: a stop was requested; the state is saved.
+  """
+  settings = config.training
+  optimizer = optimizer_lib.make_optimizer(config.optimizer, settings.steps)
+  schedule = optimizer_lib.schedule(config.optimizer, settings.steps)
+  update = jax.jit(
+    state_lib.make_update(task, optimizer, config.optimizer.clip_norm), donate_argnums=0
+  )
+  start, stop = sharding.local_rows(settings.batch_size)
+  window = _Window(counters, schedule)
+  clock = _Clock(counters)
+  begin = int(state.step)
+  bar = tqdm.tqdm(
+    total=settings.steps, initial=begin, desc='train', unit='step', disable=None, leave=False
+  )
+
+  def columns(step: int) -> dict[str, float]:
+    return {'tokens': step * costs.tokens, 'flops': step * costs.flops, 'wall': clock.total()}
+
+  def evaluate_and_save(step: int) -> None:
+    window.fetch(keep=0)
+    scalars = evaluate(state.params, step)
+    loss = scalars['validation/loss']
+    best = counters.best_loss is None or loss < counters.best_loss
+    if best:
+      counters.best_loss, counters.best_step = loss, step
+    counters.validation = scalars
+    writer.write(step, scalars, **columns(step))
+    clock.stop()
+    checkpoints.save(state, step, dataclasses.asdict(counters), best=best)
+
+  if begin == 0:
+    evaluate_and_save(0)
+  clock.start_window()
+  for step in range(begin + 1, settings.steps + 1):
+    batch = sharding.place_batch(batches.rows(step - 1, start, stop), mesh)
+    state, metrics = update(state, batch)
+    window.running.append((step, metrics))
+    # The device works on this step while the host deals with the one before.
+    window.fetch(keep=1)
+    if step % settings.log_every == 1 and len(window.done) >= settings.log_every:
+      _log(step - 1, window, counters, writer, clock, costs, schedule, columns, bar)
+    bar.update()
+    if preemption.requested():
+      window.fetch(keep=0)
+      clock.stop()
+      checkpoints.save(state, step, dataclasses.asdict(counters), best=False)
+      checkpoints.wait()
+      preemption.check()
+    if step % settings.evaluate_every == 0 or step == settings.steps:
+      window.fetch(keep=0)
+      if window.done:
+        _log(step, window, counters, writer, clock, costs, schedule, columns, bar)
+      evaluate_and_save(step)
+      clock.start_window()
+  bar.close()
+  checkpoints.wait()
+  writer.flush()
+  return state
+
+
+class _Clock:
+  """Wall time over all sessions of a run, and tokens per second over the last window."""
+
+  def __init__(self, counters: Counters):
+    self._counters = counters
+    self._mark = time.monotonic()
+    self._window = self._mark
+
+  def start_window(self) -> None:
+    self._window = time.monotonic()
+
+  def window_seconds(self) -> float:
+    return max(time.monotonic() - self._window, 1e-9)
+
+  def total(self) -> float:
+    return self._counters.wall_seconds + time.monotonic() - self._mark
+
+  def stop(self) -> None:
+    """Moves the time so far into the counters."""
+    self._counters.wall_seconds = self.total()
+    self._mark = time.monotonic()
+
+
+def _log(step, window, counters, writer, clock, costs, schedule, columns, bar) -> None:
+  """Writes the mean over the window's steps and shows it on the bar."""
+  steps = len(window.done)
+  means = window.mean()
+  rate = steps * costs.tokens / clock.window_seconds()
+  clock.start_window()
+  scalars = {f'train/{name}': value for name, value in means.items() if name != 'gradient_norm'}
+  counters.train = scalars
+  writer.write(
+    step,
+    {
+      **scalars,
+      'gradient_norm': means['gradient_norm'],
+      'learning_rate': float(schedule(step - 1)),
+      'tokens_per_second': rate,
+      'clipped_fraction': counters.clipped_steps / step,
+    },
+    **columns(step),
+  )
+  shown = {'loss': f'{means["loss"]:.3f}', 'tok/s': f'{rate:,.0f}'}
+  if 'bits_per_dim' in means:
+    shown = {'bits/dim': f'{means["bits_per_dim"]:.3f}', **shown}
+  bar.set_postfix(shown, refresh=False)

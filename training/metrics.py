@@ -1,0 +1,63 @@
+"""Scalars to TensorBoard and to a plain file, without TensorFlow."""
+
+import json
+import math
+import os
+import tempfile
+
+import tensorboardX
+
+
+class MetricsWriter:
+  """Writes `metrics.jsonl` and TensorBoard events into one directory.
+
+  On resume, what was written after the restored step is dropped from both, so that a curve never
+  shows a step twice.
+  """
+
+  def __init__(self, workdir: str, resumed_step: int | None = None):
+    self._path = os.path.join(workdir, 'metrics.jsonl')
+    kept = [] if resumed_step is None else read_curve(self._path, resumed_step)
+    write_atomically(self._path, ''.join(json.dumps(row) + '\n' for row in kept))
+    purge = None if resumed_step is None else resumed_step + 1
+    self._board = tensorboardX.SummaryWriter(workdir, purge_step=purge)
+
+  def write(self, step: int, scalars: dict[str, float], **columns: float) -> None:
+    """One row. `columns` (tokens, flops, wall) go to the file only."""
+    scalars = {name: float(value) for name, value in scalars.items()}
+    for name, value in scalars.items():
+      self._board.add_scalar(name, value, step)
+    finite = {k: v for k, v in {**columns, **scalars}.items() if math.isfinite(v)}
+    with open(self._path, 'a', encoding='utf-8') as file:
+      file.write(json.dumps({'step': step, **finite}) + '\n')
+
+  def flush(self) -> None:
+    self._board.flush()
+
+  def close(self) -> None:
+    self._board.close()
+
+
+def read_curve(path: str, last_step: int | None = None) -> list[dict[str, float]]:
+  """Rows of a metrics.jsonl; a line cut short by a killed process is skipped."""
+  rows = []
+  if os.path.exists(path):
+    with open(path, encoding='utf-8') as file:
+      for line in file:
+        try:
+          row = json.loads(line)
+        except json.JSONDecodeError:
+          continue
+        if last_step is None or row['step'] <= last_step:
+          rows.append(row)
+  return rows
+
+
+def write_atomically(path: str, content: str | bytes) -> None:
+  """Replaces a file in one step: a reader or a killed writer never sees half of it."""
+  directory = os.path.dirname(os.path.abspath(path))
+  handle, temporary = tempfile.mkstemp(dir=directory, prefix='.writing-')
+  with os.fdopen(handle, 'wb') as file:
+    file.write(content.encode() if isinstance(content, str) else content)
+  os.chmod(temporary, 0o644)
+  os.replace(temporary, path)
