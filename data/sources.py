@@ -4,6 +4,7 @@ from collections.abc import Callable
 import dataclasses
 import difflib
 import os
+import sys
 from typing import Any, Protocol
 
 import numpy as np
@@ -79,9 +80,12 @@ def _read_split(builder: Any, split: str) -> Examples:
 def prepare(builder: Any) -> None:
   """Writes the data set to disk unless it is there; safe against another process doing the same."""
   from etils import epath
+  import tensorflow_datasets as tfds
 
   if epath.Path(builder.data_dir).exists():
     return
+  if not sys.stderr.isatty():
+    tfds.disable_progress_bar()
   try:
     builder.download_and_prepare()
   except Exception:

@@ -330,9 +330,7 @@ def read_arrays(workdir: str) -> dict[str, np.ndarray]:
 def to_tensorboard(experiment: Experiment, workdir: str, record: dict[str, Any]) -> None:
   """Final scalars, the layer curve and the HParams row."""
   step = record['steps']
-  results = {}
-  if record['bits_per_dim'] is not None:
-    results['final/bits_per_dim'] = record['bits_per_dim']
+  results = {'final/bits_per_dim': record['bits_per_dim']}
   for labels, cell in record['probes'].get('linear', {}).items():
     results[f'final/probe/linear/{labels}_labels'] = cell['accuracy']
   settings = {
@@ -341,11 +339,18 @@ def to_tensorboard(experiment: Experiment, workdir: str, record: dict[str, Any])
     'size': record['size'],
     'learning_rate': experiment.config.optimizer.learning_rate,
   }
+  # TensorBoard takes its columns from whichever run it reads first, so every run declares all of
+  # them, also the bits of an objective that has none; values are written only where they exist.
+  declared = tensorboardX.summary.hparams(settings, dict.fromkeys(results, 0.0))
   with tensorboardX.SummaryWriter(workdir) as board:
+    for summary_proto in declared:
+      board.file_writer.add_summary(summary_proto)
+    for name, value in results.items():
+      if value is not None:
+        board.add_scalar(name, value, step)
     figure = figures.layer_curve(record)
     if figure is not None:
       board.add_figure('probe/linear/accuracy_by_layer', figure, step, close=False)
-    board.add_hparams(settings, results, name='.', global_step=step)
 
 
 def summary(record: dict) -> str:

@@ -30,6 +30,8 @@ class Counters:
   best_step: int | None = None
   validation: dict[str, float] = dataclasses.field(default_factory=dict)
   train: dict[str, float] = dataclasses.field(default_factory=dict)
+  # Metrics of the steps since the last row that was written.
+  window: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,11 +60,10 @@ def restore_or_init(
 
 
 class _Window:
-  """Metrics of steps that are still running, and of those not yet written."""
+  """Metrics of steps that are still running; those of finished ones go to the counters."""
 
   def __init__(self, counters: Counters, schedule: Callable[[int], Any]):
     self.running: list[tuple[int, dict[str, jax.Array]]] = []
-    self.done: list[dict[str, float]] = []
     self._counters = counters
     self._schedule = schedule
 
@@ -85,12 +86,13 @@ class _Window:
           )
       self._counters.tokens_scored += int(values.pop('scored'))
       self._counters.clipped_steps += int(values.pop('clipped'))
-      self.done.append(values)
+      self._counters.window.append(values)
 
   def mean(self) -> dict[str, float]:
     """Mean of the fetched metrics since the last call."""
-    means = {name: float(np.mean([m[name] for m in self.done])) for name in self.done[0]}
-    self.done.clear()
+    rows = self._counters.window
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    rows.clear()
     return means
 
 
@@ -160,9 +162,10 @@ def train(
     batch = sharding.place_batch(batches.rows(step - 1, start, stop), mesh)
     state, metrics = update(state, batch)
     window.running.append((step, metrics))
+    clock.steps += 1
     # The device works on this step while the host deals with the one before.
     window.fetch(keep=1)
-    if step % settings.log_every == 1 and len(window.done) >= settings.log_every:
+    if (step - 1) % settings.log_every == 0 and counters.window:
       _log(step - 1, window, counters, writer, clock, costs, schedule, columns, bar)
     bar.update()
     if preemption.requested():
@@ -173,7 +176,7 @@ def train(
       preemption.check()
     if step % settings.evaluate_every == 0 or step == settings.steps:
       window.fetch(keep=0)
-      if window.done:
+      if counters.window:
         _log(step, window, counters, writer, clock, costs, schedule, columns, bar)
       evaluate_and_save(step)
       clock.start_window()
@@ -189,10 +192,11 @@ class _Clock:
   def __init__(self, counters: Counters):
     self._counters = counters
     self._mark = time.monotonic()
-    self._window = self._mark
+    self.start_window()
 
   def start_window(self) -> None:
     self._window = time.monotonic()
+    self.steps = 0
 
   def window_seconds(self) -> float:
     return max(time.monotonic() - self._window, 1e-9)
@@ -208,9 +212,8 @@ class _Clock:
 
 def _log(step, window, counters, writer, clock, costs, schedule, columns, bar) -> None:
   """Writes the mean over the window's steps and shows it on the bar."""
-  steps = len(window.done)
   means = window.mean()
-  rate = steps * costs.tokens / clock.window_seconds()
+  rate = clock.steps * costs.tokens / clock.window_seconds()
   clock.start_window()
   scalars = {f'train/{name}': value for name, value in means.items() if name != 'gradient_norm'}
   counters.train = scalars

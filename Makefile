@@ -1,0 +1,32 @@
+# Two commands on a fresh machine: `make compare` and `make test`. Each sets up what it needs.
+PYTHON ?= python3
+VENV ?= .venv
+RESULTS ?= results/digits
+BIN := $(VENV)/bin
+
+.PHONY: compare test lint format clean
+.DELETE_ON_ERROR:
+
+compare: $(VENV)/.installed
+	$(BIN)/python -m launch.compare --config=experiments/digits.py --workdir=$(RESULTS) $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest -q -n 2 --dist=loadfile $(ARGS)
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
+	@echo 'Installing into $(VENV) (once)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) *.egg-info

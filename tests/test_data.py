@@ -1,0 +1,122 @@
+"""Digits as prepared on disk, noise, and batches as a function of the step."""
+
+import hashlib
+import os
+import sys
+import types
+
+import numpy as np
+import pytest
+from sklearn import datasets
+
+from codes import histogram
+from data import digits, pipeline, sources
+from experiments import digits as digits_config
+from experiments import noise as noise_config
+
+
+@pytest.fixture(scope='module')
+def dataset(data_dir) -> sources.Dataset:
+  return sources.load(digits_config.get_config().data, data_dir)
+
+
+def test_digits_are_scikit_learns_every_one_once(dataset):
+  reference = datasets.load_digits()
+  rows = digits.split_indices(reference.target)
+  assert sorted(np.concatenate(list(rows.values()))) == list(range(1797))
+  for split, size in {'train': 1197, 'validation': 300, 'test': 300}.items():
+    examples = getattr(dataset, split)
+    assert len(examples) == size
+    order = np.sort(rows[split])
+    np.testing.assert_array_equal(examples.tokens_NxT, reference.images[order].reshape(-1, 64))
+    np.testing.assert_array_equal(examples.labels_N, reference.target[order])
+    counts = np.bincount(examples.labels_N, minlength=10)
+    even = np.bincount(reference.target) * size / 1797
+    assert np.abs(counts - even).max() <= 2
+  assert dataset.vocabulary == 17 and dataset.test.tokens_NxT.max() == 16
+  # The split is part of every published number: it must never move.
+  digest = hashlib.sha256(np.sort(rows['test']).astype('<i8').tobytes()).hexdigest()
+  assert digest[:16] == TEST_ROWS_DIGEST
+
+
+TEST_ROWS_DIGEST = '3f8e09d9c4f6dc75'
+
+
+def test_reading_needs_neither_tensorflow_nor_a_second_preparation(dataset, data_dir):
+  assert 'tensorflow' not in sys.modules
+  stamp = {p: os.stat(os.path.join(data_dir, p)).st_mtime_ns for p in os.listdir(data_dir)}
+  again = sources.load(digits_config.get_config().data, data_dir)
+  np.testing.assert_array_equal(again.train.tokens_NxT, dataset.train.tokens_NxT)
+  assert stamp == {p: os.stat(os.path.join(data_dir, p)).st_mtime_ns for p in os.listdir(data_dir)}
+
+
+def test_imbalance_is_noticed():
+  labels = np.repeat(np.arange(10), [47, 29, 21, 24, 29, 26, 37, 26, 25, 36])
+  with pytest.raises(ValueError, match='out of balance'):
+    digits.check_balance(labels, 'validation')
+
+
+def test_every_epoch_holds_every_example_once_in_a_new_order(dataset):
+  batches = pipeline.Batches(dataset, seed=3, batch_size=57)  # 21 batches an epoch
+  epochs = []
+  for epoch in range(2):
+    tokens = np.concatenate([batches[21 * epoch + i]['tokens'] for i in range(21)])
+    epochs.append(tokens)
+    np.testing.assert_array_equal(
+      np.sort(tokens.view('i4,' * 63 + 'i4'), axis=0),
+      np.sort(dataset.train.tokens_NxT.view('i4,' * 63 + 'i4'), axis=0),
+    )
+  assert np.any(epochs[0] != epochs[1])
+
+
+def test_a_batch_is_a_function_of_seed_and_step(dataset):
+  first, second = (pipeline.Batches(dataset, seed=1, batch_size=32) for _ in range(2))
+  forwards = [first[i]['tokens'] for i in range(40)]
+  for step in reversed(range(40)):
+    np.testing.assert_array_equal(second[step]['tokens'], forwards[step])
+  other = pipeline.Batches(dataset, seed=2, batch_size=32)
+  assert np.any(other[0]['tokens'] != forwards[0])
+  # Processes that each ask for their rows see the global batch, in order.
+  parts = [first.rows(7, start, start + 8)['tokens'] for start in range(0, 32, 8)]
+  np.testing.assert_array_equal(np.concatenate(parts), forwards[7])
+
+
+def test_labels_travel_with_their_images(dataset):
+  lookup = {
+    t.tobytes(): y for t, y in zip(dataset.train.tokens_NxT, dataset.train.labels_N, strict=True)
+  }
+  batch = pipeline.Batches(dataset, seed=0, batch_size=64)[5]
+  assert all(lookup[t.tobytes()] == y for t, y in zip(batch['tokens'], batch['label'], strict=True))
+
+
+def test_noise_is_uniform_fresh_and_unlabelled():
+  noise = sources.load(noise_config.get_config().data, '')
+  batches = pipeline.Batches(noise, seed=0, batch_size=32)
+  tokens = np.concatenate([batches[i]['tokens'] for i in range(50)])
+  assert len(np.unique(tokens, axis=0)) == len(tokens)
+  counts = np.bincount(tokens.ravel(), minlength=17)
+  expected = tokens.size / 17
+  assert np.sum((counts - expected) ** 2 / expected) < 39.3  # 0.1 % point, 16 degrees of freedom
+  assert noise.classes is None and noise.epoch is None
+  held_out = np.concatenate([noise.validation.tokens_NxT, noise.test.tokens_NxT])
+  assert len(np.unique(held_out, axis=0)) == 600
+  np.testing.assert_array_equal(tokens[:32], pipeline.Batches(noise, 0, 32)[0]['tokens'])
+
+
+def test_histogram_bits_by_hand():
+  train = np.array([[0, 1], [0, 1], [0, 0], [1, 1]])
+  test = np.array([[0, 0], [1, 1]])
+  # With one added to each count: position 0 has (4, 2)/6, position 1 (2, 4)/6.
+  expected = -np.mean(np.log2([4 / 6, 2 / 6, 2 / 6, 4 / 6]))
+  assert histogram.position_bits(train, test, 2) == pytest.approx(expected)
+  assert histogram.uniform_bits(17) == pytest.approx(4.0874628)
+
+
+def test_digits_histogram_is_where_it_should_be(dataset):
+  bits = histogram.position_bits(dataset.train.tokens_NxT, dataset.test.tokens_NxT, 17)
+  assert 2.38 < bits < 2.46
+
+
+def test_names():
+  with pytest.raises(ValueError, match='unknown data set .*known: digits, noise.*mean digits'):
+    sources.load(types.SimpleNamespace(name='digit'), '')

@@ -1,0 +1,269 @@
+"""The binaries as a user meets them: processes, exit codes, one-line errors, a real TensorBoard."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+import tiny
+
+from launch import run
+from training import metrics
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ENVIRONMENT = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': ROOT}
+
+
+def _start(module: str, *arguments: str) -> subprocess.Popen:
+  return subprocess.Popen(
+    [sys.executable, '-m', f'launch.{module}', *arguments],
+    cwd=ROOT,
+    env=ENVIRONMENT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def _finish(process: subprocess.Popen) -> tuple[int, str, str]:
+  out, err = process.communicate(timeout=240)
+  return process.returncode, out, err
+
+
+def _train(workdir, data_dir, *overrides, objective='masked_diffusion'):
+  config = f'--config=experiments/digits.py:{objective}'
+  return _start(
+    'train', config, f'--workdir={workdir}', f'--data_dir={data_dir}', *tiny.OVERRIDES, *overrides
+  )
+
+
+def _wait_for_step(workdir, step: int) -> None:
+  path = os.path.join(str(workdir), 'metrics.jsonl')
+  for _ in range(1200):
+    rows = metrics.read_curve(path)
+    if rows and rows[-1]['step'] >= step:
+      return
+    time.sleep(0.05)
+  raise AssertionError(f'{workdir} never reached step {step}')
+
+
+def test_sigterm_then_kill_then_resume_equals_uninterrupted(data_dir, tmp_path):
+  long = ('--config.training.steps=400', '--config.training.evaluate_every=40')
+  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+  code, out, err = _finish(_train(whole, data_dir, *long))
+  assert code == 0, err
+  assert 'bits/dim' in out
+
+  process = _train(broken, data_dir, *long)
+  _wait_for_step(broken, 50)
+  process.send_signal(signal.SIGTERM)
+  code, _, err = _finish(process)
+  assert code == 42 and 'run the same command to go on' in err and 'Traceback' not in err
+
+  process = _train(broken, data_dir, *long)
+  _wait_for_step(broken, 130)
+  process.kill()
+  assert _finish(process)[0] == -signal.SIGKILL
+
+  code, _, err = _finish(_train(broken, data_dir, *long))
+  assert code == 0, err
+  first, second = (run.read_record(str(d)) for d in (whole, broken))
+  for name in ('bits_per_dim', 'tokens_scored', 'validation', 'clipped_fraction', 'probes'):
+    assert first[name] == second[name], name
+  arrays = [run.read_arrays(str(d)) for d in (whole, broken)]
+  for name in arrays[0]:
+    np.testing.assert_array_equal(arrays[0][name], arrays[1][name])
+  curves = [metrics.read_curve(str(d / 'metrics.jsonl')) for d in (whole, broken)]
+  timed = ('wall', 'tokens_per_second')
+  stripped = [[{k: v for k, v in row.items() if k not in timed} for row in c] for c in curves]
+  assert stripped[0] == stripped[1]
+
+  code, out, _ = _finish(_train(broken, data_dir, *long))
+  assert code == 0 and 'is finished' in out
+  code, _, err = _finish(_train(broken, data_dir, *long, '--config.optimizer.learning_rate=0.1'))
+  assert code == 2 and 'optimizer.learning_rate 0.002 -> 0.1' in err
+
+
+@pytest.fixture(scope='module')
+def comparison(data_dir, tmp_path_factory):
+  """A tiny comparison in which the runs at one learning rate must fail."""
+  workdir = tmp_path_factory.mktemp('comparison')
+  arguments = (
+    '--config=experiments/digits.py',
+    f'--workdir={workdir}',
+    f'--data_dir={data_dir}',
+    '--objectives=autoregressive,masked,untrained',
+    '--seeds=0',
+    '--learning_rates=0.002,1e30',
+    '--config.objective.ratio=0.5',
+    *tiny.OVERRIDES,
+  )
+  return workdir, arguments, _finish(_start('compare', *arguments))
+
+
+def test_a_failing_run_costs_only_itself(comparison):
+  workdir, _, (code, out, err) = comparison
+  assert code == 1
+  assert 'Traceback' not in err
+  failed = [line for line in err.splitlines() if line.startswith('FAILED')]
+  assert len(failed) == 2
+  assert all('lr1e+30' in line and 'log.txt' in line for line in failed)
+  assert re.search(r'autoregressive-lr1e\+30-seed0: .*step \d+: ', failed[0])
+  results = json.load(open(workdir / 'results.json'))
+  assert sorted(r['objective'] for r in results['runs']) == [
+    'autoregressive',
+    'masked',
+    'untrained',
+  ]
+  masked = next(r for r in results['runs'] if r['objective'] == 'masked')
+  assert masked['bits_per_dim'] is None and masked['code'] == 'none'
+  assert masked['settings']['ratio'] == 0.5
+  assert 0.9 < results['controls']['raw']['linear']['all']['accuracy'] < 1
+  assert (workdir / 'report.html').exists() and 'n/a' in out
+  assert 'step' not in err.split('FAILED')[0]  # no progress bars off a terminal
+
+
+def test_a_second_time_only_the_report_is_made(comparison):
+  workdir, arguments, _ = comparison
+  stamps = {p: p.stat().st_mtime_ns for p in workdir.glob('runs/*/run.json')}
+  assert len(stamps) == 3
+  fewer = [a.replace('0.002,1e30', '0.002') for a in arguments]
+  code, out, err = _finish(_start('report', str(workdir)))
+  assert code == 0, err
+  assert 'autoregressive' in out
+  assert stamps == {p: p.stat().st_mtime_ns for p in workdir.glob('runs/*/run.json')}
+  code, out, _ = _finish(_start('compare', *fewer))
+  assert code == 0 and '3 of 3 runs are done already' in out
+  assert stamps == {p: p.stat().st_mtime_ns for p in workdir.glob('runs/*/run.json')}
+
+
+def test_probing_again_gives_the_same_and_takes_new_settings(comparison, data_dir):
+  workdir, _, _ = comparison
+  directory = workdir / 'runs' / 'autoregressive-lr0.002-seed0'
+  before = run.read_record(str(directory))
+  again = ('--workdir', str(directory), f'--data_dir={data_dir}')
+  code, _, err = _finish(_start('probe', *again))
+  assert code == 0, err
+  assert run.read_record(str(directory)) == before
+  code, _, err = _finish(_start('probe', *again, '--config.probe.linear.labels=20'))
+  assert code == 0, err
+  assert sorted(run.read_record(str(directory))['probes']['linear']) == ['20', 'all']
+  code, _, err = _finish(_start('probe', *again, '--config.model.width=8'))
+  assert code == 2 and 'only config.probe' in err
+
+
+def _post(base: str, path: str, body: dict) -> dict:
+  request = urllib.request.Request(
+    base + path, json.dumps(body).encode(), {'Content-Type': 'application/json'}
+  )
+  with urllib.request.urlopen(request, timeout=30) as answer:
+    return json.load(answer)
+
+
+def test_tensorboard_lists_every_run_with_its_metrics(comparison):
+  workdir, _, _ = comparison
+  server = subprocess.Popen(
+    [
+      sys.executable,
+      '-m',
+      'tensorboard.main',
+      f'--logdir={workdir}',
+      '--port=0',
+      '--host=127.0.0.1',
+    ],
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  try:
+    base = None
+    for line in server.stderr:
+      found = re.search(r'http://\S+?:(\d+)/', line)
+      if found:
+        base = f'http://127.0.0.1:{found[1]}'
+        break
+    assert base
+    statuses = ['STATUS_UNKNOWN', 'STATUS_SUCCESS', 'STATUS_FAILURE', 'STATUS_RUNNING']
+    body = {'startIndex': 0, 'sliceSize': 100, 'allowedStatuses': statuses, 'colParams': []}
+    groups = []
+    for _ in range(60):
+      time.sleep(0.5)
+      try:
+        groups = _post(base, '/data/plugin/hparams/session_groups', body)['sessionGroups']
+      except (urllib.error.HTTPError, KeyError):
+        continue
+      if len(groups) == 3:
+        break
+    found = {}
+    for group in groups:
+      values = {m['name']['tag']: m['value'] for m in group['metricValues']}
+      found[group['hparams']['objective']] = values
+    assert sorted(found) == ['autoregressive', 'masked', 'untrained']
+    for objective, values in found.items():
+      rate = '' if objective == 'untrained' else '-lr0.002'
+      record = run.read_record(str(workdir / 'runs' / f'{objective}{rate}-seed0'))
+      assert values.get('final/bits_per_dim') == pytest.approx(record['bits_per_dim'])
+      accuracy = record['probes']['linear']['all']['accuracy']
+      assert values['final/probe/linear/all_labels'] == pytest.approx(accuracy)
+    columns = _post(base, '/data/plugin/hparams/experiment', {})['metricInfos']
+    assert 'final/bits_per_dim' in [c['name']['tag'] for c in columns]
+  finally:
+    server.terminate()
+    server.wait()
+
+
+@pytest.mark.parametrize(
+  'arguments,expected',
+  [
+    (['--config=experiments/digits.py:maskd'], 'unknown objective.*known: autoregressive'),
+    (['--config=experiments/digts.py:masked'], 'experiments/digts.py does not exist'),
+    (['--config.optimizer.learning_rte=1'], 'learning_rte; did you mean learning_rate'),
+    (['--config.training.steps=many'], "training.steps=many: invalid literal for int.*'many'"),
+    (['--config.training.steps=0'], 'training.steps must be at least 1, not 0'),
+    (['--config.model.preset=huge'], "unknown model.preset 'huge'; known: nano"),
+    (['--config.data.name=digit'], 'unknown data set.*did you mean digits'),
+    (['--config.objective.ratio=2.0'], r'objective.ratio must be in \(0, 1\], not 2.0'),
+    (['--workdir=/proc/nowhere'], 'workdir /proc/nowhere can not be written'),
+    (['--wrkdir=x'], 'unknown flag --wrkdir; did you mean --workdir'),
+    (['stray'], "'stray' is not a flag"),
+  ],
+)
+def test_bad_input_is_one_line_and_no_traceback(arguments, expected, data_dir, tmp_path):
+  base = [
+    '--config=experiments/digits.py:masked',
+    f'--data_dir={data_dir}',
+    f'--workdir={tmp_path}/w',
+  ]
+  code, out, err = _finish(_start('train', *base, *arguments))
+  assert code == 2
+  assert len(err.strip().splitlines()) == 1
+  assert re.search(expected, err), err
+  assert not out
+
+
+def test_compare_refuses_before_anything_starts(data_dir, tmp_path):
+  base = ['--config=experiments/digits.py', f'--data_dir={data_dir}', f'--workdir={tmp_path}']
+  for arguments, expected in [
+    (['--objectives=autoregressive,bert'], "unknown objective 'bert'"),
+    (['--seeds=0,0'], '--seeds must name each value once'),
+    (['--learning_rates=fast'], '--learning_rates must be a list of numbers'),
+    (['--objectives=masked', '--config.objective.rato=1'], 'rato'),
+  ]:
+    code, _, err = _finish(_start('compare', *base, *arguments))
+    assert code == 2 and len(err.strip().splitlines()) == 1, err
+    assert expected in err
+  assert not (tmp_path / 'runs').exists()
+
+
+def test_print_config_lists_fields_defaults_and_types():
+  code, out, _ = _finish(_start('train', '--config=experiments/digits.py:masked', '--print_config'))
+  assert code == 0
+  lines = dict(line.rsplit(None, 1) for line in out.strip().splitlines())
+  assert lines['--config.objective.ratio=0.15'] == 'float'
+  assert lines['--config.training.steps=800'] == 'int'
+  assert lines['--config.probe.linear.labels=10,40,100,250'] == 'tuple'

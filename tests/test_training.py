@@ -1,0 +1,259 @@
+"""The loop, its checkpoints and its arithmetic, in this process."""
+
+import json
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+
+from launch import run
+from training import checkpoint, evaluation, loop, metrics, sharding
+from training import optimizer as optimizer_lib
+from training import state as state_lib
+from training.errors import CheckpointError, TrainingError
+
+
+def _final_params(experiment, workdir):
+  state, counters = run.restore(experiment, workdir, best=False)
+  return jax.tree.map(np.asarray, state), counters
+
+
+def _assert_same_run(experiment, first, second):
+  a, b = (_final_params(experiment, d) for d in (first, second))
+  jax.tree.map(np.testing.assert_array_equal, a[0], b[0])
+  for name in ('tokens_scored', 'clipped_steps', 'best_loss', 'best_step', 'validation', 'train'):
+    assert a[1][name] == b[1][name], name
+  curves = [metrics.read_curve(os.path.join(d, 'metrics.jsonl')) for d in (first, second)]
+  timed = ('wall', 'tokens_per_second')
+  stripped = [[{k: v for k, v in row.items() if k not in timed} for row in c] for c in curves]
+  assert stripped[0] == stripped[1]
+  arrays = [run.read_arrays(d) for d in (first, second)]
+  for name in arrays[0]:
+    np.testing.assert_array_equal(arrays[0][name], arrays[1][name])
+
+
+class _Failing:
+  """Batches that stop existing at some step, as a killed process sees it."""
+
+  def __init__(self, batches, at: int):
+    self._batches, self._at = batches, at
+
+  def rows(self, step, start, stop):
+    if step == self._at:
+      raise RuntimeError('power cut')
+    return self._batches.rows(step, start, stop)
+
+
+@pytest.mark.parametrize('name', ['masked_diffusion', 'autoregressive'])
+def test_interrupted_and_resumed_equals_uninterrupted(name, data_dir, tmp_path):
+  whole, broken = str(tmp_path / 'whole'), str(tmp_path / 'broken')
+  experiment = tiny.build(data_dir, name)
+  run.execute(experiment, whole)
+  failing = tiny.build(data_dir, name)
+  failing.__dict__['batches'] = _Failing(failing.batches, at=6)
+  with pytest.raises(RuntimeError, match='power cut'):
+    run.execute(failing, broken)
+  assert run.read_record(broken) is None
+  run.execute(tiny.build(data_dir, name), broken)
+  _assert_same_run(experiment, whole, broken)
+
+
+def test_record_and_arrays_agree(data_dir, tmp_path):
+  experiment = tiny.build(data_dir)
+  record = run.execute(experiment, str(tmp_path))
+  arrays = run.read_arrays(str(tmp_path))
+  nats = arrays['nats'].astype(np.float64)
+  assert record['bits_per_dim'] == pytest.approx(nats.mean() / 64 / np.log(2))
+  stderr = nats.std(ddof=1) / np.sqrt(300) / 64 / np.log(2)
+  assert record['bits_per_dim_stderr'] == pytest.approx(stderr, rel=1e-6)
+  accuracy = np.mean(arrays['linear/all/predictions'] == arrays['labels'])
+  assert record['probes']['linear']['all']['accuracy'] == pytest.approx(accuracy)
+  few = np.mean(arrays['linear/40/predictions'] == arrays['labels'][None])
+  assert record['probes']['linear']['40']['accuracy'] == pytest.approx(few)
+  assert record['tokens_seen'] == 8 * 8 * 64 and record['epochs'] == 64 / 1197
+  assert 8 * 8 <= record['tokens_scored'] <= record['tokens_seen']
+  assert record['train_flops'] == 8 * 3 * experiment.model.forward_flops(8)
+  # Restored parameters give the very number that the record holds.
+  state, _ = run.restore(experiment, str(tmp_path), best=False)
+  again, _ = run.score(experiment, state.params)
+  assert again['bits_per_dim'] == record['bits_per_dim']
+  assert json.load(open(tmp_path / 'run.json')) == json.loads(json.dumps(record))
+
+
+def test_autoregressive_scores_every_token(data_dir, tmp_path):
+  record = run.execute(tiny.build(data_dir, 'autoregressive'), str(tmp_path))
+  assert record['tokens_scored'] == record['tokens_seen']
+  assert record['code'] == 'exact' and record['evaluation_draws'] == 1
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(data_dir, tmp_path):
+  experiment = tiny.build(data_dir, 'autoregressive', '--config.optimizer.learning_rate=1e30')
+  with pytest.raises(TrainingError, match=r'step \d+: (loss|gradient_norm) is (nan|inf).*learning'):
+    run.execute(experiment, str(tmp_path))
+  checkpoints = checkpoint.Checkpoints(str(tmp_path / 'checkpoints'))
+  assert checkpoints.steps() == [0]
+  state, _ = checkpoints.restore(run._abstract(experiment))
+  assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(state))
+  checkpoints.close()
+  assert run.read_record(str(tmp_path)) is None
+
+
+def _truncate(directory: str) -> None:
+  """Cuts the largest file below a checkpoint in half."""
+  files = [os.path.join(d, f) for d, _, names in os.walk(directory) for f in names]
+  largest = max(files, key=os.path.getsize)
+  os.truncate(largest, os.path.getsize(largest) // 2)
+
+
+def test_truncated_checkpoint_is_named_and_the_previous_one_offered(data_dir, tmp_path):
+  whole, broken = str(tmp_path / 'whole'), str(tmp_path / 'broken')
+  experiment = tiny.build(data_dir)
+  run.execute(experiment, whole)
+  failing = tiny.build(data_dir)
+  failing.__dict__['batches'] = _Failing(failing.batches, at=5)
+  with pytest.raises(RuntimeError):
+    run.execute(failing, broken)
+  last = os.path.join(broken, 'checkpoints', 'last')
+  assert sorted(os.listdir(last)) == ['0', '4']
+  _truncate(os.path.join(last, '4'))
+  with pytest.raises(CheckpointError, match=r'last/4 can not be read.*--restore_step=0') as error:
+    run.execute(tiny.build(data_dir), broken)
+  assert '\n' not in str(error.value)
+  with pytest.raises(CheckpointError, match='no checkpoint of step 3; there are: 0, 4'):
+    run.execute(tiny.build(data_dir), broken, restore_step=3)
+  run.execute(tiny.build(data_dir), broken, restore_step=0)
+  _assert_same_run(experiment, whole, broken)
+  assert os.path.exists(os.path.join(broken, 'checkpoints', 'set_aside', 'last_4'))
+
+
+def test_best_checkpoint_is_the_lowest_validation_loss(data_dir, tmp_path):
+  experiment = tiny.build(data_dir, 'autoregressive', '--config.training.steps=12')
+  losses = iter([3.0, 1.0, 2.0, 2.5])
+  checkpoints = checkpoint.Checkpoints(str(tmp_path / 'c'))
+  state, counters = loop.restore_or_init(
+    experiment.task, experiment.config, checkpoints, experiment.mesh
+  )
+  writer = metrics.MetricsWriter(str(tmp_path))
+  loop.train(
+    experiment.task,
+    experiment.config,
+    experiment.batches,
+    state,
+    counters,
+    experiment.costs,
+    checkpoints,
+    writer,
+    lambda params, step: {'validation/loss': next(losses)},
+    experiment.mesh,
+  )
+  assert checkpoints.best_step() == 4 and checkpoints.steps() == [8, 12]
+  assert (counters.best_step, counters.best_loss) == (4, 1.0)
+  best, _ = checkpoints.restore(run._abstract(experiment), best=True)
+  assert int(best.step) == 4
+  checkpoints.close()
+  writer.close()
+
+
+def test_one_update_is_adamw_on_the_clipped_gradient():
+  """Against the formula of AdamW with decay on matrices only."""
+  params = {'w_DxD': jnp.full((2, 2), 2.0), 'scale': jnp.full((2,), 3.0)}
+
+  def loss(p, batch, key):
+    del key
+    value = jnp.sum(p['w_DxD'] * batch['a']) + jnp.sum(p['scale'] * batch['b'])
+    return value, {'loss': value, 'scored': jnp.int32(1)}
+
+  task = state_lib.Task(lambda key: params, loss, jax.random.key(0))
+  config = tiny.config().optimizer
+  config.warmup_steps, config.clip_norm, config.learning_rate = 0, 0.5, 0.1
+  tx = optimizer_lib.make_optimizer(config, 10)
+  state = state_lib.TrainState(jnp.int32(0), params, tx.init(params))
+  batch = {'a': jnp.array([[3.0, 0.0], [0.0, 0.0]]), 'b': jnp.array([0.0, -4.0])}
+  new, found = jax.jit(state_lib.make_update(task, tx, config.clip_norm))(state, batch)
+  assert float(found['gradient_norm']) == pytest.approx(5.0) and bool(found['clipped'])
+  # The first Adam step is lr * sign(gradient) wherever the gradient is not zero.
+  decay = 0.1 * config.weight_decay * 2.0
+  assert float(new.params['w_DxD'][0, 0]) == pytest.approx(2 - 0.1 - decay, abs=1e-5)
+  assert float(new.params['w_DxD'][1, 1]) == pytest.approx(2 - decay, abs=1e-6)
+  np.testing.assert_allclose(new.params['scale'], [3.0, 3.1], atol=1e-5)
+
+
+def test_schedule_warms_up_and_ends():
+  config = tiny.config().optimizer
+  config.warmup_steps, config.learning_rate, config.end_fraction = 10, 1.0, 0.1
+  rate = optimizer_lib.schedule(config, 110)
+  assert float(rate(0)) == 0 and float(rate(5)) == pytest.approx(0.5)
+  assert float(rate(10)) == pytest.approx(1.0) and float(rate(110)) == pytest.approx(0.1)
+  assert float(rate(60)) == pytest.approx(0.1 + 0.9 * 0.5)
+
+
+def test_only_weight_matrices_are_decayed(data_dir):
+  params = tiny.build(data_dir, 'supervised').task.init(jax.random.key(0))
+  flat = jax.tree_util.tree_leaves_with_path(optimizer_lib.decayed(params))
+  decayed = {jax.tree_util.keystr(path).split("'")[-2] for path, yes in flat if yes}
+  assert decayed == {
+    'qkv_Dx3D',
+    'out_DxD',
+    'mlp_in_DxF',
+    'mlp_out_FxD',
+    'output_DxV',
+    'head_DxC',
+  }
+
+
+def test_padding_is_never_counted():
+  mesh = sharding.make_mesh()
+  seen = []
+
+  def function(batch):
+    seen.append(np.asarray(batch['index']))
+    return {'double': batch['x'] * 2, 'index': batch['index']}
+
+  values = np.arange(23.0)
+  out = evaluation.over_split(function, {'x': values}, 10, mesh)
+  np.testing.assert_array_equal(out['double'], values * 2)
+  np.testing.assert_array_equal(out['index'], np.arange(23))
+  assert all(len(rows) == 10 for rows in seen) and len(seen) == 3
+
+
+def test_scores_do_not_depend_on_the_batch_size(data_dir):
+  experiment = tiny.build(data_dir)
+  params = experiment.task.init(jax.random.key(0))
+  params['backbone']['output_DxV'] = jax.random.normal(jax.random.key(1), (16, 17))
+  other = tiny.build(data_dir, 'masked_diffusion', '--config.evaluation.batch_size=77')
+  a, b = (e.per_example(params, e.dataset.test, 2, 1)['nats'] for e in (experiment, other))
+  assert len(a) == 300
+  np.testing.assert_allclose(a, b, rtol=2e-6)
+
+
+def test_shape_rule_shards_the_largest_divisible_axis():
+  spec = sharding.partition_spec
+  assert spec((64, 4096), 8, False) == jax.sharding.PartitionSpec(None, 'data')
+  assert spec((8, 4096, 64), 8, True) == jax.sharding.PartitionSpec(None, 'data', None)
+  # The layer axis is never sharded, small arrays are replicated, odd shapes too.
+  assert spec((4096, 5, 7), 8, True) == jax.sharding.PartitionSpec()
+  assert spec((64,), 8, False) == jax.sharding.PartitionSpec()
+  assert spec((1001, 999), 8, False) == jax.sharding.PartitionSpec()
+  assert spec((64, 4096), 1, False) == jax.sharding.PartitionSpec()
+
+
+def test_a_curve_cut_short_by_a_kill_is_read(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text('{"step": 1, "a": 2}\n{"step": 3, "a": 4}\n{"step": 5, "a"')
+  assert metrics.read_curve(str(path)) == [{'step': 1, 'a': 2}, {'step': 3, 'a': 4}]
+  assert metrics.read_curve(str(path), 2) == [{'step': 1, 'a': 2}]
+
+
+def test_optimizer_settings_are_checked():
+  for name, value in (('learning_rate', 0.0), ('beta2', 1.0), ('weight_decay', -1.0)):
+    config = tiny.config().optimizer
+    config[name] = value
+    with pytest.raises(ValueError, match=f'optimizer.{name}'):
+      optimizer_lib.make_optimizer(config, 10)
+  assert isinstance(
+    optimizer_lib.make_optimizer(tiny.config().optimizer, 1), optax.GradientTransformation
+  )
