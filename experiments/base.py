@@ -7,10 +7,11 @@ import objectives
 
 def get_base(objective: str) -> ml_collections.ConfigDict:
   """The default config for one objective. ValueError lists the known objectives."""
+  settings, scale = objectives.settings(objective), objectives.input_scale(objective)
   return ml_collections.ConfigDict(
     {
       # 'name' and the objective's own settings (masked: ratio, corruption, ...).
-      'objective': {'name': objective, **objectives.settings(objective)},
+      'objective': {'name': objective, **settings},
       # What is compressed: see data/sources.py.
       'data': {'name': ''},
       # What is probed; an empty name means the same as `data`.
@@ -21,8 +22,9 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
         'layers': 0,
         'heads': 0,
         'mlp_ratio': 4,
-        'token_init': 0.02,
-        'position_init': 0.01,
+        # The input scale: iGPT's, unless the objective declares one of its own.
+        'token_init': scale or 0.02,
+        'position_init': scale or 0.01,
         'norm_epsilon': 1e-5,
         'compute_dtype': 'float32',
         'remat': False,

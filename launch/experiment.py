@@ -72,26 +72,34 @@ class Experiment:
     return jax.jit(extract, out_shardings=sharding.replicated(self.mesh))
 
   @functools.cached_property
-  def _evaluations(self) -> dict[int, Any]:
+  def _evaluations(self) -> dict[tuple[objectives.Objective, int], Any]:
     return {}
 
-  def _evaluate(self, draws: int) -> Any:
-    """The jitted evaluation with so many draws, built once."""
-    if draws not in self._evaluations:
-      evaluate = scoring.make_evaluation(self.objective, self.apply, self.space, draws)
+  def _evaluate(self, objective: objectives.Objective, draws: int) -> Any:
+    """The jitted evaluation of an objective with so many draws, built once."""
+    key = (objective, draws)
+    if key not in self._evaluations:
+      evaluate = scoring.make_evaluation(objective, self.apply, self.space, draws)
       out = sharding.replicated(self.mesh)
-      self._evaluations[draws] = jax.jit(evaluate, out_shardings=out)
-    return self._evaluations[draws]
+      self._evaluations[key] = jax.jit(evaluate, out_shardings=out)
+    return self._evaluations[key]
 
   def per_example(
-    self, params: Any, examples: sources.Examples, draws: int, stream: int, **arguments: Any
+    self,
+    params: Any,
+    examples: sources.Examples,
+    draws: int,
+    stream: int,
+    objective: objectives.Objective | None = None,
+    **arguments: Any,
   ) -> dict[str, Any]:
     """Per-example nats, loss and terms of a whole split, means over draws.
 
-    `stream` keeps the keys of different splits apart; they never depend on the training seed.
+    `objective` scores the same parameters by another code than their own. `stream` keeps the keys
+    of different splits apart; they never depend on the training seed.
     """
     key = jax.random.fold_in(jax.random.key(self.config.evaluation.seed), stream)
-    function = self._evaluate(draws)
+    function = self._evaluate(objective or self.objective, draws)
     return evaluation.over_split(
       lambda batch: function(params, batch, key),
       {'tokens': examples.tokens_NxT, 'label': examples.labels_N},
@@ -160,7 +168,12 @@ def build(config: ml_collections.ConfigDict, data_dir: str) -> Experiment:
   _check_settings(config)
   dataset, probe_dataset = load_datasets(config, data_dir)
   space = objectives.Space(
-    dataset.vocabulary, dataset.length, dataset.dims, dataset.classes, dataset.ordinal
+    dataset.vocabulary,
+    dataset.length,
+    dataset.dims,
+    dataset.classes,
+    dataset.ordinal,
+    dataset.shape,
   )
   m = config.model
   try:

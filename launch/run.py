@@ -196,7 +196,7 @@ def assess(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[st
 
 def score(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   """Bits per dimension on test by the objective's code, or its loss where it has none."""
-  objective, dataset = experiment.objective, experiment.dataset
+  objective = experiment.objective
   record: dict[str, Any] = {
     'bits_per_dim': None,
     'bits_per_dim_stderr': None,
@@ -204,30 +204,54 @@ def score(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[str
     'terms': {},
     'test_loss': None,
     'masked_cross_entropy': None,
+    'also': {},
   }
   if not objective.trains:
     return record, {}
-  draws = experiment.config.evaluation.draws if objective.stochastic else 1
-  with tqdm.tqdm(
-    total=len(dataset.test), desc='score', unit='example', disable=None, leave=False
-  ) as bar:
-    values = experiment.per_example(params, dataset.test, draws, _TEST, progress=bar.update)
+  draws, values = _test_values(experiment, params, objective)
   record['evaluation_draws'] = draws
   record['test_loss'] = {'value': float(np.mean(values['loss'])), 'unit': objective.loss_unit}
-  if objective.code is Code.NONE:
-    if objective.loss_unit == 'nats per token':
-      record['masked_cross_entropy'] = {
-        'bits': float(np.mean(values['loss'])) / math.log(2),
-        'histogram_bits': histogram_bits(dataset),
-      }
-    return record, {'loss': values['loss']}
-  record['bits_per_dim'] = _bits(experiment, values['nats'])
-  spread = float(np.std(values['nats'], ddof=1)) / math.sqrt(len(values['nats']))
-  record['bits_per_dim_stderr'] = spread / (dataset.dims * math.log(2))
-  record['terms'] = {
-    name: _bits(experiment, term) for name, term in values.items() if name not in ('nats', 'loss')
+  arrays = {'loss': values['loss']}
+  if objective.code is not Code.NONE:
+    record |= _bits_cell(experiment, values['nats'])
+    arrays = {'nats': values['nats']}
+    record['terms'] = {
+      name: _bits(experiment, term) for name, term in values.items() if name not in ('nats', 'loss')
+    }
+  hiding = objective.hiding()
+  if hiding is not None:
+    _, values = _test_values(experiment, params, hiding)
+    record['masked_cross_entropy'] = {
+      'bits': float(np.mean(values['loss'])) / math.log(2),
+      'histogram_bits': histogram_bits(experiment.dataset),
+    }
+  for name, other in objective.also(experiment.space).items():
+    preemption.check()
+    draws, values = _test_values(experiment, params, other)
+    record['also'][name] = {
+      'code': other.code.value,
+      'evaluation_draws': draws,
+      **_bits_cell(experiment, values['nats']),
+    }
+    arrays[f'also/{name}/nats'] = values['nats']
+  return record, arrays
+
+
+def _test_values(experiment: Experiment, params: Any, objective: Any) -> tuple[int, dict]:
+  """Draws an example and per-example values on the whole test split."""
+  test = experiment.dataset.test
+  draws = objective.draws(experiment.config.evaluation.draws, experiment.space)
+  with tqdm.tqdm(total=len(test), desc='score', unit='example', disable=None, leave=False) as bar:
+    return draws, experiment.per_example(params, test, draws, _TEST, objective, progress=bar.update)
+
+
+def _bits_cell(experiment: Experiment, nats_N: np.ndarray) -> dict[str, float]:
+  """Mean and standard error (over examples) in bits per dimension."""
+  stderr = float(np.std(nats_N, ddof=1)) / math.sqrt(len(nats_N))
+  return {
+    'bits_per_dim': _bits(experiment, nats_N),
+    'bits_per_dim_stderr': stderr / (experiment.dataset.dims * math.log(2)),
   }
-  return record, {'nats': values['nats']}
 
 
 def histogram_bits(dataset: Any) -> float | None:

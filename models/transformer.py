@@ -88,22 +88,38 @@ class Transformer(nnx.Module):
     time_B: jax.Array | None = None,
     read: Callable[[jax.Array], Any] | None = None,
     residuals: bool = False,
-    mask_TxT: jax.Array | None = None,
+    window: int | None = None,
   ) -> Outputs:
-    """Runs the backbone; see `apply`."""
+    """Runs the backbone.
+
+    Args:
+      inputs: token ids BxT or soft tokens BxTx(V+1).
+      causal: attention to the present and the past only, else to everything.
+      shift: feed every position its predecessor's token.
+      time_B: noise level, if the backbone has a time input.
+      read: applied to every block's normalised input, BxTxD float32, inside the scan.
+      residuals: return the residual stream too.
+      window: with `causal`, how many inputs (the position's own among them) may influence a
+        position through the whole network. The layers share it: were each to look back so far,
+        the network would look back L times as far.
+    """
     h_BxTxD = self.embed(inputs, shift=shift, time_B=time_B)
     batch, tokens, width = h_BxTxD.shape
-    if causal:
-      triangle = jnp.tril(jnp.ones((tokens, tokens), bool))
-      mask_TxT = triangle if mask_TxT is None else triangle & mask_TxT
-    mask_1xTxT = None if mask_TxT is None else mask_TxT[None]
+    distance_1xTxT = (jnp.arange(tokens)[:, None] - jnp.arange(tokens)[None])[None]
+    if window is not None and (window < 1 or not causal):
+      raise ValueError(f'a window needs causal attention and at least one token, not {window}')
+    windows_L = _share_window(min(window or tokens, tokens), self.config.layers, window is None)
     graphdef, stacked = nnx.split(self.blocks)
 
     def unflatten(x_NxD: jax.Array) -> jax.Array:
       return x_NxD.reshape(batch, tokens, width).astype(jnp.float32)
 
-    def step(h_NxD, state):
+    def step(h_NxD, layer):
+      state, window_ = layer
       block = nnx.merge(graphdef, state)
+      mask_1xTxT = None
+      if causal:
+        mask_1xTxT = (distance_1xTxT >= 0) & (distance_1xTxT < window_)
       after_NxD, normed_NxD = block(h_NxD, batch, mask_1xTxT)
       seen = (
         None if read is None else read(unflatten(normed_NxD)),
@@ -113,7 +129,7 @@ class Transformer(nnx.Module):
 
     if self.config.remat:
       step = jax.checkpoint(step, prevent_cse=False)
-    h_NxD, (reads, stream) = jax.lax.scan(step, h_BxTxD.reshape(-1, width), stacked)
+    h_NxD, (reads, stream) = jax.lax.scan(step, h_BxTxD.reshape(-1, width), (stacked, windows_L))
     normed_NxD = self.norm_final(h_NxD)
     output = self.output_DxV[...].astype(normed_NxD.dtype)
     logits_NxV = jnp.matmul(normed_NxD, output, preferred_element_type=jnp.float32)
@@ -130,10 +146,18 @@ class Transformer(nnx.Module):
     )
 
 
+def _share_window(window: int, layers: int, unlimited: bool) -> jax.Array:
+  """Window of each layer such that 1 + sum(window_l - 1) is `window`; int32 (L,)."""
+  if unlimited:
+    return jnp.full((layers,), window, jnp.int32)
+  share, rest = divmod(window - 1, layers)
+  return 1 + share + (jnp.arange(layers, dtype=jnp.int32) < rest)
+
+
 def time_features(time_B: jax.Array, width: int) -> jax.Array:
-  """Sines and cosines of a scalar noise level, BxD, with periods from about 0.006 to 60."""
+  """Sines and cosines of a noise level in [0, 1], BxD, from a third of a turn to sixteen turns."""
   half = width // 2
-  frequencies = jnp.exp(jnp.linspace(math.log(0.1), math.log(1000.0), half))
+  frequencies = jnp.exp(jnp.linspace(math.log(2.0), math.log(100.0), half))
   angles = time_B[:, None] * frequencies[None]
   features = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
   return jnp.pad(features, ((0, 0), (0, width - 2 * half)))

@@ -6,6 +6,9 @@ from typing import Any
 
 from objectives.autoregressive import Autoregressive
 from objectives.base import Code, Example, Objective, Score, Space, View
+from objectives.denoising import Denoising
+from objectives.gaussian_diffusion import GaussianDiffusion
+from objectives.gaussian_simple import GaussianSimple
 from objectives.masked import Masked
 from objectives.masked_diffusion import MaskedDiffusion
 from objectives.supervised import Supervised
@@ -15,6 +18,9 @@ OBJECTIVES: dict[str, type[Objective]] = {
   'autoregressive': Autoregressive,
   'masked': Masked,
   'masked_diffusion': MaskedDiffusion,
+  'gaussian_diffusion': GaussianDiffusion,
+  'gaussian_simple': GaussianSimple,
+  'denoising': Denoising,
   'supervised': Supervised,
   'untrained': Untrained,
   'untrained_causal': UntrainedCausal,
@@ -44,6 +50,11 @@ def _class(name: str) -> type[Objective]:
 def settings(name: str) -> dict[str, Any]:
   """The objective's settings with their defaults, as they appear under `config.objective`."""
   return {field.name: field.default for field in dataclasses.fields(_class(name))}
+
+
+def input_scale(name: str) -> float | None:
+  """The initial spread of tokens and positions that the objective asks for, if any."""
+  return _class(name).input_scale
 
 
 def get(name: str, **chosen: Any) -> Objective:

@@ -1,27 +1,81 @@
-"""Next-token prediction: the chain rule in raster order."""
+"""Next-token prediction: the chain rule in one fixed order."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from objectives import base
+
+_ORDERS = ('raster', 'reversed', 'random')
 
 
 @dataclasses.dataclass(frozen=True)
 class Autoregressive(base.Objective):
-  """-log p(x) = sum_t -log p(x_t | x_<t), exactly.
+  """-log p(x) = sum_t -log p(x_o(t) | x_o(<t)), exactly.
 
-  Position t is fed token t-1 (position 0 the start vector) under causal attention, so the logits
-  at t depend on x_<t alone. Every token is charged, the first one too.
+  Slot t is fed the token of slot t-1 (slot 0 the start vector) under causal attention, so the
+  logits at t depend on earlier slots alone. Every token is charged, the first one too. The order
+  permutes the data: positions index slots, and samples are put back in place.
+
+  Settings:
+    order: 'raster', 'reversed' or 'random' (one fixed permutation, by order_seed).
+    order_seed: of the random order.
+    context: how many of the previous tokens a prediction may depend on; 0 is all of them.
   """
+
+  order: str = 'raster'
+  order_seed: int = 0
+  context: int = 0
 
   code: ClassVar[base.Code] = base.Code.EXACT
   causal: ClassVar[bool] = True
   shift: ClassVar[bool] = True
 
+  def __post_init__(self):
+    if self.order not in _ORDERS:
+      raise ValueError(f"objective.order '{self.order}' is unknown; known: {', '.join(_ORDERS)}")
+    if self.context < 0:
+      raise ValueError(f'objective.context must not be negative, not {self.context}')
+
+  def permutation(self, space: base.Space) -> np.ndarray:
+    """Which charged token each slot holds; an end token stays last."""
+    order = np.arange(space.length)
+    if self.order == 'reversed':
+      order[: space.dims] = order[: space.dims][::-1]
+    elif self.order == 'random':
+      order[: space.dims] = np.random.default_rng(self.order_seed).permutation(space.dims)
+    return order
+
   def view(
     self, example: base.Example, stratum: jax.Array, key: jax.Array, space: base.Space
   ) -> base.View:
     del stratum, key
-    return base.View(example.tokens_T, example.tokens_T, base.charged(space))
+    tokens_T = example.tokens_T[self.permutation(space)]
+    return base.View(tokens_T, tokens_T, base.charged(space))
+
+  def run(self, apply: base.Apply, params: base.Params, view: base.View, **arguments: Any) -> Any:
+    window = {'window': self.context} if self.context else {}
+    return super().run(apply, params, view, **window, **arguments)
+
+  def probe_view(
+    self,
+    tokens_T: jax.Array,
+    space: base.Space,
+    level: float | None = None,
+    key: jax.Array = None,
+  ) -> base.View:
+    return super().probe_view(tokens_T[self.permutation(space)], space)
+
+  def sample(
+    self,
+    network: base.Network,
+    params: base.Params,
+    key: jax.Array,
+    count: int,
+    space: base.Space,
+  ) -> jax.Array:
+    slots_BxT = network.decode(params['backbone'], key, count, window=self.context or None)
+    return jnp.zeros_like(slots_BxT).at[:, self.permutation(space)].set(slots_BxT)

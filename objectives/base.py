@@ -36,6 +36,8 @@ class Space:
       appends a constant end token, which is never charged, masked or counted.
     classes: number of label classes, None without labels.
     ordinal: whether token values are levels of a scale.
+    shape: rows and columns of the picture that the charged tokens are, in raster order; () for
+      none.
   """
 
   vocabulary: int
@@ -43,6 +45,7 @@ class Space:
   dims: int
   classes: int | None = None
   ordinal: bool = False
+  shape: tuple[int, ...] = ()
 
   @property
   def mask_token(self) -> int:
@@ -114,6 +117,9 @@ class Objective:
     stochastic: whether `view` is random, so that evaluation wants several draws.
     uses_labels: whether training reads labels.
     loss_unit: what the training loss is counted in.
+    input_scale: initial standard deviation of tokens and positions, where the objective needs
+      another than the backbone's default; chosen on validation, printed in the fairness table.
+    trained_on: what the loss is, for the fairness table.
   """
 
   code: ClassVar[Code] = Code.NONE
@@ -124,6 +130,8 @@ class Objective:
   stochastic: ClassVar[bool] = False
   uses_labels: ClassVar[bool] = False
   loss_unit: ClassVar[str] = 'nats per token'
+  input_scale: ClassVar[float | None] = None
+  trained_on: ClassVar[str] = 'cross-entropy'
 
   def check(self, space: Space) -> None:
     """Raises ValueError, in one line, if this objective can't be used on `space`."""
@@ -156,6 +164,20 @@ class Objective:
       **arguments,
     )
 
+  def also(self, space: Space) -> dict[str, 'Objective']:
+    """Other codes that the same parameters can be scored by, each in a column of its own."""
+    del space
+    return {}
+
+  def hiding(self) -> 'Objective | None':
+    """The form that shows nothing of what it charges, for a cross-entropy that can be compared."""
+    return None
+
+  def draws(self, wanted: int, space: Space) -> int:
+    """How many draws an evaluation makes of each example."""
+    del space
+    return wanted if self.stochastic else 1
+
   def score(self, params: Params, view: View, outputs: Any, space: Space) -> Score:
     """Batched view and the backbone's outputs -> nats."""
     del params
@@ -168,10 +190,45 @@ class Objective:
     """Nats per example -> nats per predicted dimension."""
     return nats_B / space.dims
 
-  def probe_view(self, tokens_T: jax.Array, space: Space) -> View:
-    """How a clean example enters the network when it is probed."""
-    zeros_T = jnp.zeros(tokens_T.shape, jnp.float32)
-    return View(tokens_T, tokens_T, zeros_T)
+  def probe_levels(self) -> tuple[float, ...]:
+    """Noise levels or mask ratios at which a noisy model is probed beside the clean input."""
+    return ()
+
+  def probe_view(
+    self, tokens_T: jax.Array, space: Space, level: float | None = None, key: jax.Array = None
+  ) -> View:
+    """How an example enters the network when it is probed: clean, or at one of the levels."""
+    del level, key
+    return View(tokens_T, tokens_T, jnp.zeros(tokens_T.shape, jnp.float32))
+
+  def sample(
+    self, network: 'Network', params: Params, key: jax.Array, count: int, space: Space
+  ) -> jax.Array | None:
+    """Draws `count` examples, int32 (count, T); None for an objective without a likelihood."""
+    del network, params, key, count, space
+    return None
+
+
+class Network(NamedTuple):
+  """The backbone as objectives know it: by its call signatures.
+
+  Attributes:
+    apply: one forward pass over whole sequences.
+    decode: (backbone parameters, key, count, window=None) -> tokens (count, T), drawn left to
+      right with a key/value cache.
+  """
+
+  apply: Apply
+  decode: Callable[..., jax.Array]
+
+
+def draw_tokens(key: jax.Array, logits_xV: jax.Array) -> jax.Array:
+  """Tokens from softmax(logits), int32.
+
+  The default float32 Gumbel noise is cut off at about 16 nats, which makes rare tokens
+  impossible; the high mode draws it from twice as many bits.
+  """
+  return jax.random.categorical(key, logits_xV, mode='high').astype(jnp.int32)
 
 
 def charged(space: Space) -> jax.Array:
@@ -183,6 +240,16 @@ def choose_positions(key: jax.Array, count: jax.Array | int, space: Space) -> ja
   """A uniformly random set of exactly `count` charged positions; bool (T,)."""
   rank_dims = jax.random.permutation(key, space.dims)
   return jnp.pad(rank_dims < count, (0, space.length - space.dims))
+
+
+def masked_probe_view(
+  tokens_T: jax.Array, space: Space, level: float | None, key: jax.Array
+) -> View:
+  """The clean tokens, or with exactly max(1, round(level T)) of them shown as MASK."""
+  if level is not None:
+    hidden_T = choose_positions(key, max(1, round(level * space.dims)), space)
+    tokens_T = jnp.where(hidden_T, space.mask_token, tokens_T)
+  return View(tokens_T, tokens_T, jnp.zeros(tokens_T.shape, jnp.float32))
 
 
 def training_strata(key: jax.Array, batch: int) -> jax.Array:

@@ -1,30 +1,35 @@
 """BERT's masked-token prediction (Devlin et al. 2019)."""
 
 import dataclasses
+import math
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from objectives import base
+from objectives.masked_diffusion import MaskedDiffusion
 
 _CORRUPTIONS = ('bert', 'mask')
+_PATTERNS = ('random', 'block', 'half_plane')
 
 
 @dataclasses.dataclass(frozen=True)
 class Masked(base.Objective):
-  """Mean cross-entropy on a random share of the tokens; it has no likelihood.
-
-  Exactly max(1, round(ratio T)) positions are chosen.
+  """Mean cross-entropy on a share of the tokens; it has no likelihood.
 
   Settings:
     ratio: share of the positions to predict.
     corruption: what the network sees there: 'bert' is MASK with probability 0.8, a uniformly
       random token 0.1, the token itself 0.1; 'mask' is always MASK.
+    pattern: 'random' chooses exactly max(1, round(ratio T)) positions; 'block' one square (a run
+      where there is no picture) of about that area; 'half_plane' that share of the rows or
+      columns, from one of the four sides.
   """
 
   ratio: float = 0.15
   corruption: str = 'bert'
+  pattern: str = 'random'
 
   code: ClassVar[base.Code] = base.Code.NONE
   stochastic: ClassVar[bool] = True
@@ -32,21 +37,48 @@ class Masked(base.Objective):
   def __post_init__(self):
     if not 0 < self.ratio <= 1:
       raise ValueError(f'objective.ratio must be in (0, 1], not {self.ratio}')
-    if self.corruption not in _CORRUPTIONS:
-      raise ValueError(
-        f"objective.corruption '{self.corruption}' is unknown; known: {', '.join(_CORRUPTIONS)}"
-      )
+    for name, known in (('corruption', _CORRUPTIONS), ('pattern', _PATTERNS)):
+      if getattr(self, name) not in known:
+        raise ValueError(
+          f"objective.{name} '{getattr(self, name)}' is unknown; known: {', '.join(known)}"
+        )
 
-  def count(self, space: base.Space) -> int:
-    """Number of positions predicted in every example."""
-    return max(1, round(self.ratio * space.dims))
+  def check(self, space: base.Space) -> None:
+    if self.pattern == 'half_plane' and len(space.shape) != 2:
+      raise ValueError("objective.pattern 'half_plane' needs pictures")
+
+  def choose(self, key: jax.Array, space: base.Space) -> jax.Array:
+    """The positions to predict; bool (T,)."""
+    if self.pattern == 'random':
+      return base.choose_positions(key, max(1, round(self.ratio * space.dims)), space)
+    picture = space.shape if len(space.shape) == 2 else (1, space.dims)
+    row_key, column_key, side_key = jax.random.split(key, 3)
+    rows, columns = jnp.arange(picture[0])[:, None], jnp.arange(picture[1])[None]
+    if self.pattern == 'block':
+      side = max(1, round(math.sqrt(self.ratio * space.dims)))
+      height = min(side, picture[0])
+      width = min(max(1, round(self.ratio * space.dims / height)), picture[1])
+      top = jax.random.randint(row_key, (), 0, picture[0] - height + 1)
+      left = jax.random.randint(column_key, (), 0, picture[1] - width + 1)
+      chosen = (rows >= top) & (rows < top + height) & (columns >= left) & (columns < left + width)
+    else:
+      deep = [max(1, round(self.ratio * size)) for size in picture]
+      sides = (
+        rows < deep[0],
+        rows >= picture[0] - deep[0],
+        columns < deep[1],
+        columns >= picture[1] - deep[1],
+      )
+      whole = [jnp.broadcast_to(side, picture) for side in sides]
+      chosen = jnp.stack(whole)[jax.random.randint(side_key, (), 0, 4)]
+    return jnp.pad(chosen.reshape(-1), (0, space.length - space.dims))
 
   def view(
     self, example: base.Example, stratum: jax.Array, key: jax.Array, space: base.Space
   ) -> base.View:
     del stratum
     choose_key, kind_key, token_key = jax.random.split(key, 3)
-    chosen_T = base.choose_positions(choose_key, self.count(space), space)
+    chosen_T = self.choose(choose_key, space)
     seen_T = jnp.full_like(example.tokens_T, space.mask_token)
     if self.corruption == 'bert':
       kind_T = jax.random.uniform(kind_key, (space.length,))
@@ -54,7 +86,27 @@ class Masked(base.Objective):
       seen_T = jnp.where(kind_T < 0.8, seen_T, random_T.astype(seen_T.dtype))
       seen_T = jnp.where(kind_T < 0.9, seen_T, example.tokens_T)
     inputs_T = jnp.where(chosen_T, seen_T, example.tokens_T)
-    return base.View(inputs_T, example.tokens_T, chosen_T / jnp.float32(self.count(space)))
+    return base.View(inputs_T, example.tokens_T, chosen_T / jnp.sum(chosen_T))
 
   def per_dimension(self, nats_B: jax.Array, space: base.Space) -> jax.Array:
     return nats_B
+
+  def hiding(self) -> base.Objective:
+    """Every chosen position shows MASK: a tenth left in sight would flatter the cross-entropy."""
+    return dataclasses.replace(self, corruption='mask')
+
+  def also(self, space: base.Space) -> dict[str, base.Objective]:
+    """The any-order bound holds for any set of conditionals, BERT's too."""
+    return {'masked_diffusion': MaskedDiffusion()}
+
+  def probe_levels(self) -> tuple[float, ...]:
+    return (self.ratio, 0.5)
+
+  def probe_view(
+    self,
+    tokens_T: jax.Array,
+    space: base.Space,
+    level: float | None = None,
+    key: jax.Array = None,
+  ) -> base.View:
+    return base.masked_probe_view(tokens_T, space, level, key)

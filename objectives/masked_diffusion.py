@@ -4,12 +4,16 @@ Uria et al. 2014, Hoogeboom et al. 2022 (autoregressive diffusion), Shi et al. 2
 """
 
 import dataclasses
+import math
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from objectives import base
+
+_FORMS = ('exact_k', 'bernoulli')
+_SCHEDULES = ('linear', 'cosine', 'polynomial')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,16 +24,116 @@ class MaskedDiffusion(base.Objective):
   expectation equals the mean over all T! orders of that order's negative log-likelihood, hence an
   upper bound on the negative log of the mixture over orders. Exact k gives a uniform predictor
   zero variance. The network needs no time input: it can count the MASKs.
+
+  Settings:
+    form: 'exact_k' as above; 'bernoulli' is the continuous-time form, which masks each token with
+      probability m(t), t uniform, and weighs by m'(t)/m(t). It has the same mean under every
+      schedule and more variance; it is kept to show just that.
+    schedule: m(t) of the Bernoulli form: 'linear' t, 'cosine' 1 - cos(pi t/2), 'polynomial' t^2.
   """
+
+  form: str = 'exact_k'
+  schedule: str = 'linear'
 
   code: ClassVar[base.Code] = base.Code.UPPER_BOUND
   stochastic: ClassVar[bool] = True
+  trained_on: ClassVar[str] = 'the bound'
+
+  def __post_init__(self):
+    for name, known in (('form', _FORMS), ('schedule', _SCHEDULES)):
+      if getattr(self, name) not in known:
+        raise ValueError(
+          f"objective.{name} '{getattr(self, name)}' is unknown; known: {', '.join(known)}"
+        )
 
   def view(
     self, example: base.Example, stratum: jax.Array, key: jax.Array, space: base.Space
   ) -> base.View:
-    # In float32 stratum * T may round up to T, hence the clip.
-    count = 1 + jnp.minimum(jnp.floor(stratum * space.dims).astype(jnp.int32), space.dims - 1)
-    hidden_T = base.choose_positions(key, count, space)
+    if self.form == 'exact_k':
+      # In float32 stratum * T may round up to T, hence the clip.
+      count = 1 + jnp.minimum(jnp.floor(stratum * space.dims).astype(jnp.int32), space.dims - 1)
+      hidden_T = base.choose_positions(key, count, space)
+      weights_T = hidden_T * (space.dims / count)
+    else:
+      # Time 0 itself masks nothing and has an infinite weight.
+      share, ratio = mask_rate(self.schedule, jnp.maximum(stratum, 2.0**-24))
+      hidden_T = (jax.random.uniform(key, (space.length,)) < share) & (base.charged(space) > 0)
+      weights_T = jnp.where(hidden_T, ratio, 0.0)
     inputs_T = jnp.where(hidden_T, space.mask_token, example.tokens_T)
-    return base.View(inputs_T, example.tokens_T, hidden_T * (space.dims / count))
+    return base.View(inputs_T, example.tokens_T, weights_T)
+
+  def also(self, space: base.Space) -> dict[str, base.Objective]:
+    return {'chain rule in raster order': FixedOrder()}
+
+  def probe_levels(self) -> tuple[float, ...]:
+    return (0.15, 0.5, 0.85)
+
+  def probe_view(
+    self,
+    tokens_T: jax.Array,
+    space: base.Space,
+    level: float | None = None,
+    key: jax.Array = None,
+  ) -> base.View:
+    return base.masked_probe_view(tokens_T, space, level, key)
+
+  def sample(
+    self,
+    network: base.Network,
+    params: base.Params,
+    key: jax.Array,
+    count: int,
+    space: base.Space,
+  ) -> jax.Array:
+    """Reveals one token a step in a random order of each example's own: T exact steps."""
+    order_key, token_key = jax.random.split(key)
+    order_keys = jax.random.split(order_key, count)
+    order_BxT = jax.vmap(lambda k: jax.random.permutation(k, space.dims))(order_keys)
+    start_BxT = jnp.full((count, space.length), space.mask_token, jnp.int32)
+    start_BxT = jnp.where(base.charged(space)[None] > 0, start_BxT, 0)
+
+    def reveal(tokens_BxT, step):
+      position_B, step_key = step
+      logits = network.apply(params['backbone'], tokens_BxT, causal=False).logits_BxTxV
+      here_BxV = jnp.take_along_axis(logits, position_B[:, None, None], axis=1)[:, 0]
+      drawn_B = base.draw_tokens(step_key, here_BxV)
+      return tokens_BxT.at[jnp.arange(count), position_B].set(drawn_B), None
+
+    steps = (order_BxT.T, jax.random.split(token_key, space.dims))
+    return jax.lax.scan(reveal, start_BxT, steps)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedOrder(base.Objective):
+  """The chain rule in raster order with a masked predictor: T passes, an exact code.
+
+  Draw number t hides every position from t on and charges position t alone, T-fold; the mean over
+  exactly T draws is therefore sum_t -log p(x_t | x_<t).
+  """
+
+  code: ClassVar[base.Code] = base.Code.EXACT
+  stochastic: ClassVar[bool] = True
+
+  def draws(self, wanted: int, space: base.Space) -> int:
+    return space.dims
+
+  def view(
+    self, example: base.Example, stratum: jax.Array, key: jax.Array, space: base.Space
+  ) -> base.View:
+    del key
+    slot = jnp.minimum(jnp.floor(stratum * space.dims).astype(jnp.int32), space.dims - 1)
+    positions_T = jnp.arange(space.length)
+    hidden_T = (positions_T >= slot) & (positions_T < space.dims)
+    inputs_T = jnp.where(hidden_T, space.mask_token, example.tokens_T)
+    weights_T = jnp.where(positions_T == slot, float(space.dims), 0.0)
+    return base.View(inputs_T, example.tokens_T, weights_T)
+
+
+def mask_rate(schedule: str, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """m(t), the probability that a token is masked at time t, and m'(t)/m(t)."""
+  if schedule == 'linear':
+    return t, 1 / t
+  if schedule == 'cosine':
+    half = math.pi / 2
+    return 1 - jnp.cos(half * t), half * jnp.sin(half * t) / (2 * jnp.sin(half * t / 2) ** 2)
+  return t**2, 2 / t

@@ -63,7 +63,7 @@ def make_evaluation(
   depend on `key` and that number alone, so neither batch size, padding nor device count changes
   an example's nats. Evaluation is never reweighted: 'nats' is what the objective's code promises.
   """
-  draws = draws if objective.stochastic else 1
+  draws = objective.draws(draws, space)
 
   def evaluate(params: base.Params, batch: dict[str, jax.Array], key: jax.Array):
     def row_randomness(index):

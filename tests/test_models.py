@@ -51,16 +51,33 @@ def test_full_attention_sees_everything():
   assert np.abs(before - after).max(axis=(0, 2)).min() > 1e-4
 
 
-def test_extra_mask_limits_the_context():
+@pytest.mark.parametrize('window', [1, 2, 4, 5, 7])
+def test_window_is_the_reach_of_the_whole_network(window):
+  """With the shift, position t sees exactly the `window` tokens before it, whatever the depth."""
+  config = _config()
+  params, apply = _trained(config), transformer.make_apply(config)
+  tokens = _tokens(config)
+
+  def logits(tokens):
+    return apply(params, tokens, causal=True, shift=True, window=window).logits_BxTxV
+
+  before = logits(tokens)
+  for j in range(config.length):
+    after = logits(tokens.at[:, j].set((tokens[:, j] + 1) % config.vocabulary))
+    changed = np.abs(before - after).max(axis=(0, 2)) > 0
+    expected = [0 < t - j <= window for t in range(config.length)]
+    np.testing.assert_array_equal(changed, expected)
+
+
+def test_a_window_of_everything_changes_nothing():
   config = _config(layers=1)
   params, apply = _trained(config), transformer.make_apply(config)
   tokens = _tokens(config)
-  near = jnp.abs(jnp.arange(7)[:, None] - jnp.arange(7)[None]) < 2
-  before = apply(params, tokens, causal=True, shift=True, mask_TxT=near).logits_BxTxV
-  changed = tokens.at[:, 0].set((tokens[:, 0] + 1) % config.vocabulary)
-  after = apply(params, changed, causal=True, shift=True, mask_TxT=near).logits_BxTxV
-  np.testing.assert_array_equal(before[:, 3:], after[:, 3:])
-  assert np.abs(before[:, 1:3] - after[:, 1:3]).max() > 1e-3
+  a = apply(params, tokens, causal=True, shift=True).logits_BxTxV
+  b = apply(params, tokens, causal=True, shift=True, window=7).logits_BxTxV
+  np.testing.assert_array_equal(a, b)
+  with pytest.raises(ValueError, match='window needs causal'):
+    apply(params, tokens, causal=False, window=3)
 
 
 def test_one_hot_inputs_equal_ids():

@@ -166,9 +166,10 @@ def test_autoregressive_charges_the_chain_rule_and_sums_to_one():
   assert np.exp(-nats.astype(np.float64)).sum() == pytest.approx(1, abs=1e-6)
   # The chain rule, one token at a time, with a garbage future.
   sequence, chain = SEQUENCES[50], 0.0
+  forward = jax.jit(lambda x: apply(params, x, causal=True, shift=True).logits_BxTxV)
   for t in range(T):
     prefix = np.concatenate([sequence[:t], np.full(T - t, 1)])[None]
-    logits = apply(params, jnp.asarray(prefix), causal=True, shift=True).logits_BxTxV[0, t]
+    logits = forward(jnp.asarray(prefix))[0, t]
     chain -= float(jax.nn.log_softmax(logits)[sequence[t]])
   assert nats[50] == pytest.approx(chain, rel=1e-5)
 
@@ -180,7 +181,8 @@ def _views(name, rows, seed=0, space=SPACE, strata=None, **settings):
   strata = base.training_strata(key, rows) if strata is None else strata
   keys = jax.random.split(key, rows)
   labels = jnp.zeros(rows, jnp.int32)
-  return tokens, scoring.batch_view(objective, space, tokens, labels, strata, keys)
+  view = jax.jit(lambda *arrays: scoring.batch_view(objective, space, *arrays))
+  return tokens, view(tokens, labels, strata, keys)
 
 
 def test_hidden_tokens_change_nothing():
@@ -195,9 +197,10 @@ def test_hidden_tokens_change_nothing():
   other = jnp.where(hidden, (tokens + 1) % 5, tokens)
   key = jax.random.key(0)
   strata, keys = base.training_strata(key, 6), jax.random.split(key, 6)
-  again = scoring.batch_view(objective, space, other, jnp.zeros(6, jnp.int32), strata, keys)
-  wrapped = {'backbone': params}
-  a, b = (objective.run(apply, wrapped, v).logits_BxTxV for v in (view, again))
+  view_of = jax.jit(lambda *arrays: scoring.batch_view(objective, space, *arrays))
+  again = view_of(other, jnp.zeros(6, jnp.int32), strata, keys)
+  run = jax.jit(lambda v: objective.run(apply, {'backbone': params}, v).logits_BxTxV)
+  a, b = run(view), run(again)
   np.testing.assert_array_equal(a, b)
 
 
@@ -340,7 +343,16 @@ def test_parameters_are_the_same_for_every_objective_of_a_seed(data_dir):
     trees[name] = built.task.init(jax.random.key(3))
   first = trees['autoregressive']['backbone']
   for name, tree in trees.items():
-    jax.tree.map(np.testing.assert_array_equal, first, tree['backbone'])
+    scale = objectives.input_scale(name)
+    backbone = dict(tree['backbone'])
+    # One D x D time projection for those that need a noise level, silent at first.
+    assert ('time_DxD' in backbone) == objectives.OBJECTIVES[name].time_input
+    assert not np.any(backbone.pop('time_DxD', 0))
+    for leaf in ('token_table', 'position_table', 'start_D') if scale else ():
+      # The same draw under the declared scale.
+      old = 0.01 if leaf == 'position_table' else 0.02
+      backbone[leaf] = backbone[leaf] * (old / scale)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), first, backbone)
     own = sum(leaf.size for leaf in jax.tree.leaves(tree['objective']))
     assert own == (64 * 10 + 10 if name == 'supervised' else 0)
 
@@ -348,7 +360,11 @@ def test_parameters_are_the_same_for_every_objective_of_a_seed(data_dir):
 def test_names_and_settings():
   with pytest.raises(ValueError, match='unknown objective .*known: autoregressive.*mean masked'):
     objectives.get('maskd')
-  assert objectives.settings('masked') == {'ratio': 0.15, 'corruption': 'bert'}
+  assert objectives.settings('masked') == {
+    'ratio': 0.15,
+    'corruption': 'bert',
+    'pattern': 'random',
+  }
   with pytest.raises(ValueError, match='objective.ratio'):
     objectives.get('masked', ratio=0.0)
   with pytest.raises(ValueError, match='objective.corruption'):

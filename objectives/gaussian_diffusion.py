@@ -1,0 +1,260 @@
+r"""Gaussian diffusion as a likelihood bound: the variational diffusion model of Kingma et al. 2021.
+
+A level v of V sits at x_v = 2(v + 1/2)/V - 1. At log noise-to-signal ratio gamma it is seen as
+z = alpha x + sigma eps with alpha^2 = sigmoid(-gamma), sigma^2 = sigmoid(gamma). The bound is
+
+  -log p(x) <= KL(q(z_1 | x) || N(0, 1))                                       prior
+             + E -log q(x | z_0), by Bayes with a uniform prior over levels     reconstruction
+             + 1/2 E_t gamma'(t) e^{-gamma} ||x - xhat(z_t, gamma)||^2          diffusion
+
+with gamma running from gamma_0 to gamma_1 over t in [0, 1]. xhat is the mean of the distribution
+proportional to exp(logits_v) w_v, where w_v = exp(-(z - alpha x_v)^2 / 2 sigma^2) is what the
+pixel's own noisy value says: the network has to supply the context alone. All computed per token;
+only the diffusion term calls the network, once.
+"""
+
+import dataclasses
+import math
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from objectives import base
+
+_SCHEDULES = ('linear', 'learned')
+_BINS = 32
+
+
+class Noise(NamedTuple):
+  """One example at one time: everything of shape () or (T,)."""
+
+  gamma: jax.Array
+  slope: jax.Array
+  z_T: jax.Array
+  log_weights_TxV: jax.Array
+
+
+def level_values(vocabulary: int) -> jax.Array:
+  """x_v for every level, evenly spaced inside (-1, 1); float32 (V,)."""
+  return (2 * jnp.arange(vocabulary, dtype=jnp.float32) + 1) / vocabulary - 1
+
+
+def endpoints(vocabulary: int) -> tuple[float, float]:
+  """gamma_0 and gamma_1 for an alphabet.
+
+  At gamma_0 half the spacing of levels is seven standard deviations, so that reconstruction costs
+  nothing (below 1e-11 nats); at gamma_1 alpha^2 is 1/1000, so that the prior term is below 0.0005
+  nats a token.
+  """
+  return 2 * math.log(1 / (7 * vocabulary)), math.log(999.0)
+
+
+def alpha_sigma(gamma: jax.Array) -> tuple[jax.Array, jax.Array]:
+  return jnp.sqrt(jax.nn.sigmoid(-gamma)), jnp.sqrt(jax.nn.sigmoid(gamma))
+
+
+def log_likelihood(z_T: jax.Array, gamma: jax.Array, vocabulary: int) -> jax.Array:
+  """log w_v up to what is common to all levels; (T, V), largest 0."""
+  alpha, sigma = alpha_sigma(gamma)
+  distance_TxV = (z_T[:, None] - alpha * level_values(vocabulary)[None]) / sigma
+  log_w_TxV = -0.5 * distance_TxV**2
+  return log_w_TxV - jnp.max(log_w_TxV, axis=-1, keepdims=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianDiffusion(base.Objective):
+  """The variational bound for ordinal tokens; see the module's text.
+
+  Settings:
+    schedule: gamma(t), 'linear' or 'learned': monotone and piecewise linear between the same
+      endpoints, trained to lower the variance of the diffusion term and nothing else (the bound's
+      mean does not depend on it). Its parameters are counted.
+  """
+
+  schedule: str = 'linear'
+
+  code: ClassVar[base.Code] = base.Code.UPPER_BOUND
+  time_input: ClassVar[bool] = True
+  stochastic: ClassVar[bool] = True
+  input_scale: ClassVar[float | None] = 0.3
+  trained_on: ClassVar[str] = 'the bound'
+
+  def __post_init__(self):
+    if self.schedule not in _SCHEDULES:
+      known = ', '.join(_SCHEDULES)
+      raise ValueError(f"objective.schedule '{self.schedule}' is unknown; known: {known}")
+
+  def check(self, space: base.Space) -> None:
+    if not space.ordinal:
+      raise ValueError(
+        'Gaussian diffusion needs an ordinal alphabet: these tokens are names, not levels'
+      )
+
+  def init(self, key: jax.Array, space: base.Space, width: int) -> base.Params:
+    return {'schedule': jnp.zeros((_BINS,))} if self.schedule == 'learned' else {}
+
+  def gamma(self, own: base.Params, t: jax.Array, vocabulary: int) -> tuple[jax.Array, jax.Array]:
+    """gamma(t) and gamma'(t) > 0."""
+    low, high = endpoints(vocabulary)
+    if self.schedule == 'linear':
+      return low + (high - low) * t, jnp.full(jnp.shape(t), high - low)
+    # Time spent in each of equal bins of gamma; gamma is the inverse of its running sum.
+    share = jax.nn.softmax(own['schedule'])
+    ends = jnp.cumsum(share)
+    k = jnp.clip(jnp.searchsorted(ends, t, side='right'), 0, _BINS - 1)
+    width = (high - low) / _BINS
+    inside = jnp.clip((t - (ends[k] - share[k])) / share[k], 0.0, 1.0)
+    return low + width * (k + inside), width / share[k]
+
+  def view(
+    self, example: base.Example, stratum: jax.Array, key: jax.Array, space: base.Space
+  ) -> base.View:
+    """Only the randomness is drawn here: the noise level may depend on parameters."""
+    time_key, zero_key = jax.random.split(key)
+    extra = {
+      't': stratum,
+      'eps_T': jax.random.normal(time_key, (space.length,)),
+      'eps0_T': jax.random.normal(zero_key, (space.length,)),
+      'vocabulary': jnp.zeros((space.vocabulary,)),
+      'charged_T': base.charged(space),
+    }
+    return base.View(None, example.tokens_T, base.charged(space), extra=extra)
+
+  def noise(self, own: base.Params, view: base.View) -> Noise:
+    """The noisy example of a single view."""
+    vocabulary = view.extra['vocabulary'].shape[-1]
+    gamma, slope = self.gamma(own, view.extra['t'], vocabulary)
+    # The mean of the bound has no gradient in the schedule; its own is taken in `score`.
+    gamma, slope = jax.lax.stop_gradient((gamma, slope))
+    alpha, sigma = alpha_sigma(gamma)
+    z_T = alpha * level_values(vocabulary)[view.targets_T] + sigma * view.extra['eps_T']
+    return Noise(gamma, slope, z_T, log_likelihood(z_T, gamma, vocabulary))
+
+  def run(self, apply: base.Apply, params: base.Params, view: base.View, **arguments: Any) -> Any:
+    """Soft tokens in: what each noisy pixel says of itself. MASK has no share in them."""
+    if view.inputs is None:
+      noise = jax.vmap(lambda v: self.noise(params['objective'], v))(view)
+      inputs = jax.nn.softmax(noise.log_weights_TxV, axis=-1)
+      inputs = jnp.pad(inputs, ((0, 0), (0, 0), (0, 1)))
+      low, high = endpoints(view.extra['vocabulary'].shape[-1])
+      view = view._replace(inputs=inputs, time=(noise.gamma - low) / (high - low))
+    return super().run(apply, params, view, **arguments)
+
+  def score(
+    self, params: base.Params, view: base.View, outputs: Any, space: base.Space
+  ) -> base.Score:
+    own = params['objective']
+    noise = jax.vmap(lambda v: self.noise(own, v))(view)
+    charged_1xT = base.charged(space)[None]
+    error_BxT = self.squared_error(noise, outputs.logits_BxTxV, view.targets_T)
+    error_B = jnp.sum(error_BxT * charged_1xT, axis=-1)
+    diffusion_B = 0.5 * noise.slope * jnp.exp(-noise.gamma) * error_B
+    prior_B, reconstruction_B = self.ends(view, space)
+    nats_B = prior_B + reconstruction_B + diffusion_B
+    loss_B = nats_B / space.dims
+    if self.schedule == 'learned':
+      loss_B += self.schedule_loss(own, noise.gamma, diffusion_B, space.vocabulary)
+    terms = {'prior': prior_B, 'reconstruction': reconstruction_B, 'diffusion': diffusion_B}
+    return base.Score(nats_B, loss_B, jnp.full(nats_B.shape, space.dims), terms)
+
+  def squared_error(
+    self, noise: Noise, logits_BxTxV: jax.Array, targets_BxT: jax.Array
+  ) -> jax.Array:
+    """(x - xhat)^2 for every token; BxT."""
+    values_V = level_values(logits_BxTxV.shape[-1])
+    posterior = jax.nn.softmax(logits_BxTxV + noise.log_weights_TxV, axis=-1)
+    return (values_V[targets_BxT] - posterior @ values_V) ** 2
+
+  def ends(self, view: base.View, space: base.Space) -> tuple[jax.Array, jax.Array]:
+    """Prior and reconstruction terms, nats per example (B,)."""
+    low, high = endpoints(space.vocabulary)
+    values_BxT = level_values(space.vocabulary)[view.targets_T]
+    charged_1xT = base.charged(space)[None]
+    alpha_1, sigma_1 = alpha_sigma(jnp.float32(high))
+    kl_BxT = 0.5 * (sigma_1**2 + (alpha_1 * values_BxT) ** 2 - 1 - jnp.log(sigma_1**2))
+    alpha_0, sigma_0 = alpha_sigma(jnp.float32(low))
+    z0_BxT = alpha_0 * values_BxT + sigma_0 * view.extra['eps0_T']
+    log_w = jax.vmap(lambda z_T: log_likelihood(z_T, jnp.float32(low), space.vocabulary))(z0_BxT)
+    reconstruction_BxT = base.cross_entropy(log_w, view.targets_T)
+    return (
+      jnp.sum(kl_BxT * charged_1xT, axis=-1),
+      jnp.sum(reconstruction_BxT * charged_1xT, axis=-1),
+    )
+
+  def schedule_loss(
+    self, own: base.Params, gamma_B: jax.Array, diffusion_B: jax.Array, vocabulary: int
+  ) -> jax.Array:
+    """Zero, with the gradient of log E_t[diffusion^2] in the schedule's parameters.
+
+    In gamma, where the network's error g does not depend on the schedule, the second moment is
+    the integral of g^2 / q over the density q = 1/gamma' of gamma. Samples of q estimate its
+    gradient without differentiating the network.
+    """
+    low, high = endpoints(vocabulary)
+    share = jax.nn.softmax(own['schedule'])
+    bin_B = jnp.clip(((gamma_B - low) / (high - low) * _BINS).astype(jnp.int32), 0, _BINS - 1)
+    chosen_B = share[bin_B]
+    squares_B = jax.lax.stop_gradient(diffusion_B**2 * chosen_B) / chosen_B
+    moment = squares_B / (jnp.mean(jax.lax.stop_gradient(squares_B)) + 1e-30)
+    return moment - jax.lax.stop_gradient(moment)
+
+  def probe_levels(self) -> tuple[float, ...]:
+    """Times: a little, half and most of the way from gamma_0 to gamma_1."""
+    return (0.25, 0.5, 0.75)
+
+  def probe_view(
+    self,
+    tokens_T: jax.Array,
+    space: base.Space,
+    level: float | None = None,
+    key: jax.Array = None,
+  ) -> base.View:
+    """Clean is the one-hot input at gamma_0; a level is a time of the linear schedule."""
+    weights_T = jnp.zeros(tokens_T.shape, jnp.float32)
+    if level is None:
+      one_hot = jax.nn.one_hot(tokens_T, space.vocabulary + 1)
+      return base.View(one_hot, tokens_T, weights_T, time=jnp.zeros(()))
+    low, high = endpoints(space.vocabulary)
+    gamma = jnp.float32(low + (high - low) * level)
+    alpha, sigma = alpha_sigma(gamma)
+    eps_T = jax.random.normal(key, tokens_T.shape)
+    z_T = alpha * level_values(space.vocabulary)[tokens_T] + sigma * eps_T
+    soft = jax.nn.softmax(log_likelihood(z_T, gamma, space.vocabulary), axis=-1)
+    return base.View(jnp.pad(soft, ((0, 0), (0, 1))), tokens_T, weights_T, time=jnp.float32(level))
+
+  def sample(
+    self,
+    network: base.Network,
+    params: base.Params,
+    key: jax.Array,
+    count: int,
+    space: base.Space,
+    steps: int = 256,
+  ) -> jax.Array:
+    """Ancestral sampling from gamma_1 down to gamma_0, then the most likely level of each pixel."""
+    low, high = endpoints(space.vocabulary)
+    gammas = jnp.linspace(high, low, steps + 1)
+    start_key, noise_key = jax.random.split(key)
+    z_BxT = jax.random.normal(start_key, (count, space.length))
+
+    def step(z_BxT, inputs):
+      gamma, gamma_next, step_key = inputs
+      log_w = jax.vmap(lambda z_T: log_likelihood(z_T, gamma, space.vocabulary))(z_BxT)
+      soft = jnp.pad(jax.nn.softmax(log_w, axis=-1), ((0, 0), (0, 0), (0, 1)))
+      time_B = jnp.full((count,), (gamma - low) / (high - low))
+      logits = network.apply(params['backbone'], soft, causal=False, time_B=time_B).logits_BxTxV
+      x_BxT = jax.nn.softmax(logits + log_w, axis=-1) @ level_values(space.vocabulary)
+      # q(z_s | z_t, x) with c = 1 - SNR_t / SNR_s, Kingma et al. 2021, appendix A.4.
+      alpha, sigma = alpha_sigma(gamma)
+      alpha_next, sigma_next = alpha_sigma(gamma_next)
+      c = -jnp.expm1(gamma_next - gamma)
+      mean = alpha_next * (z_BxT * (1 - c) / alpha + c * x_BxT)
+      noise_BxT = jax.random.normal(step_key, z_BxT.shape)
+      return mean + sigma_next * jnp.sqrt(c) * noise_BxT, None
+
+    steps_ = (gammas[:-1], gammas[1:], jax.random.split(noise_key, steps))
+    z_BxT = jax.lax.scan(step, z_BxT, steps_)[0]
+    alpha_0, _ = alpha_sigma(jnp.float32(low))
+    levels_BxTxV = jnp.abs(z_BxT[..., None] / alpha_0 - level_values(space.vocabulary)[None, None])
+    return jnp.argmin(levels_BxTxV, axis=-1).astype(jnp.int32)

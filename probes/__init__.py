@@ -1,0 +1,12 @@
+"""Probes: how much of the labels a simple model reads from frozen features of every layer.
+
+A probe is a function `evaluate(features, config, seed) -> (results, arrays)`: `results` holds plain
+numbers for `run.json`, `arrays` per-example predictions for `arrays.npz`. It chooses on validation
+(or by cross-validation inside a labelled subset) and reads the test split once.
+"""
+
+from probes import linear
+
+PROBES = {
+  'linear': linear.evaluate,
+}

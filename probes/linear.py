@@ -1,0 +1,242 @@
+"""Linear probe: multinomial logistic regression on the standardised features of every layer.
+
+With all labels, layer and l2 are chosen on the validation split. With n labels they come from
+cross-validation inside those n, and where n is too small for that both are declared beforehand (the
+middle layer, `config.single_l2`). Only the one chosen fit of each setting sees the test split.
+"""
+
+import numpy as np
+
+from probes import logistic, selection
+
+QUICK_LABELS = 250
+BATCH_BYTES = 256 * 2**20  # Standardised float64 features held at once.
+
+
+def evaluate(features, config, seed: int) -> tuple[dict, dict]:
+  """Probes one network (or control) with all labels and with each number of labels.
+
+  Args:
+      features: train, validation, test (layers, N, D); labels_train, labels_validation,
+          labels_test (N,) integers; classes.
+      config: labels (numbers of labels), draws, folds, l2 (grid with all labels), few_l2 (grid
+          inside subsets), single_l2 (where there is no choice).
+      seed: of the label subsets and folds: draw d of n labels uses (seed, d) for the subset and
+          (seed, d, n) for the folds, and nothing else. Pass the same seed for every run, whatever
+          its pretraining seed, and all runs are probed with the same labels.
+
+  Returns:
+      results: a dict for 'all' and for each number of labels as a string.
+          'all': layer, l2, accuracy, stderr (binomial, over test examples), cross_entropy (test,
+          nats an example), by_layer_validation (each layer's best accuracy over l2), certificate
+          (largest bound on nats to the optimum over all fits).
+          n: layer, l2 and draws (test accuracy), one entry a draw; accuracy and cross_entropy,
+          means over draws; stderr, the standard deviation over draws / sqrt(draws), None for one
+          draw: it covers the choice of labels, not the test examples; by_layer_cv, each layer's
+          best cross-validated accuracy over l2, mean over draws, None without cross-validation;
+          certificate.
+          A number of labels is left out if it is below the number of classes or the training
+          split has no balanced subset so large.
+      arrays: 'all/predictions' (N_test,), 'n/predictions' (draws, N_test), int32.
+
+  Raises:
+      ValueError: features that are not finite, shapes that do not match, a class without training
+          examples, a fit that cannot be certified.
+  """
+  _check(features, ('train', 'validation', 'test'))
+  most = selection.largest_balanced(features.labels_train, features.classes)
+  results, arrays = {}, {}
+  results['all'], arrays['all/predictions'] = _all_labels(features, config)
+  for size in config.labels:
+    if not features.classes <= size <= most:
+      continue
+    subsets = [
+      selection.balanced_subset(features.labels_train, size, features.classes, (seed, draw))
+      for draw in range(config.draws)
+    ]
+    # Ten labels, or one a class, leave nothing to cross-validate.
+    if size <= 10 or size < 2 * features.classes:
+      chosen = _without_choice(features, config, subsets)
+    else:
+      chosen = _cross_validated(features, config, subsets, seed)
+    results[str(size)], arrays[f'{size}/predictions'] = _few_labels(features, *chosen)
+  return results, arrays
+
+
+def quick(features, config) -> float:
+  """Validation accuracy of the best layer under one l2 and at most 250 training labels.
+
+  For curves during training. The labels are a fixed balanced subset, the l2 is `single_l2`, and
+  the test split is not touched.
+
+  Raises:
+      ValueError: as `evaluate`.
+  """
+  _check(features, ('train', 'validation'))
+  labels = np.asarray(features.labels_train)
+  size = min(QUICK_LABELS, selection.largest_balanced(labels, features.classes))
+  rows = np.sort(selection.balanced_subset(labels, size, features.classes, 0))
+  train, mean, scale = _standardised(np.asarray(features.train)[:, rows])
+  fits = logistic.fit(train, labels[rows], [config.single_l2], classes=features.classes)
+  validation = selection.standardise(features.validation, mean, scale)
+  scores = logistic.logits(validation, fits.weights[:, 0], fits.bias[:, 0])
+  return float((scores.argmax(-1) == features.labels_validation).mean(-1).max())
+
+
+def _all_labels(features, config) -> tuple[dict, np.ndarray]:
+  labels, validation = np.asarray(features.labels_train), features.labels_validation
+  accuracy, entropy, fitted, certificate = [], [], [], 0.0
+  for layers in _batches(features.train, features.train.shape[1]):
+    train, mean, scale = _standardised(features.train[layers])
+    fits = logistic.fit(
+      train, labels, config.l2, classes=features.classes, names=_names(layers, 'all labels')
+    )
+    certificate = max(certificate, fits.certificate.max())
+    held_out = selection.standardise(features.validation[layers], mean, scale)
+    scores = logistic.logits(held_out[:, None], fits.weights, fits.bias)
+    accuracy.append((scores.argmax(-1) == validation).mean(-1))
+    entropy.append(logistic.cross_entropy(scores, validation).mean(-1))
+    fitted.extend(zip(fits.weights, fits.bias, mean, scale, strict=True))
+  accuracy = np.concatenate(accuracy)  # (layers, l2)
+  layer, j = selection.choose(accuracy, np.concatenate(entropy))
+  weights, bias, mean, scale = fitted[layer]
+  correct, entropy, predictions = _test(features, layer, weights[j], bias[j], mean, scale)
+  result = {
+    'layer': layer,
+    'l2': float(config.l2[j]),
+    'accuracy': correct,
+    'stderr': float(np.sqrt(correct * (1 - correct) / len(predictions))),
+    'cross_entropy': entropy,
+    'by_layer_validation': accuracy.max(1).tolist(),
+    'certificate': float(certificate),
+  }
+  return result, predictions
+
+
+def _without_choice(features, config, subsets):
+  """Fits of the middle layer under `single_l2`, one a draw, in the form `_few_labels` takes."""
+  layer = len(features.train) // 2
+  rows = np.stack(subsets)  # (draws, n)
+  train, mean, scale = _standardised(features.train[layer][rows])
+  labels = np.asarray(features.labels_train)[rows]
+  names = [f'layer {layer}, {rows.shape[1]} labels, draw {d}' for d in range(len(rows))]
+  fits = logistic.fit(train, labels, [config.single_l2], classes=features.classes, names=names)
+  fitted = list(zip(fits.weights[:, 0], fits.bias[:, 0], mean, scale, strict=True))
+  chosen = [(layer, float(config.single_l2))] * len(rows)
+  return chosen, fitted, None, float(fits.certificate.max())
+
+
+def _cross_validated(features, config, subsets, seed):
+  """Chooses layer and l2 inside each draw, and fits them on its whole subset.
+
+  The fits on the whole subset are made for every layer and l2 together with those of the folds,
+  as one more fold that holds nothing out: one solver call (or one a batch of layers) is cheaper
+  than a second one with another shape.
+  """
+  rows = np.stack(subsets)
+  draws, size = rows.shape
+  labels = np.asarray(features.labels_train)[rows]  # (draws, n)
+  fold = [
+    selection.stratified_folds(labels[d], config.folds, (seed, d, size)) for d in range(draws)
+  ]
+  # (draws, folds + 1, n): the rows that train; the last one holds nothing out.
+  used = np.stack(fold)[:, None] != np.arange(config.folds + 1)[None, :, None]
+  accuracy, entropy, fitted, certificate = [], [], [], 0.0
+  for layers in _batches(features.train, draws * (config.folds + 1) * size):
+    shape = (len(layers), *used.shape)  # (layers, draws, folds + 1, n)
+    train = np.broadcast_to(
+      features.train[layers][:, rows][:, :, None], (*shape, features.train.shape[2])
+    )
+    weights = np.broadcast_to(used, shape)
+    train, mean, scale = _standardised(train, weights)
+    truth = np.broadcast_to(labels[:, None], shape)
+    fits = logistic.fit(
+      train.reshape(-1, *train.shape[-2:]),
+      truth.reshape(-1, size),
+      config.few_l2,
+      classes=features.classes,
+      weights=weights.reshape(-1, size),
+      names=_names(layers, f'{size} labels', draws, config.folds + 1),
+    )
+    certificate = max(certificate, fits.certificate.max())
+    w = fits.weights.reshape(*shape[:3], *fits.weights.shape[1:])
+    b = fits.bias.reshape(*shape[:3], *fits.bias.shape[1:])
+    scores = logistic.logits(train[:, :, :-1, None], w[:, :, :-1], b[:, :, :-1])
+    held_out = ~weights[:, :, :-1, None]  # Each row is held out of exactly one fold.
+    truth = truth[:, :, :-1, None]
+    accuracy.append(((scores.argmax(-1) == truth) & held_out).sum((2, 4)) / size)
+    nats = logistic.cross_entropy(scores, truth)
+    entropy.append(np.where(held_out, nats, 0).sum((2, 4)) / size)
+    fitted += zip(w[:, :, -1], b[:, :, -1], mean[:, :, -1], scale[:, :, -1], strict=True)
+  accuracy, entropy = np.concatenate(accuracy), np.concatenate(entropy)  # (layers, draws, l2)
+  chosen, finals = [], []
+  for d in range(draws):
+    layer, j = selection.choose(accuracy[:, d], entropy[:, d])
+    w, b, mean, scale = (array[d] for array in fitted[layer])
+    chosen.append((layer, float(config.few_l2[j])))
+    finals.append((w[j], b[j], mean, scale))
+  return chosen, finals, accuracy.max(2).mean(1).tolist(), float(certificate)
+
+
+def _few_labels(features, chosen, fitted, by_layer, certificate) -> tuple[dict, np.ndarray]:
+  """Results and predictions (draws, N_test) of the chosen fits, the only ones to see the test."""
+  tested = [_test(features, layer, *fit) for (layer, _), fit in zip(chosen, fitted, strict=True)]
+  accuracies, entropies, predictions = zip(*tested, strict=True)
+  draws = len(accuracies)
+  result = {
+    'layer': [layer for layer, _ in chosen],
+    'l2': [l2 for _, l2 in chosen],
+    'accuracy': float(np.mean(accuracies)),
+    'stderr': float(np.std(accuracies, ddof=1) / np.sqrt(draws)) if draws > 1 else None,
+    'draws': list(accuracies),
+    'cross_entropy': float(np.mean(entropies)),
+    'by_layer_cv': by_layer,
+    'certificate': certificate,
+  }
+  return result, np.stack(predictions)
+
+
+def _test(features, layer, weights, bias, mean, scale) -> tuple[float, float, np.ndarray]:
+  """Test accuracy, cross-entropy (nats) and predictions of one fit."""
+  test = selection.standardise(features.test[layer], mean, scale)
+  scores = logistic.logits(test, weights, bias)
+  predictions = scores.argmax(-1).astype(np.int32)
+  entropy = logistic.cross_entropy(scores, features.labels_test).mean()
+  return float((predictions == features.labels_test).mean()), float(entropy), predictions
+
+
+def _standardised(features, weights=None):
+  mean, scale = selection.moments(features, weights)
+  return selection.standardise(features, mean, scale), mean, scale
+
+
+def _batches(features: np.ndarray, rows: int) -> list[np.ndarray]:
+  """Layers in batches of nearly equal size, whose features fit in memory."""
+  layers, _, dims = features.shape
+  count = min(layers, max(1, -(-8 * layers * rows * dims // BATCH_BYTES)))
+  return np.array_split(np.arange(layers), count)
+
+
+def _names(layers, setting: str, draws: int = 0, folds: int = 0) -> list[str]:
+  if not draws:
+    return [f'layer {layer}, {setting}' for layer in layers]
+  held = [f'without fold {fold}' for fold in range(folds - 1)] + ['whole subset']
+  return [
+    f'layer {layer}, {setting}, draw {draw}, {part}'
+    for layer in layers
+    for draw in range(draws)
+    for part in held
+  ]
+
+
+def _check(features, splits) -> None:
+  for split in splits:
+    array, labels = getattr(features, split), np.asarray(getattr(features, f'labels_{split}'))
+    if array.ndim != 3 or 0 in array.shape or labels.shape != array.shape[1:2]:
+      raise ValueError(f'{split} features {array.shape} do not match labels {labels.shape}')
+    if array.shape[::2] != features.train.shape[::2]:
+      raise ValueError(f'{split} features {array.shape} differ in layers or width from train')
+    if not np.isfinite(array).all():
+      raise ValueError(f'{split} features hold NaN or infinity')
+    if labels.min() < 0 or labels.max() >= features.classes:
+      raise ValueError(f'{split} labels must lie from 0 to {features.classes - 1}')

@@ -1,0 +1,449 @@
+"""Many multinomial logistic regressions in one program, each with a certificate.
+
+Problem p = (group, l2): a group is one matrix of features with labels and weights (one layer, or
+one layer and one fold), and every group is fitted for every l2. The objective, in nats, is
+
+    f(W, b) = sum_i w_i CE_i / sum_i w_i + l2/2 ||W||^2 + bias_l2/2 ||b||^2
+
+with the logits W x + b. The bias has its own small fixed penalty (`BIAS_L2`), which makes f
+strongly convex in every parameter, so that the gradient g bounds the distance to the optimum
+without knowing it:
+
+    f - f* <= sum_i g_i^2 / (2 lambda_i)          (the certificate; lambda_i: the penalty of i)
+
+because f(t) >= f + g.(t - theta) + sum_i lambda_i (t_i - theta_i)^2 / 2 for all t; minimise both
+sides over t. It is recomputed in float64 from the weights that are returned and the features that
+were passed, independently of the path the solver took. An uncertified fit is never returned.
+
+How it is solved: rotate the features to the eigenvectors of their Gram matrix (first to N
+dimensions by a QR decomposition where N < D, which is exact: the optimum lies in the span of the
+rows), precondition with (kappa * eigenvalue + l2)^-1, then L-BFGS over all problems at once, where
+all l2 of a group share one wide matrix product. Logits are linear in the parameters, so the line
+search needs no matrix product. Steps and stopping are per problem. Problems that are still open
+after a segment get a new preconditioner from the Hessian weighted by the probabilities reached so
+far, which is what separable data needs. A problem that is still open at the end goes to a second
+solver. The iteration is JAX; rotation, preconditioner and certificate are NumPy, which needs no
+compilation. Everything is float64 on the CPU, whatever the process's default precision and device.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.optimize
+
+BIAS_L2 = 1e-6  # Penalty of the bias: a bias of 10 costs 5e-5 nats.
+GAP = 1e-6  # Default bound on f - f*, in nats.
+MEMORY = 8  # Pairs kept by L-BFGS.
+SEGMENT = 24  # Iterations between two preconditioners.
+CHUNK_BYTES = 12 * 2**20  # Working set of one batched solve: fits the last-level cache.
+
+
+@dataclasses.dataclass(frozen=True)
+class Fits:
+  """Certified fits of G groups for J penalties.
+
+  Attributes:
+      weights: (G, J, K, D) float64.
+      bias: (G, J, K) float64.
+      objective: (G, J) nats, the penalised objective at these weights.
+      certificate: (G, J) nats, an upper bound on objective - optimum; at most the gap asked for.
+      iterations: (G, J) iterations of the solver.
+      converged: (G, J) bool; always true, since an uncertified fit raises instead.
+      polished: (G, J) bool; true where the second solver had to finish the fit.
+  """
+
+  weights: np.ndarray
+  bias: np.ndarray
+  objective: np.ndarray
+  certificate: np.ndarray
+  iterations: np.ndarray
+  converged: np.ndarray
+  polished: np.ndarray
+
+
+def logits(features: np.ndarray, weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
+  """Logits (..., N, K) of features (..., N, D) under weights (..., K, D) and bias (..., K)."""
+  product = np.asarray(features, np.float64) @ np.swapaxes(weights, -1, -2)
+  return product + np.expand_dims(bias, -2)
+
+
+def cross_entropy(logits_NxK: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
+  """Cross-entropy in nats, (..., N), of logits (..., N, K) against integer labels (..., N)."""
+  top = logits_NxK.max(-1, keepdims=True)
+  normaliser = np.log(np.exp(logits_NxK - top).sum(-1)) + top[..., 0]
+  labels = np.broadcast_to(labels_N, normaliser.shape)
+  return normaliser - np.take_along_axis(logits_NxK, labels[..., None], -1)[..., 0]
+
+
+def fit(
+  features: np.ndarray,
+  labels: np.ndarray,
+  l2: Sequence[float],
+  *,
+  classes: int,
+  weights: np.ndarray | None = None,
+  gap: float = GAP,
+  bias_l2: float = BIAS_L2,
+  max_iterations: int = 480,
+  names: Sequence[str] | None = None,
+) -> Fits:
+  """Fits every group for every l2 to a certified gap.
+
+  Args:
+      features: (G, N, D), finite; standardise them before.
+      labels: (N,) for all groups or (G, N), integers in [0, classes). A class without examples is
+          allowed: its bias goes to where the penalty stops it.
+      l2: (J,) positive penalties on the weights, on the mean loss (not its sum).
+      classes: K >= 2.
+      weights: (G, N) non-negative weights of the rows, zero for rows that are absent; default 1.
+      gap: the certificate to reach, nats.
+      bias_l2: penalty of the bias, positive.
+      max_iterations: of L-BFGS, before a problem goes to the second solver.
+      names: (G,) names of the groups for error messages.
+
+  Returns:
+      The fits.
+
+  Raises:
+      ValueError: bad input, or a problem that neither solver could certify.
+  """
+  features, labels, weights, l2 = _checked(features, labels, weights, l2, classes, gap, bias_l2)
+  groups, rows, dims = features.shape
+  padded_rows = bucket(rows, 16)
+  chunk = _chunk_size(groups, padded_rows, min(padded_rows, dims), dims, classes, len(l2))
+  parts = []
+  cpu = jax.local_devices(backend='cpu')[0]
+  for start in range(0, groups, chunk):
+    used = min(chunk, groups - start)
+    pad = ((0, chunk - used), (0, padded_rows - rows))
+    x = np.pad(features[start : start + used].astype(np.float64, copy=False), (*pad, (0, 0)))
+    y = np.pad(labels[start : start + used], pad)
+    w = weights[start : start + used]
+    w = np.pad(w / w.sum(1, keepdims=True), pad)
+    with jax.enable_x64(True), jax.default_device(cpu):
+      part = _solve(x, y, w, l2, bias_l2, classes, gap, max_iterations)
+    parts.append([array[:used] for array in part])
+  theta, objective, certificate, iterations = (np.concatenate(a) for a in zip(*parts, strict=True))
+  polished = ~(certificate <= gap)
+  for g, j in zip(*np.nonzero(polished), strict=True):
+    w = weights[g] / weights[g].sum()
+    solved = _polish(features[g], labels[g], w, theta[g, j], l2[j], bias_l2, gap)
+    theta[g, j], objective[g, j], certificate[g, j], more = solved
+    iterations[g, j] += more
+    if not certificate[g, j] <= gap:
+      name = names[g] if names is not None else f'group {g}'
+      raise ValueError(
+        f'logistic regression of {name} with l2={l2[j]:g} stopped {certificate[g, j]:.1e} '
+        f'nats from its optimum, not within {gap:.1e}'
+      )
+  return Fits(
+    weights=theta[..., :-1],
+    bias=theta[..., -1],
+    objective=objective,
+    certificate=certificate,
+    iterations=iterations,
+    converged=certificate <= gap,
+    polished=polished,
+  )
+
+
+def bucket(size: int, smallest: int = 1) -> int:
+  """The size to pad to: four sizes an octave, so that shapes, and compilations, are few."""
+  octave = smallest
+  while 2 * octave < size:
+    octave *= 2
+  steps = (octave + max(1, octave // 4) * i for i in range(5))
+  return next(step for step in steps if step >= size)
+
+
+def _checked(features, labels, weights, l2, classes, gap, bias_l2):
+  features = np.asarray(features)
+  if features.ndim != 3 or 0 in features.shape:
+    raise ValueError(f'features must be groups x rows x dimensions, not {features.shape}')
+  shape = features.shape[:2]
+  labels = np.broadcast_to(np.asarray(labels), shape)
+  weights = np.ones(shape) if weights is None else np.asarray(weights, np.float64)
+  l2 = np.asarray(l2, np.float64).reshape(-1)
+  if weights.shape != shape:
+    raise ValueError(f'weights must be {shape}, not {weights.shape}')
+  if not np.isfinite(features).all():
+    bad = np.flatnonzero(~np.isfinite(features).all((1, 2)))
+    raise ValueError(f'features of group {bad[0]} hold NaN or infinity')
+  if not (np.isfinite(weights).all() and (weights >= 0).all() and (weights.sum(1) > 0).all()):
+    raise ValueError('weights must be finite and non-negative, with a positive sum in each group')
+  if classes < 2:
+    raise ValueError(f'a probe needs at least 2 classes, not {classes}')
+  if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= classes:
+    raise ValueError(f'labels must be integers from 0 to {classes - 1}')
+  positive = np.append(l2, [gap, bias_l2])
+  if not len(l2) or not (np.isfinite(positive).all() and (positive > 0).all()):
+    raise ValueError('l2, bias_l2 and gap must be positive and finite')
+  return features, labels.astype(np.int32), weights, l2
+
+
+def _chunk_size(groups: int, rows: int, rank: int, dims: int, classes: int, penalties: int) -> int:
+  """Groups solved together: as many as fit the working set, evenly spread, in few shapes."""
+  problem = classes * ((2 * MEMORY + 10) * rank + 6 * rows) + 2 * rank * rank
+  most = max(1, CHUNK_BYTES // (8 * (penalties * problem + rows * (rank + dims))))
+  count = -(-groups // most)
+  size = bucket(-(-groups // count))
+  return size if size <= most else max(1, most)
+
+
+def _solve(x, y, w, l2, bias_l2, classes, gap, max_iterations):
+  """One chunk: [theta (G, J, K, D+1), objective, certificate, iterations (G, J)]."""
+  basis, z, eigenvalues = _rotate(x, w)
+  penalty = np.repeat(l2[:, None], z.shape[1], 1)
+  penalty[:, -1] = bias_l2  # (J, R+1): the last parameter is the bias.
+  # The curvature of the loss at uniform probabilities, where every problem starts.
+  kappa = (1 - 1 / classes) / classes
+  diagonal = 1 / (kappa * eigenvalues[:, None] + penalty)
+  inverse = diagonal[..., None] * np.eye(z.shape[1])
+  shape = (len(x), len(l2), classes)
+  theta, logits = np.zeros((*shape, z.shape[1])), np.zeros((*shape, z.shape[2]))
+  done = np.broadcast_to(w.sum(1)[:, None] == 0, shape[:2])  # Padding.
+  iterations = np.zeros(shape[:2], np.int32)
+  data = jax.device_put((z, y, w, penalty[None, :, None]))
+  # A little inside the gap: the last word has the certificate from the unrotated features.
+  inside = 0.9 * gap
+  for _ in range(0, max_iterations, SEGMENT):
+    theta, logits, done, used = _segment(data, inverse, theta, logits, done, inside)
+    done, iterations = np.asarray(done), iterations + np.asarray(used)
+    if done.all():
+      break
+    inverse = _reprecondition(z, w, penalty, inverse, np.asarray(logits), done)
+  theta = np.asarray(theta)
+  weights = theta[..., :-1] @ np.swapaxes(basis, 1, 2)[:, None]
+  theta = np.concatenate([weights, theta[..., -1:]], -1)
+  parts = [certify(*args, l2, bias_l2) for args in zip(x, y, w, theta, strict=True)]
+  objective, certificate = (np.stack(a) for a in zip(*parts, strict=True))
+  return theta, objective, certificate, iterations
+
+
+def _rotate(x, w):
+  """Orthonormal basis (G, D, R), features with the constant (G, R+1, N), eigenvalues (G, R+1)."""
+  basis = None
+  if x.shape[1] < x.shape[2]:
+    basis, r = np.linalg.qr(np.swapaxes(x, 1, 2))  # x = r^T basis^T
+    x = np.swapaxes(r, 1, 2)
+  gram = np.swapaxes(x * w[:, :, None], 1, 2) @ x
+  eigenvalues, vectors = np.linalg.eigh(gram)
+  basis = vectors if basis is None else basis @ vectors
+  z = np.ones((len(x), x.shape[2] + 1, x.shape[1]))
+  np.matmul(np.swapaxes(vectors, 1, 2), np.swapaxes(x, 1, 2), out=z[:, :-1])
+  return basis, z, np.append(np.maximum(eigenvalues, 0), w.sum(1)[:, None], 1)
+
+
+def _reprecondition(z, w, penalty, inverse, logits, done):
+  """Replaces the preconditioners of the open problems by one for their present probabilities.
+
+  It is the inverse of the Hessian's block for one class, averaged over the classes.
+  """
+  inverse = np.array(inverse)
+  for g, j in zip(*np.nonzero(~done), strict=True):
+    p = np.exp(logits[g, j] - logits[g, j].max(0))
+    p /= p.sum(0)
+    weight = w[g] * (1 - (p**2).sum(0)) / (len(p) - 1)
+    inverse[g, j] = np.linalg.inv((z[g] * weight) @ z[g].T + np.diag(penalty[j]))
+  return inverse
+
+
+def certify(
+  x: np.ndarray, labels: np.ndarray, w: np.ndarray, theta: np.ndarray, l2, bias_l2: float
+) -> tuple[np.ndarray, np.ndarray]:
+  """Objective and certificate (J,), nats, of one group, in NumPy and from unrotated features.
+
+  Args:
+      x: (N, D) features.
+      labels: (N,) integers.
+      w: (N,) weights of sum 1.
+      theta: (J, K, D+1) weights, the bias last.
+      l2: (J,) penalties.
+      bias_l2: penalty of the bias.
+  """
+  weights, bias = theta[..., :-1], theta[..., -1]
+  z = weights @ x.T + bias[..., None]  # (J, K, N)
+  z -= z.max(1, keepdims=True)
+  p = np.exp(z)
+  normaliser = p.sum(1, keepdims=True)
+  truth = np.arange(theta.shape[1])[:, None] == labels
+  loss = np.log(normaliser[:, 0]) - np.where(truth, z, 0).sum(1)
+  objective = loss @ w + l2 * (weights**2).sum((1, 2)) / 2 + bias_l2 * (bias**2).sum(1) / 2
+  residual = (p / normaliser - truth) * w
+  gradient = residual @ x + l2[:, None, None] * weights
+  gradient_bias = residual.sum(2) + bias_l2 * bias
+  certificate = (gradient**2).sum((1, 2)) / (2 * l2)
+  return objective, certificate + (gradient_bias**2).sum(1) / (2 * bias_l2)
+
+
+def _dot(a, b):
+  return jnp.sum(a * b, (-2, -1))
+
+
+def _wide(t):
+  return t[..., None, None]
+
+
+def _product(a, b):
+  """(G, J, K, A) times (G, A, B): one wide product a group."""
+  groups, problems, classes, inner = a.shape
+  out = a.reshape(groups, problems * classes, inner) @ b
+  return out.reshape(groups, problems, classes, b.shape[2])
+
+
+def _loss(logits, truth, w):
+  """Weighted cross-entropy (G, J) in nats of logits (G, J, K, N)."""
+  top = logits.max(2)
+  normaliser = jnp.log(jnp.exp(logits - top[:, :, None]).sum(2)) + top
+  return jnp.sum((normaliser - jnp.where(truth, logits, 0).sum(2)) * w[:, None, :], 2)
+
+
+def _direction(gradient, inverse, pairs, newest):
+  """-H g by the two-loop recursion around the preconditioner, over a ring of pairs."""
+  s, y, rho = pairs
+
+  def backwards(i, carry):
+    q, alphas = carry
+    k = (newest - i) % MEMORY
+    alpha = rho[k] * _dot(s[k], q)
+    return q - _wide(alpha) * y[k], alphas.at[k].set(alpha)
+
+  def forwards(i, q):
+    k = (newest + 1 + i) % MEMORY
+    return q + _wide(alphas[k] - rho[k] * _dot(y[k], q)) * s[k]
+
+  q, alphas = jax.lax.fori_loop(0, MEMORY, backwards, (gradient, jnp.zeros_like(rho)))
+  return -jax.lax.fori_loop(0, MEMORY, forwards, q @ inverse)
+
+
+def _line_search(state, direction, moved, data, truth):
+  """Step sizes (G, J) by backtracking to sufficient decrease; a trial costs no matrix product."""
+  _, _, w, penalty = data
+  theta, logits, loss, gradient, done = state
+  slope = _dot(gradient, direction)
+  linear = _dot(penalty * theta, direction)
+  square = _dot(penalty * direction, direction)
+  still = _dot(penalty * theta, theta) / 2
+
+  def attempt(carry):
+    t, reached, good, tries = carry
+    trial = _loss(logits + _wide(t) * moved, truth, w) + still + t * linear + t**2 * square / 2
+    accepted = trial <= loss + 1e-4 * t * slope + 1e-15 * loss
+    # The minimum of the parabola through the two values and the slope at 0.
+    parabola = -slope * t**2 / (2 * (trial - loss - slope * t))
+    shorter = jnp.clip(jnp.where(jnp.isfinite(parabola), parabola, 0), 0.1 * t, 0.5 * t)
+    reached = jnp.where(accepted & ~good, trial, reached)
+    return jnp.where(accepted | good, t, shorter), reached, good | accepted, tries + 1
+
+  t, reached, good, _ = jax.lax.while_loop(
+    lambda carry: jnp.any(~carry[2]) & (carry[3] < 40),
+    attempt,
+    (jnp.ones_like(loss), loss, done, 0),
+  )
+  return jnp.where(good & ~done, t, 0), reached
+
+
+@jax.jit
+def _segment(data, inverse, theta, logits, done, gap):
+  """Up to SEGMENT iterations of L-BFGS over G x J problems with one preconditioner.
+
+  Args:
+      data: z (G, R+1, N), labels (G, N), w (G, N), penalty (1, J, 1, R+1).
+      inverse: (G, J, R+1, R+1) preconditioners.
+      theta: (G, J, K, R+1) parameters.
+      logits: (G, J, K, N) their logits.
+      done: (G, J) problems to leave alone.
+      gap: certificate to reach.
+
+  Returns:
+      theta, logits, done and the iterations (G, J) used.
+  """
+  z, labels, w, penalty = data
+  truth = labels[:, None, None, :] == jnp.arange(theta.shape[2])[None, None, :, None]
+  z_transposed = jnp.swapaxes(z, 1, 2)
+
+  def gradient_at(theta, logits):
+    residual = (jax.nn.softmax(logits, 2) - truth) * w[:, None, None, :]
+    return _product(residual, z_transposed) + penalty * theta
+
+  def iterate(carry):
+    state, pairs, iterations, step = carry
+    theta, logits, loss, gradient, done = state
+    direction = _direction(gradient, inverse, pairs, (step - 1) % MEMORY)
+    moved = _product(direction, z)
+    t, loss = _line_search(state, direction, moved, data, truth)
+    change = _wide(t) * direction
+    theta, logits = theta + change, logits + _wide(t) * moved
+    new = gradient_at(theta, logits)
+    y = new - gradient
+    product = jnp.where(t > 0, _dot(change, y), 0)
+    rho = jnp.where(product > 0, 1 / jnp.where(product > 0, product, 1), 0)
+    # A failed search forgets its pairs: the next direction is the preconditioned gradient.
+    kept = jnp.where((t > 0)[None], pairs[2], 0)
+    k = step % MEMORY
+    pairs = (pairs[0].at[k].set(change), pairs[1].at[k].set(y), kept.at[k].set(rho))
+    now = done | (jnp.sum(new**2 / (2 * penalty), (2, 3)) <= gap)
+    return (theta, logits, loss, new, now), pairs, iterations + ~done, step + 1
+
+  def unfinished(carry):
+    return (carry[3] < SEGMENT) & ~jnp.all(carry[0][4])
+
+  loss = _loss(logits, truth, w) + _dot(penalty * theta, theta) / 2
+  state = (theta, logits, loss, gradient_at(theta, logits), done)
+  memory = jnp.zeros((MEMORY, *theta.shape))
+  pairs = (memory, memory, jnp.zeros((MEMORY, *done.shape)))
+  start = (state, pairs, jnp.zeros(done.shape, jnp.int32), 0)
+  (theta, logits, _, _, done), _, iterations, _ = jax.lax.while_loop(unfinished, iterate, start)
+  return theta, logits, done, iterations
+
+
+def _polish(x, labels, w, theta, l2, bias_l2, gap):
+  """Second solver, for one problem: SciPy's Newton-CG in a trust region, preconditioned alike.
+
+  Returns theta (K, D+1), objective, certificate and iterations; the caller judges the certificate.
+  """
+  basis, z, eigenvalues = _rotate(x[None].astype(np.float64), w[None])
+  z, classes = z[0], len(theta)
+  penalty = np.append(np.full(len(z) - 1, l2), bias_l2)
+  scale = ((1 - 1 / classes) / classes * eigenvalues[0] + penalty) ** -0.5
+  truth = np.arange(classes)[:, None] == labels
+
+  def unpack(u):
+    parameters = u.reshape(classes, -1) * scale
+    logits = parameters @ z
+    return parameters, logits - logits.max(0)
+
+  def value_and_gradient(u):
+    parameters, logits = unpack(u)
+    normaliser = np.exp(logits).sum(0)
+    loss = (np.log(normaliser) - np.where(truth, logits, 0).sum(0)) @ w
+    residual = (np.exp(logits) / normaliser - truth) * w
+    gradient = (residual @ z.T + penalty * parameters) * scale
+    return loss + (penalty * parameters**2).sum() / 2, gradient.ravel()
+
+  def hessian_product(u, v):
+    p = np.exp(unpack(u)[1])
+    p /= p.sum(0)
+    v = v.reshape(classes, -1) * scale
+    moved = v @ z
+    curved = p * (moved - (p * moved).sum(0)) * w
+    return ((curved @ z.T + penalty * v) * scale).ravel()
+
+  start = np.concatenate([theta[:, :-1] @ basis[0], theta[:, -1:]], 1) / scale
+  # sum g^2 / (2 penalty) <= |scaled gradient|^2 max(1 / (penalty scale^2)) / 2.
+  tolerance = np.sqrt(gap * (penalty * scale**2).min())
+  result = scipy.optimize.minimize(
+    value_and_gradient,
+    start.ravel(),
+    jac=True,
+    hessp=hessian_product,
+    method='trust-ncg',
+    options={'gtol': tolerance, 'maxiter': 500},
+  )
+  solved = result.x.reshape(classes, -1) * scale
+  theta = np.concatenate([solved[:, :-1] @ basis[0].T, solved[:, -1:]], 1)
+  objective, certificate = certify(x, labels, w, theta[None], np.array([l2]), bias_l2)
+  return theta, objective[0], certificate[0], result.nit
