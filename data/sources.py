@@ -48,6 +48,8 @@ class Dataset:
     lossless: whether the original can be recovered from the tokens.
     train: `Examples`, or a function of (seed, index) for a source drawn afresh for ever.
     validation, test: held-out examples.
+    latents: labels beside the class where a source has them: split -> name -> (N,).
+    truth: the source's probabilities (data.belief.Truth) where they are known.
   """
 
   name: str
@@ -62,6 +64,8 @@ class Dataset:
   train: Examples | Callable[[int, int], dict[str, np.ndarray]]
   validation: Examples
   test: Examples
+  latents: dict[str, dict[str, np.ndarray]] | None = None
+  truth: Any = None
 
   @property
   def epoch(self) -> int | None:
@@ -156,7 +160,34 @@ def _noise(config: Any, data_dir: str) -> Dataset:
   )
 
 
-DATASETS: dict[str, Callable[[Any, str], Dataset]] = {'digits': _digits, 'noise': _noise}
+def _hierarchy(config: Any, data_dir: str) -> Dataset:
+  del data_dir
+  from data import hierarchy
+
+  return hierarchy.load(config)
+
+
+def _markov(config: Any, data_dir: str) -> Dataset:
+  del data_dir
+  from data import markov
+
+  return markov.load(config)
+
+
+def _copy(config: Any, data_dir: str) -> Dataset:
+  del data_dir
+  from data import markov
+
+  return markov.load_copy(config)
+
+
+DATASETS: dict[str, Callable[[Any, str], Dataset]] = {
+  'digits': _digits,
+  'noise': _noise,
+  'hierarchy': _hierarchy,
+  'markov': _markov,
+  'copy': _copy,
+}
 
 
 def load(config: Any, data_dir: str) -> Dataset:

@@ -49,10 +49,14 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
         'seed': 0,
         'batch_size': 100,
         'draws': 64,  # of a stochastic objective, per test example
+        'samples': 32,  # drawn from every objective with a likelihood
         'validation_draws': 8,  # the same for the validation loss during training
       },
       'probe': {
         'during_training': True,
+        # Noisy models: probe at noise levels too, features averaged over so many draws.
+        'levels': True,
+        'level_draws': 2,
         'batch_size': 100,
         'linear': {
           'labels': (10, 40, 100, 250),

@@ -22,7 +22,9 @@ _DATA_DIR = flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared d
 _OBJECTIVES = flags.DEFINE_list(
   'objectives', None, "Objectives to compare; default: the config file's COMPARE."
 )
-_SEEDS = flags.DEFINE_list('seeds', ['0', '1'], 'Pretraining seeds; from 5 there are intervals.')
+_SEEDS = flags.DEFINE_list(
+  'seeds', None, "Pretraining seeds; from 5 there are intervals. Default: the config file's SEEDS."
+)
 _RATES = flags.DEFINE_list(
   'learning_rates',
   None,
@@ -54,7 +56,7 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
     raise UserError('--workdir=DIR is needed')
   if _JOBS.value is not None and _JOBS.value < 1:
     raise UserError(f'--jobs must be at least 1, not {_JOBS.value}')
-  seeds = _numbers('seeds', _SEEDS.value, int)
+  seeds = _numbers('seeds', _SEEDS.value, int) if _SEEDS.value is not None else None
   rates = _numbers('learning_rates', _RATES.value, float) if _RATES.value else None
   if rates and min(rates) <= 0:
     raise UserError(f'--learning_rates must be above 0, not {min(rates):g}')
@@ -66,11 +68,11 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
 
   preemption.install()
   workdir = os.path.abspath(os.path.expanduser(_WORKDIR.value))
-  runs, left_out = plan.make(
+  runs, notes = plan.make(
     _CONFIG.value, _OBJECTIVES.value, seeds, rates, overrides, workdir, _DATA_DIR.value
   )
-  for name, reason in left_out.items():
-    print(f'{name} is left out: {reason}')
+  for note in notes:
+    print(note)
   environment = dict(os.environ)
   environment.pop('JAX_PLATFORMS')
   if own_platform is not None:
@@ -79,10 +81,12 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
   environment.setdefault('JAX_COMPILATION_CACHE_DIR', cache)
   environment.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
   failures = pool.run_all(runs, environment, _JOBS.value)
-  return _finish(runs, failures, workdir, overrides)
+  return _finish(runs, failures, notes, workdir, overrides)
 
 
-def _finish(runs: list, failures: list, workdir: str, overrides: Sequence[str]) -> int:
+def _finish(
+  runs: list, failures: list, notes: list[str], workdir: str, overrides: Sequence[str]
+) -> int:
   """Controls, report, table; returns the exit code."""
   from launch import plan, report
   from training import preemption
@@ -90,7 +94,11 @@ def _finish(runs: list, failures: list, workdir: str, overrides: Sequence[str]) 
   preemption.check()
   plan.write_controls(runs[0], workdir, _DATA_DIR.value)
   results = report.build(
-    [workdir], workdir, command=_command(overrides), failures=[f.as_row() for f in failures]
+    [workdir],
+    workdir,
+    command=_command(overrides),
+    failures=[f.as_row() for f in failures],
+    notes=notes,
   )
   print(report.terminal_table(results))
   print(f'\nreport      {os.path.join(workdir, "report.html")}')
@@ -105,7 +113,8 @@ def _command(overrides: Sequence[str]) -> str:
   words = ['python', '-m', 'launch.compare', f'--config={_CONFIG.value}', '--workdir=DIR']
   if _OBJECTIVES.value:
     words.append(f'--objectives={",".join(_OBJECTIVES.value)}')
-  words.append(f'--seeds={",".join(_SEEDS.value)}')
+  if _SEEDS.value:
+    words.append(f'--seeds={",".join(_SEEDS.value)}')
   if _RATES.value:
     words.append(f'--learning_rates={",".join(_RATES.value)}')
   return shlex.join([*words, *overrides])

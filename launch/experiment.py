@@ -9,7 +9,7 @@ import ml_collections
 
 from data import pipeline, sources
 from launch.errors import UserError
-from models import transformer
+from models import decoding, transformer
 from models.config import PRESETS, ModelConfig
 import objectives
 from objectives import scoring
@@ -17,6 +17,10 @@ from probes import features as features_lib
 from training import evaluation, sharding
 from training.loop import Costs
 from training.state import Task
+
+
+class Unsuitable(UserError):
+  """The objective can't be used on this data set; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,6 +49,11 @@ class Experiment:
     return Task(init, loss, jax.random.key(self.config.training.seed))
 
   @functools.cached_property
+  def decode(self) -> Any:
+    """Draws from the backbone left to right with a key/value cache."""
+    return decoding.make_decode(self.model)
+
+  @functools.cached_property
   def batches(self) -> pipeline.Batches:
     settings = self.config.training
     return pipeline.Batches(self.dataset, settings.seed, settings.batch_size)
@@ -67,22 +76,18 @@ class Experiment:
     return m.preset if preset else f'L{self.model.layers}D{self.model.width}H{self.model.heads}'
 
   @functools.cached_property
-  def _extract(self) -> Any:
-    extract = features_lib.make_extract(self.objective, self.apply, self.space)
-    return jax.jit(extract, out_shardings=sharding.replicated(self.mesh))
-
-  @functools.cached_property
-  def _evaluations(self) -> dict[tuple[objectives.Objective, int], Any]:
+  def _compiled(self) -> dict[tuple, Any]:
     return {}
 
   def _evaluate(self, objective: objectives.Objective, draws: int) -> Any:
     """The jitted evaluation of an objective with so many draws, built once."""
     key = (objective, draws)
-    if key not in self._evaluations:
-      evaluate = scoring.make_evaluation(objective, self.apply, self.space, draws)
+    if key not in self._compiled:
+      truth = self.dataset.truth
+      evaluate = scoring.make_evaluation(objective, self.apply, self.space, draws, truth)
       out = sharding.replicated(self.mesh)
-      self._evaluations[key] = jax.jit(evaluate, out_shardings=out)
-    return self._evaluations[key]
+      self._compiled[key] = jax.jit(evaluate, out_shardings=out)
+    return self._compiled[key]
 
   def per_example(
     self,
@@ -108,10 +113,23 @@ class Experiment:
       **arguments,
     )
 
-  def features(self, params: Any, tokens_NxT: Any, **arguments: Any) -> Any:
-    """Features of clean examples, (L+1, N, D)."""
+  def _extract(self, level: float | None) -> Any:
+    """The jitted feature extraction at one noise level, built once."""
+    key = ('features', level)
+    if key not in self._compiled:
+      draws = self.config.probe.level_draws
+      extract = features_lib.make_extract(self.objective, self.apply, self.space, level, draws)
+      self._compiled[key] = jax.jit(extract, out_shardings=sharding.replicated(self.mesh))
+    return self._compiled[key]
+
+  def features(
+    self, params: Any, tokens_NxT: Any, level: float | None = None, **arguments: Any
+  ) -> Any:
+    """Features of examples, clean or at a noise level, (L+1, N, D)."""
+    key = jax.random.key(self.config.evaluation.seed)
+    function = self._extract(level)
     extracted = evaluation.over_split(
-      lambda batch: self._extract(params, batch),
+      lambda batch: function(params, batch, key),
       {'tokens': tokens_NxT},
       self.config.probe.batch_size,
       self.mesh,
@@ -134,7 +152,7 @@ def load_datasets(
   """What is compressed and what is probed; UserError in one line."""
   try:
     dataset = sources.load(config.data, data_dir)
-    same = config.probe_data.name in ('', config.data.name)
+    same = config.probe_data.name == '' or config.probe_data == config.data
     probed = dataset if same else sources.load(config.probe_data, data_dir)
   except ValueError as error:
     raise UserError(str(error)) from error
@@ -179,7 +197,6 @@ def build(config: ml_collections.ConfigDict, data_dir: str) -> Experiment:
   try:
     chosen = config.objective.to_dict()
     objective = objectives.get(chosen.pop('name'), **chosen)
-    objective.check(space)
     shape = {**PRESETS[m.preset], **{k: m[k] for k in ('width', 'layers', 'heads') if m[k]}}
     rest = ('mlp_ratio', 'token_init', 'position_init', 'norm_epsilon', 'compute_dtype', 'remat')
     model = ModelConfig(
@@ -193,6 +210,10 @@ def build(config: ml_collections.ConfigDict, data_dir: str) -> Experiment:
     sharding.local_rows(config.training.batch_size)
   except (ValueError, TypeError) as error:
     raise UserError(str(error)) from error
+  try:
+    objective.check(space)
+  except ValueError as error:
+    raise Unsuitable(str(error)) from error
   return Experiment(
     config=config,
     dataset=dataset,

@@ -12,13 +12,21 @@ from typing import Any
 import ml_collections
 
 from codes import histogram
-from launch import configs, experiment, run
+from launch import assessment, configs, experiment
 from launch.errors import UserError
 import objectives
 from probes import features
 from training.metrics import write_atomically
 
-_DEFAULT = ('autoregressive', 'masked', 'masked_diffusion', 'supervised')
+_DEFAULT = (
+  'autoregressive',
+  'masked',
+  'masked_diffusion',
+  'gaussian_diffusion',
+  'supervised',
+)
+# Real examples shown beside samples.
+_PICTURES = 32
 _CONTROLS = ('untrained', 'untrained_causal')
 
 
@@ -41,37 +49,58 @@ class PlannedRun:
     return self.config.training.steps if trains else 0
 
 
-def _listed(path: str) -> tuple[str, ...]:
-  """The objectives that a config file asks to compare: its COMPARE, else all of step one."""
+@dataclasses.dataclass(frozen=True)
+class Defaults:
+  """What a config file says of its own comparison.
+
+  Attributes:
+    objectives: which to compare (COMPARE).
+    seeds: pretraining seeds (SEEDS).
+    replicates: name -> overrides of what else is repeated, such as the draw of a grammar
+      (REPLICATES).
+  """
+
+  objectives: tuple[str, ...]
+  seeds: tuple[int, ...]
+  replicates: dict[str, tuple[str, ...]]
+
+
+def defaults(path: str) -> Defaults:
+  """Reads the defaults of a config file; UserError if there is no such file."""
   spec = importlib.util.spec_from_file_location('_compared_config', path)
   if spec is None or spec.loader is None or not os.path.isfile(path):
     raise UserError(f'config file {path} does not exist')
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  return getattr(module, 'COMPARE', _DEFAULT + _CONTROLS)
+  return Defaults(
+    objectives=getattr(module, 'COMPARE', _DEFAULT + _CONTROLS),
+    seeds=getattr(module, 'SEEDS', (0, 1)),
+    replicates=getattr(module, 'REPLICATES', {'': ()}),
+  )
 
 
 def make(
   path: str,
   names: Sequence[str] | None,
-  seeds: Sequence[int],
+  seeds: Sequence[int] | None,
   rates: Sequence[float] | None,
   overrides: Sequence[str],
   workdir: str,
   data_dir: str,
-) -> tuple[list[PlannedRun], dict[str, str]]:
+) -> tuple[list[PlannedRun], list[str]]:
   """Every run, checked before the first one starts.
 
   Prepares the data sets once, so that no two runs do. An objective that the config file lists but
   its data can't serve is left out with a reason; one that the user named is an error.
 
   Returns:
-    The runs, objective by objective inside a seed, and the reasons of those left out.
+    The runs, objective by objective inside a seed, and a line on everything left out.
   """
   if ':' in os.path.basename(path):
     raise UserError(f'--config={path}: compare takes the file alone; see --objectives')
-  chosen = list(names or _listed(path))
-  by_name, left_out = {}, {}
+  own = defaults(path)
+  chosen = list(names or own.objectives)
+  by_name, notes = {}, []
   applied: set[str] = set()
   for name in chosen:
     fitting = [o for o in overrides if _applies(o, path, name)]
@@ -79,30 +108,28 @@ def make(
     config = configs.load(path, name, fitting)
     try:
       built = experiment.build(config, data_dir)
-    except UserError as error:
-      if names or not _is_about_labels(name):
+    except experiment.Unsuitable as reason:
+      if names:
         raise
-      left_out[name] = str(error)
+      notes.append(f'{name} is left out: {reason}')
       continue
     by_name[name] = (fitting, built.objective.trains)
   for override in overrides:
     if override not in applied:
       raise UserError(f'{override}: none of {", ".join(chosen)} has this setting')
   runs = []
-  for seed in seeds:
-    for name, (fitting, trains) in by_name.items():
-      for rate in rates if rates and trains else [None]:
-        runs.append(_plan(path, name, seed, rate, fitting, workdir, data_dir))
+  for tag, repeated in own.replicates.items():
+    for seed in seeds or own.seeds:
+      for name, (fitting, trains) in by_name.items():
+        for rate in rates if rates and trains else [None]:
+          arguments = [*repeated, *fitting, f'--config.training.seed={seed}']
+          runs.append(_plan(path, name, seed, rate, tag, arguments, workdir, data_dir))
   if not runs:
     raise UserError('no objective is left to compare')
   for planned in runs:
     if os.path.exists(os.path.join(planned.workdir, 'config.json')):
       configs.check_same(planned.workdir, planned.config)
-  return runs, left_out
-
-
-def _is_about_labels(name: str) -> bool:
-  return objectives.OBJECTIVES[name].uses_labels
+  return runs, notes
 
 
 def _applies(override: str, path: str, name: str) -> bool:
@@ -115,11 +142,14 @@ def _applies(override: str, path: str, name: str) -> bool:
   return setting[1] in objectives.settings(name)
 
 
-def _plan(path, name, seed, rate, fitting, workdir, data_dir) -> PlannedRun:
-  arguments = [*fitting, f'--config.training.seed={seed}']
+def _plan(path, name, seed, rate, tag, arguments, workdir, data_dir) -> PlannedRun:
+  parts = [name, f'seed{seed}']
   if rate is not None:
-    arguments.append(f'--config.optimizer.learning_rate={rate!r}')
-  label = f'{name}-seed{seed}' if rate is None else f'{name}-lr{rate:g}-seed{seed}'
+    arguments = [*arguments, f'--config.optimizer.learning_rate={rate!r}']
+    parts.insert(1, f'lr{rate:g}')
+  if tag:
+    parts.append(tag)
+  label = '-'.join(parts)
   directory = os.path.join(workdir, 'runs', label)
   command = [
     sys.executable,
@@ -145,11 +175,18 @@ def write_controls(planned: PlannedRun, workdir: str, data_dir: str) -> None:
         return
   except (OSError, json.JSONDecodeError):
     pass
-  results, _ = run.fit_probes(features.raw(probed), planned.config)
+  raw = features.raw(probed)
+  results, _ = assessment.fit_probes(raw, planned.config)
   controls: dict[str, Any] = {
     'of': key,
     'raw': results,
-    'histogram_bits_per_dim': run.histogram_bits(dataset),
+    'histogram_bits_per_dim': assessment.histogram_bits(dataset),
     'uniform_bits_per_dim': histogram.uniform_bits(dataset.vocabulary),
   }
+  if dataset.shape:
+    controls['real_samples'] = dataset.test.tokens_NxT[:_PICTURES].tolist()
+  if probed.latents and 'train' in probed.latents:
+    by_split = {'train': raw.train, 'validation': raw.validation}
+    found = assessment.fit_latents(by_split, probed, planned.config)['linear']
+    controls['raw_latents'] = {name: by_layer[0] for name, by_layer in found.items()}
   write_atomically(path, json.dumps(controls, indent=1, allow_nan=False) + '\n')

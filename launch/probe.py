@@ -26,7 +26,7 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   for override in overrides:
     if not override.startswith('--config.probe.'):
       raise UserError(f'{override}: only config.probe.* can change after training')
-  from launch import configs, experiment, run
+  from launch import assessment, configs, experiment, run
   from training import preemption
   from training import state as state_lib
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
     raise UserError(f'{workdir} is not finished; launch.train goes on with it')
   built = experiment.build(configs.override(saved, overrides), _DATA_DIR.value)
   state, _ = run.restore(built, workdir, best=_CHECKPOINT.value == 'best')
-  probes, arrays = run.probe(built, state.params)
+  probes, arrays = assessment.probe(built, state.params)
   if _CHECKPOINT.value == 'best' and built.objective.trains:
     best = {'step': int(state.step), 'bits_per_dim': None, 'bits_per_dim_stderr': None}
     record['at_best'] = {**(record['at_best'] or best), 'probes': probes}

@@ -3,7 +3,6 @@
 import importlib.metadata
 import io
 import json
-import math
 import os
 import subprocess
 from typing import Any
@@ -11,24 +10,16 @@ from typing import Any
 import ml_collections
 import numpy as np
 import tensorboardX
-import tqdm
 
-from codes import histogram
-from data.sources import Examples
-from launch import configs, figures
+from launch import assessment, configs, figures
 from launch.errors import UserError
 from launch.experiment import Experiment
-from objectives import Code
-from probes import PROBES, linear, selection
-from probes.features import Features
-from training import checkpoint, loop, preemption
+from training import checkpoint, loop
 from training import optimizer as optimizer_lib
 from training import state as state_lib
 from training.metrics import MetricsWriter, write_atomically
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'scikit-learn')
-# Streams of evaluation keys, one a split.
-_VALIDATION, _TEST = 0, 1
 
 
 def versions() -> dict[str, str]:
@@ -104,16 +95,16 @@ def _execute(
       experiment.costs,
       checkpoints,
       writer,
-      lambda params, step: validate(experiment, params),
+      lambda params, step: assessment.validate(experiment, params),
       mesh,
     )
-  record, arrays = assess(experiment, state.params)
+  record, arrays = assessment.assess(experiment, state.params)
   record |= _describe(experiment, workdir, counters, parameters)
   best = checkpoints.best_step()
   if experiment.objective.trains and best not in (None, int(state.step)):
     best_state, _ = checkpoints.restore(_abstract(experiment), best=True)
-    best_record, _ = assess(experiment, best_state.params)
-    kept = ('bits_per_dim', 'bits_per_dim_stderr', 'probes')
+    best_record, _ = assessment.assess(experiment, best_state.params)
+    kept = ('bits_per_dim', 'bits_per_dim_stderr', 'probes', 'truth')
     record['at_best'] = {'step': best, **{name: best_record[name] for name in kept}}
   writer.close()
   write_record(workdir, record, arrays)
@@ -140,148 +131,6 @@ def restore(experiment: Experiment, workdir: str, *, best: bool) -> tuple[Any, d
     checkpoints.close()
 
 
-def validate(experiment: Experiment, params: Any) -> dict[str, float]:
-  """The objective's own loss on validation, and a small probe; never touches test."""
-  config = experiment.config
-  values = experiment.per_example(
-    params,
-    experiment.dataset.validation,
-    config.evaluation.validation_draws,
-    _VALIDATION,
-    interruptible=False,
-  )
-  scalars = {'validation/loss': float(np.mean(values['loss']))}
-  if experiment.objective.code is not Code.NONE:
-    scalars['validation/bits_per_dim'] = _bits(experiment, values['nats'])
-  if config.probe.during_training and isinstance(experiment.probe_dataset.train, Examples):
-    scalars['probe/linear/accuracy'] = _quick_probe(experiment, params)
-  return scalars
-
-
-def _quick_probe(experiment: Experiment, params: Any) -> float:
-  """Validation accuracy of a small probe on a fixed balanced subset of the training labels."""
-  dataset = experiment.probe_dataset
-  labels = dataset.train.labels_N
-  size = min(linear.QUICK_LABELS, selection.largest_balanced(labels, dataset.classes))
-  rows = np.sort(selection.balanced_subset(labels, size, dataset.classes, 0))
-  small = Examples(dataset.train.tokens_NxT[rows], labels[rows])
-  train, validation = (
-    experiment.features(params, examples.tokens_NxT, interruptible=False)
-    for examples in (small, dataset.validation)
-  )
-  features = Features(
-    train=train,
-    validation=validation,
-    test=train[:, :0],
-    labels_train=small.labels_N,
-    labels_validation=dataset.validation.labels_N,
-    labels_test=labels[:0],
-    classes=dataset.classes,
-  )
-  return linear.quick(features, experiment.config.probe.linear)
-
-
-def _bits(experiment: Experiment, nats_N: np.ndarray) -> float:
-  return float(np.mean(nats_N)) / (experiment.dataset.dims * math.log(2))
-
-
-def assess(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """Bits and loss on test, and every probe, of one set of parameters."""
-  record, arrays = score(experiment, params)
-  preemption.check()
-  record['probes'], probe_arrays = probe(experiment, params)
-  preemption.check()
-  return record, arrays | probe_arrays
-
-
-def score(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """Bits per dimension on test by the objective's code, or its loss where it has none."""
-  objective = experiment.objective
-  record: dict[str, Any] = {
-    'bits_per_dim': None,
-    'bits_per_dim_stderr': None,
-    'evaluation_draws': None,
-    'terms': {},
-    'test_loss': None,
-    'masked_cross_entropy': None,
-    'also': {},
-  }
-  if not objective.trains:
-    return record, {}
-  draws, values = _test_values(experiment, params, objective)
-  record['evaluation_draws'] = draws
-  record['test_loss'] = {'value': float(np.mean(values['loss'])), 'unit': objective.loss_unit}
-  arrays = {'loss': values['loss']}
-  if objective.code is not Code.NONE:
-    record |= _bits_cell(experiment, values['nats'])
-    arrays = {'nats': values['nats']}
-    record['terms'] = {
-      name: _bits(experiment, term) for name, term in values.items() if name not in ('nats', 'loss')
-    }
-  hiding = objective.hiding()
-  if hiding is not None:
-    _, values = _test_values(experiment, params, hiding)
-    record['masked_cross_entropy'] = {
-      'bits': float(np.mean(values['loss'])) / math.log(2),
-      'histogram_bits': histogram_bits(experiment.dataset),
-    }
-  for name, other in objective.also(experiment.space).items():
-    preemption.check()
-    draws, values = _test_values(experiment, params, other)
-    record['also'][name] = {
-      'code': other.code.value,
-      'evaluation_draws': draws,
-      **_bits_cell(experiment, values['nats']),
-    }
-    arrays[f'also/{name}/nats'] = values['nats']
-  return record, arrays
-
-
-def _test_values(experiment: Experiment, params: Any, objective: Any) -> tuple[int, dict]:
-  """Draws an example and per-example values on the whole test split."""
-  test = experiment.dataset.test
-  draws = objective.draws(experiment.config.evaluation.draws, experiment.space)
-  with tqdm.tqdm(total=len(test), desc='score', unit='example', disable=None, leave=False) as bar:
-    return draws, experiment.per_example(params, test, draws, _TEST, objective, progress=bar.update)
-
-
-def _bits_cell(experiment: Experiment, nats_N: np.ndarray) -> dict[str, float]:
-  """Mean and standard error (over examples) in bits per dimension."""
-  stderr = float(np.std(nats_N, ddof=1)) / math.sqrt(len(nats_N))
-  return {
-    'bits_per_dim': _bits(experiment, nats_N),
-    'bits_per_dim_stderr': stderr / (experiment.dataset.dims * math.log(2)),
-  }
-
-
-def histogram_bits(dataset: Any) -> float | None:
-  """Bits per dimension of the per-position histogram, None for an endless source."""
-  if not isinstance(dataset.train, Examples):
-    return None
-  train, test = (s.tokens_NxT[:, : dataset.dims] for s in (dataset.train, dataset.test))
-  return histogram.position_bits(train, test, dataset.vocabulary)
-
-
-def probe(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """Every configured probe on every layer; (results by probe, arrays)."""
-  total = sum(len(getattr(experiment.probe_dataset, s)) for s in ('train', 'validation', 'test'))
-  with tqdm.tqdm(total=total, desc='features', unit='example', disable=None, leave=False) as bar:
-    features = experiment.probe_features(params, progress=bar.update)
-  return fit_probes(features, experiment.config)
-
-
-def fit_probes(
-  features: Any, config: ml_collections.ConfigDict
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """Runs the probes that `config.probe` names; arrays are prefixed with the probe's name."""
-  results, arrays = {}, {'labels': np.asarray(features.labels_test)}
-  for name, evaluate in PROBES.items():
-    if name in config.probe:
-      results[name], found = evaluate(features, config.probe[name], config.evaluation.seed)
-      arrays |= {f'{name}/{key}': value for key, value in found.items()}
-  return results, arrays
-
-
 def _describe(
   experiment: Experiment, workdir: str, counters: loop.Counters, parameters: dict[str, int]
 ) -> dict[str, Any]:
@@ -294,6 +143,9 @@ def _describe(
     'schema': 1,
     'objective': config.objective.name,
     'settings': {k: v for k, v in config.objective.items() if k != 'name'},
+    'settings_of_data': {k: v for k, v in config.data.items() if k != 'name'},
+    'trained_on': objective.trained_on if objective.trains else None,
+    'sample_shape': list(dataset.shape),
     'seed': config.training.seed,
     'size': experiment.size,
     'code': objective.code.value,

@@ -84,16 +84,25 @@ class Block(nnx.Module):
     Returns:
       The residual stream after the block, and the block's normalised input (what probes read).
     """
-    dtype = h_NxD.dtype
-    rows, width = h_NxD.shape
-    tokens, head_width = rows // batch, width // self.heads
     normed_NxD = self.norm_attention(h_NxD)
-    qkv = (normed_NxD @ self.qkv_Dx3D[...].astype(dtype)).reshape(
+    q, k, v = self.project(normed_NxD, batch)
+    return self.finish(h_NxD, attention(q, k, v, mask_1xTxT), batch), normed_NxD
+
+  def project(self, normed_NxD: jax.Array, batch: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Queries, keys and values of N = B*T rows, each BHxTxK."""
+    rows, width = normed_NxD.shape
+    tokens, head_width = rows // batch, width // self.heads
+    qkv = (normed_NxD @ self.qkv_Dx3D[...].astype(normed_NxD.dtype)).reshape(
       batch, tokens, 3, self.heads, head_width
     )
     q, k, v = qkv.transpose(2, 0, 3, 1, 4).reshape(3, batch * self.heads, tokens, head_width)
-    mixed = attention(q, k, v, mask_1xTxT).reshape(batch, self.heads, tokens, head_width)
-    h_NxD += mixed.transpose(0, 2, 1, 3).reshape(rows, width) @ self.out_DxD[...].astype(dtype)
+    return q, k, v
+
+  def finish(self, h_NxD: jax.Array, mixed_BHxTxK: jax.Array, batch: int) -> jax.Array:
+    """Adds what attention brought, then the MLP; returns the residual stream, NxD."""
+    dtype = h_NxD.dtype
+    mixed = mixed_BHxTxK.reshape(batch, self.heads, -1, mixed_BHxTxK.shape[-1])
+    mixed_NxD = mixed.transpose(0, 2, 1, 3).reshape(h_NxD.shape)
+    h_NxD += mixed_NxD @ self.out_DxD[...].astype(dtype)
     hidden_NxF = quick_gelu(self.norm_mlp(h_NxD) @ self.mlp_in_DxF[...].astype(dtype))
-    h_NxD += hidden_NxF @ self.mlp_out_FxD[...].astype(dtype)
-    return h_NxD, normed_NxD
+    return h_NxD + hidden_NxF @ self.mlp_out_FxD[...].astype(dtype)

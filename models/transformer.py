@@ -106,9 +106,9 @@ class Transformer(nnx.Module):
     h_BxTxD = self.embed(inputs, shift=shift, time_B=time_B)
     batch, tokens, width = h_BxTxD.shape
     distance_1xTxT = (jnp.arange(tokens)[:, None] - jnp.arange(tokens)[None])[None]
-    if window is not None and (window < 1 or not causal):
-      raise ValueError(f'a window needs causal attention and at least one token, not {window}')
-    windows_L = _share_window(min(window or tokens, tokens), self.config.layers, window is None)
+    if window is not None and not causal:
+      raise ValueError('a window needs causal attention')
+    windows_L = share_window(window, tokens, self.config.layers)
     graphdef, stacked = nnx.split(self.blocks)
 
     def unflatten(x_NxD: jax.Array) -> jax.Array:
@@ -130,9 +130,7 @@ class Transformer(nnx.Module):
     if self.config.remat:
       step = jax.checkpoint(step, prevent_cse=False)
     h_NxD, (reads, stream) = jax.lax.scan(step, h_BxTxD.reshape(-1, width), (stacked, windows_L))
-    normed_NxD = self.norm_final(h_NxD)
-    output = self.output_DxV[...].astype(normed_NxD.dtype)
-    logits_NxV = jnp.matmul(normed_NxD, output, preferred_element_type=jnp.float32)
+    normed_NxD, logits_NxV = self.readout(h_NxD)
     final_BxTxD = unflatten(normed_NxD)
 
     def append(stack: jax.Array, last: jax.Array) -> jax.Array:
@@ -145,12 +143,23 @@ class Transformer(nnx.Module):
       residuals=append(stream, unflatten(h_NxD)) if residuals else None,
     )
 
+  def readout(self, h_NxD: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The final norm's output NxD, and logits NxV in float32."""
+    normed_NxD = self.norm_final(h_NxD)
+    output = self.output_DxV[...].astype(normed_NxD.dtype)
+    return normed_NxD, jnp.matmul(normed_NxD, output, preferred_element_type=jnp.float32)
 
-def _share_window(window: int, layers: int, unlimited: bool) -> jax.Array:
-  """Window of each layer such that 1 + sum(window_l - 1) is `window`; int32 (L,)."""
-  if unlimited:
-    return jnp.full((layers,), window, jnp.int32)
-  share, rest = divmod(window - 1, layers)
+
+def share_window(window: int | None, tokens: int, layers: int) -> jax.Array:
+  """Window of each layer such that 1 + sum(window_l - 1) is `window`; int32 (L,).
+
+  Without a window every layer sees all `tokens`.
+  """
+  if window is None:
+    return jnp.full((layers,), tokens, jnp.int32)
+  if window < 1:
+    raise ValueError(f'a window needs at least one token, not {window}')
+  share, rest = divmod(min(window, tokens) - 1, layers)
   return 1 + share + (jnp.arange(layers, dtype=jnp.int32) < rest)
 
 
@@ -168,17 +177,30 @@ def init(config: ModelConfig, key: jax.Array) -> Params:
   return nnx.to_pure_dict(nnx.split(Transformer(config, rngs=nnx.Rngs(params=key)))[1])
 
 
+def make_bind(config: ModelConfig) -> Callable[[Params], Transformer]:
+  """Builds the module once and returns `bind(params)`, the module with these parameters.
+
+  `params` is the tree from `init`.
+  """
+  module = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(params=0)))
+  graphdef, abstract = nnx.split(module)
+
+  def bind(params: Params) -> Transformer:
+    state = jax.tree.map(lambda x: x, abstract)
+    nnx.replace_by_pure_dict(state, params)
+    return nnx.merge(graphdef, state)
+
+  return bind
+
+
 def make_apply(config: ModelConfig) -> Callable[..., Outputs]:
   """Builds the module once and returns `apply(params, inputs, *, causal, shift=False, ...)`.
 
   The returned function is pure: `params` is the tree from `init`.
   """
-  module = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(params=0)))
-  graphdef, abstract = nnx.split(module)
+  bind = make_bind(config)
 
   def apply(params: Params, inputs: jax.Array, **arguments) -> Outputs:
-    state = jax.tree.map(lambda x: x, abstract)
-    nnx.replace_by_pure_dict(state, params)
-    return nnx.merge(graphdef, state)(inputs, **arguments)
+    return bind(params)(inputs, **arguments)
 
   return apply

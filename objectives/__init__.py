@@ -5,7 +5,7 @@ import difflib
 from typing import Any
 
 from objectives.autoregressive import Autoregressive
-from objectives.base import Code, Example, Objective, Score, Space, View
+from objectives.base import Code, Example, Network, Objective, Score, Space, View
 from objectives.denoising import Denoising
 from objectives.gaussian_diffusion import GaussianDiffusion
 from objectives.gaussian_simple import GaussianSimple
@@ -30,6 +30,7 @@ __all__ = [
   'OBJECTIVES',
   'Code',
   'Example',
+  'Network',
   'Objective',
   'Score',
   'Space',

@@ -78,4 +78,6 @@ class Autoregressive(base.Objective):
     space: base.Space,
   ) -> jax.Array:
     slots_BxT = network.decode(params['backbone'], key, count, window=self.context or None)
+    # The last slot's logits were never trained where it is an end token: that is always 0.
+    slots_BxT = jnp.where(base.charged(space)[None] > 0, slots_BxT, 0)
     return jnp.zeros_like(slots_BxT).at[:, self.permutation(space)].set(slots_BxT)

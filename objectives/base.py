@@ -131,7 +131,7 @@ class Objective:
   uses_labels: ClassVar[bool] = False
   loss_unit: ClassVar[str] = 'nats per token'
   input_scale: ClassVar[float | None] = None
-  trained_on: ClassVar[str] = 'cross-entropy'
+  trained_on = 'cross-entropy'
 
   def check(self, space: Space) -> None:
     """Raises ValueError, in one line, if this objective can't be used on `space`."""
@@ -189,6 +189,17 @@ class Objective:
   def per_dimension(self, nats_B: jax.Array, space: Space) -> jax.Array:
     """Nats per example -> nats per predicted dimension."""
     return nats_B / space.dims
+
+  def reference(
+    self, truth: Any, tokens_BxT: jax.Array, view: View, space: Space
+  ) -> jax.Array | None:
+    """What the source's own conditionals cost on the very same view, nats per example (B,).
+
+    `truth` offers nats(tokens) and conditional_cross_entropy(tokens, hidden) on charged tokens.
+    The difference from the model's nats is regret, paired and free of the bound's slack.
+    """
+    del view
+    return truth.nats(tokens_BxT[:, : space.dims]) if self.code is Code.EXACT else None
 
   def probe_levels(self) -> tuple[float, ...]:
     """Noise levels or mask ratios at which a noisy model is probed beside the clean input."""

@@ -21,14 +21,20 @@ class GaussianSimple(GaussianDiffusion):
   """
 
   schedule: str = 'cosine'
+  train_on: str = 'noise'
 
   code: ClassVar[base.Code] = base.Code.NONE
   loss_unit: ClassVar[str] = 'squared error of the noise per token'
-  trained_on: ClassVar[str] = 'mean squared error of the noise'
 
   def __post_init__(self):
     if self.schedule != 'cosine':
       raise ValueError(f"objective.schedule '{self.schedule}' is unknown; known: cosine")
+    if self.train_on != 'noise':
+      raise ValueError(f"objective.train_on '{self.train_on}' is unknown; known: noise")
+
+  @property
+  def trained_on(self) -> str:
+    return 'mean squared error of the noise'
 
   def gamma(self, own: base.Params, t: jax.Array, vocabulary: int) -> tuple[jax.Array, jax.Array]:
     """gamma(t) and its slope, with t spread over the part of the schedule inside the endpoints."""

@@ -5,7 +5,7 @@ Uria et al. 2014, Hoogeboom et al. 2022 (autoregressive diffusion), Shi et al. 2
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ class MaskedDiffusion(base.Objective):
 
   code: ClassVar[base.Code] = base.Code.UPPER_BOUND
   stochastic: ClassVar[bool] = True
-  trained_on: ClassVar[str] = 'the bound'
+  trained_on = 'the bound'
 
   def __post_init__(self):
     for name, known in (('form', _FORMS), ('schedule', _SCHEDULES)):
@@ -64,6 +64,13 @@ class MaskedDiffusion(base.Objective):
 
   def also(self, space: base.Space) -> dict[str, base.Objective]:
     return {'chain rule in raster order': FixedOrder()}
+
+  def reference(
+    self, truth: Any, tokens_BxT: jax.Array, view: base.View, space: base.Space
+  ) -> jax.Array:
+    weights_BxT = view.weights_T[:, : space.dims]
+    exact = truth.conditional_cross_entropy(tokens_BxT[:, : space.dims], weights_BxT > 0)
+    return jnp.sum(weights_BxT * exact, axis=-1)
 
   def probe_levels(self) -> tuple[float, ...]:
     return (0.15, 0.5, 0.85)

@@ -55,13 +55,17 @@ def make_loss(objective: base.Objective, apply: base.Apply, space: base.Space) -
 
 
 def make_evaluation(
-  objective: base.Objective, apply: base.Apply, space: base.Space, draws: int
+  objective: base.Objective, apply: base.Apply, space: base.Space, draws: int, truth: Any = None
 ) -> Any:
-  """Builds `evaluate(params, batch, key) -> {name: (B,)}`, per-example means over draws.
+  """Builds `evaluate(params, batch, key) -> {name: (B, ...)}`, per-example means over draws.
 
   `batch` holds 'tokens', 'label' and 'index', the row's number in its split. Keys and strata
   depend on `key` and that number alone, so neither batch size, padding nor device count changes
   an example's nats. Evaluation is never reweighted: 'nats' is what the objective's code promises.
+
+  Where the source's probabilities are known (`truth`), 'regret' is nats above what the source's
+  own conditionals cost on the same view, and 'regret_by_count' (B, T) splits it by the number of
+  scored predictions: its column k-1 is the part of the regret that views with k of them bring.
   """
   draws = objective.draws(draws, space)
 
@@ -76,7 +80,14 @@ def make_evaluation(
       strata_B, keys_B = randomness
       view = batch_view(objective, space, batch['tokens'], batch['label'], strata_B, keys_B)
       score = objective.score(params, view, objective.run(apply, params, view), space)
-      return {'nats': score.nats_B, 'loss': score.loss_B, **score.terms}
+      values = {'nats': score.nats_B, 'loss': score.loss_B, **score.terms}
+      if truth is not None:
+        reference_B = objective.reference(truth, batch['tokens'], view, space)
+        if reference_B is not None:
+          values['regret'] = score.nats_B - reference_B
+          count_BxT = jax.nn.one_hot(score.scored_B - 1, space.dims)
+          values['regret_by_count'] = values['regret'][:, None] * count_BxT
+      return values
 
     values_SxB = jax.lax.map(one_draw, (strata_BxS.T, keys_BxS.T))
     return jax.tree.map(lambda value_SxB: jnp.mean(value_SxB, axis=0), values_SxB)

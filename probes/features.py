@@ -27,17 +27,30 @@ def mean_pool(normed_BxTxD: jax.Array) -> jax.Array:
   return jnp.mean(normed_BxTxD, axis=1)
 
 
-def make_extract(objective: Any, apply: Any, space: Any) -> Callable[..., jax.Array]:
-  """Builds `extract(params, batch) -> (B, L+1, D)` for clean examples.
+def make_extract(
+  objective: Any, apply: Any, space: Any, level: float | None = None, draws: int = 1
+) -> Callable[..., jax.Array]:
+  """Builds `extract(params, batch, key) -> (B, L+1, D)`.
 
   Layer l < L is the normalised input of block l, layer L the final norm's output, each averaged
-  over the sequence inside the scan, so that nothing large is kept.
+  over the sequence inside the scan, so that nothing large is kept. Inputs are clean, or at one of
+  the objective's noise levels; then features are means over `draws`, and an example's noise
+  depends on `key` and its number in the split alone.
   """
 
-  def extract(params: Any, batch: dict[str, jax.Array]) -> jax.Array:
-    view = jax.vmap(lambda tokens_T: objective.probe_view(tokens_T, space))(batch['tokens'])
-    outputs = objective.run(apply, params, view, read=mean_pool)
-    return jnp.swapaxes(outputs.reads, 0, 1)
+  def extract(params: Any, batch: dict[str, jax.Array], key: jax.Array) -> jax.Array:
+    def one_draw(draw: jax.Array) -> jax.Array:
+      def view(tokens_T: jax.Array, index: jax.Array) -> Any:
+        own = jax.random.fold_in(jax.random.fold_in(key, draw), index)
+        return objective.probe_view(tokens_T, space, level, own)
+
+      batched = jax.vmap(view)(batch['tokens'], batch['index'])
+      outputs = objective.run(apply, params, batched, read=mean_pool)
+      return jnp.swapaxes(outputs.reads, 0, 1)
+
+    if level is None:
+      return one_draw(jnp.int32(0))
+    return jnp.mean(jax.lax.map(one_draw, jnp.arange(draws)), axis=0)
 
   return extract
 

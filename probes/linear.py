@@ -83,7 +83,29 @@ def quick(features, config) -> float:
   return float((scores.argmax(-1) == features.labels_validation).mean(-1).max())
 
 
-def _all_labels(features, config) -> tuple[dict, np.ndarray]:
+def validated(features, config) -> dict:
+  """The linear probe with all labels, judged on validation; the test split is not touched.
+
+  Returns:
+    validation (accuracy of the chosen layer and l2), layer, l2, by_layer_validation.
+  """
+  _check(features, ('train', 'validation'))
+  layer, j, accuracy, _, _ = _choose(features, config)
+  return {
+    'validation': float(accuracy[layer, j]),
+    'layer': layer,
+    'l2': float(config.l2[j]),
+    'by_layer_validation': accuracy.max(1).tolist(),
+  }
+
+
+def _choose(features, config) -> tuple:
+  """Fits every layer and l2 on all training labels and chooses on validation.
+
+  Returns:
+    layer, index of l2, validation accuracy (layers, l2), the fits of each layer, the largest
+    certificate.
+  """
   labels, validation = np.asarray(features.labels_train), features.labels_validation
   accuracy, entropy, fitted, certificate = [], [], [], 0.0
   for layers in _batches(features.train, features.train.shape[1]):
@@ -97,8 +119,13 @@ def _all_labels(features, config) -> tuple[dict, np.ndarray]:
     accuracy.append((scores.argmax(-1) == validation).mean(-1))
     entropy.append(logistic.cross_entropy(scores, validation).mean(-1))
     fitted.extend(zip(fits.weights, fits.bias, mean, scale, strict=True))
-  accuracy = np.concatenate(accuracy)  # (layers, l2)
+  accuracy = np.concatenate(accuracy)
   layer, j = selection.choose(accuracy, np.concatenate(entropy))
+  return layer, j, accuracy, fitted, float(certificate)
+
+
+def _all_labels(features, config) -> tuple[dict, np.ndarray]:
+  layer, j, accuracy, fitted, certificate = _choose(features, config)
   weights, bias, mean, scale = fitted[layer]
   correct, entropy, predictions = _test(features, layer, weights[j], bias[j], mean, scale)
   result = {
@@ -108,7 +135,7 @@ def _all_labels(features, config) -> tuple[dict, np.ndarray]:
     'stderr': float(np.sqrt(correct * (1 - correct) / len(predictions))),
     'cross_entropy': entropy,
     'by_layer_validation': accuracy.max(1).tolist(),
-    'certificate': float(certificate),
+    'certificate': certificate,
   }
   return result, predictions
 

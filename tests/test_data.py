@@ -118,5 +118,5 @@ def test_digits_histogram_is_where_it_should_be(dataset):
 
 
 def test_names():
-  with pytest.raises(ValueError, match='unknown data set .*known: digits, noise.*mean digits'):
+  with pytest.raises(ValueError, match='unknown data set .*known: digits, noise, .*mean digits'):
     sources.load(types.SimpleNamespace(name='digit'), '')

@@ -13,90 +13,15 @@ import time
 
 import numpy as np
 import pytest
+from records import HISTOGRAM, OBJECTIVES, assemble, make_record, write_comparison, write_run
 from scipy import stats
 
 from launch import figures, page, report
 from launch import results as results_lib
 from launch.errors import UserError
 
-OBJECTIVES = {
-  'autoregressive': {'code': 'exact', 'causal': True},
-  'masked_diffusion': {'code': 'upper_bound'},
-  'masked': {'code': 'none'},
-  'supervised': {'code': 'none', 'saw_labels': True},
-  'untrained': {'code': 'none', 'trained': False},
-}
-HISTOGRAM = 2.42
-
-
-def probe(rng: np.random.Generator, base: float) -> dict:
-  by_layer = [round(base + 0.02 * layer, 4) for layer in range(5)]
-  full = {'layer': 4, 'l2': 0.1, 'accuracy': base + rng.uniform(0, 0.02), 'stderr': 0.012}
-  full |= {'cross_entropy': 0.2, 'by_layer_validation': by_layer}
-  counts = {'all': full}
-  for count, loss in (('10', 0.4), ('40', 0.2), ('100', 0.1), ('250', 0.05)):
-    draws = [base - loss + rng.uniform(-0.02, 0.02) for _ in range(3)]
-    counts[count] = {'layer': [2, 2, 3], 'l2': [0.1] * 3, 'accuracy': float(np.mean(draws))}
-    counts[count] |= {'stderr': 0.02, 'draws': draws}
-  return {'linear': counts}
-
-
-def make_record(objective: str, seed: int, **changes) -> dict:
-  rng = np.random.default_rng([seed, *objective.encode()])
-  kind = {'saw_labels': False, 'trained': True, 'causal': False} | OBJECTIVES[objective]
-  coded = kind['code'] != 'none'
-  bits = {'exact': 1.9, 'upper_bound': 2.21}.get(kind['code'])
-  trained = kind['trained']
-  loss = rng.uniform(1.2, 1.3) if trained else None
-  return {
-    'schema': 1, 'objective': objective, 'seed': seed, 'size': 'nano', **kind,
-    'dataset': 'digits', 'probe_dataset': 'digits', 'alphabet': 17, 'dims': 64, 'classes': 10,
-    'lossless': True, 'note': '8x8 grey levels 0..16, lossless',
-    'bits_per_dim': bits + rng.uniform(0, 0.02) if coded else None,
-    'bits_per_dim_stderr': 0.012 if coded else None, 'evaluation_draws': 4, 'terms': {},
-    'validation': {'loss': loss, 'best_loss': loss, 'best_step': 800 if trained else None,
-                   'bits_per_dim': bits},
-    'train_bits_per_dim': bits, 'masked_cross_entropy': None, 'learning_rate': 2e-3,
-    'learning_rate_grid': None, 'input_scale': 0.02, 'parameters': 204_000,
-    'parameters_backbone': 200_000, 'train_flops': 800 * 3.5e9 if trained else 0.0,
-    'flops_per_step': 3.5e9, 'steps': 800 if trained else 0, 'tokens_seen': 800 * 32 * 64,
-    'tokens_scored': 800 * 32 * 30, 'epochs': 21.4, 'clipped_fraction': 0.03,
-    'wall_seconds': 118.0, 'workdir': '/elsewhere', 'git': 'abc1234',
-    'versions': {'jax': '0.10.2'}, 'probes': probe(rng, 0.85 if trained else 0.7),
-  } | changes  # fmt: skip
-
-
-def write_run(top: pathlib.Path, record: dict, name: str | None = None) -> pathlib.Path:
-  """A run directory as training leaves it, with a curve where the run was trained."""
-  name = name or f'{record["objective"]}-{record["seed"]}-{record["learning_rate"]:g}'
-  path = top / 'runs' / name
-  (path / 'checkpoints' / '800').mkdir(parents=True)
-  (path / 'config.json').write_text('{"config": {}}')
-  (path / 'run.json').write_text(json.dumps(record))
-  if record['trained']:
-    lines = []
-    for step in range(0, 801, 100):
-      value = 2.8 * math.exp(-step / 200) + ((record['validation'] or {}).get('loss') or 1.0)
-      line = {'step': step, 'flops': step * record['flops_per_step'], 'validation/loss': value}
-      line['probe/linear/accuracy'] = 0.9 - 0.3 * math.exp(-step / 300) + 0.01 * record['seed']
-      if record['code'] != 'none':
-        line['validation/bits_per_dim'] = record['bits_per_dim'] + 2 * math.exp(-step / 150)
-      lines.append(json.dumps(line))
-    (path / 'metrics.jsonl').write_text('\n'.join(lines) + '\n{"step": 9')
-  return path
-
-
-def write_comparison(top: pathlib.Path, seeds: int = 2, **changes) -> pathlib.Path:
-  for objective in OBJECTIVES:
-    for seed in range(seeds):
-      record = make_record(objective, seed, **changes)
-      if objective == 'masked':
-        record['masked_cross_entropy'] = {'bits': 1.5, 'histogram_bits': HISTOGRAM}
-      write_run(top, record)
-  raw = {'raw': probe(np.random.default_rng(0), 0.8)}
-  controls = raw | {'histogram_bits_per_dim': HISTOGRAM, 'uniform_bits_per_dim': math.log2(17)}
-  (top / 'controls.json').write_text(json.dumps(controls))
-  return top
+# Pictures that records without truth, samples and levels have something to show in.
+PLAIN_PICTURES = 5
 
 
 @pytest.fixture(scope='module', name='two')
@@ -104,11 +29,6 @@ def two_seeds(tmp_path_factory) -> tuple[pathlib.Path, dict]:
   """A comparison of two seeds and its report, for the tests that only look."""
   top = write_comparison(tmp_path_factory.mktemp('two'))
   return top, report.build([top], top)
-
-
-def assemble(*dirs: pathlib.Path) -> dict:
-  """results.json without drawing anything."""
-  return results_lib.assemble(results_lib.find(dirs))
 
 
 def values_of(results: dict, objective: str, labels: str) -> list[float]:
@@ -438,7 +358,7 @@ def test_page_is_self_contained_and_escapes(tmp_path):
   assert not re.search(r'(https?:)?//[a-z]', re.sub(r'base64,[A-Za-z0-9+/=]+', '', text))
   assert not re.search(r'(src|href)="(?!data:)', text) and '@import' not in text
   images = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
-  assert len(images) == len(figures.NAMES)
+  assert len(images) == PLAIN_PICTURES
   assert all(base64.b64decode(image).startswith(b'\x89PNG') for image in images)
   for words in ('saw all labels', 'No verdicts', '≤ 2.2', 'n/a', 'tokens scored', 'untuned'):
     assert words in text
@@ -472,7 +392,7 @@ def test_page_in_a_browser(two, tmp_path):
   command.append((tmp_path / 'checked.html').as_uri())
   done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
   title = re.search('<title>(.*?)</title>', done.stdout).group(1)
-  assert title == f'loaded {len(figures.NAMES)} wide true text true'
+  assert title == f'loaded {PLAIN_PICTURES} wide true text true'
   shown = f'≤ {results["summary"][1]["bits_per_dim"]:.3f}'
   assert shown in done.stdout
 

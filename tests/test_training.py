@@ -10,7 +10,7 @@ import optax
 import pytest
 import tiny
 
-from launch import run
+from launch import assessment, run
 from training import checkpoint, evaluation, loop, metrics, sharding
 from training import optimizer as optimizer_lib
 from training import state as state_lib
@@ -79,7 +79,7 @@ def test_record_and_arrays_agree(data_dir, tmp_path):
   assert record['train_flops'] == 8 * 3 * experiment.model.forward_flops(8)
   # Restored parameters give the very number that the record holds.
   state, _ = run.restore(experiment, str(tmp_path), best=False)
-  again, _ = run.score(experiment, state.params)
+  again, _ = assessment.score(experiment, state.params)
   assert again['bits_per_dim'] == record['bits_per_dim']
   assert json.load(open(tmp_path / 'run.json')) == json.loads(json.dumps(record))
 

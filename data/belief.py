@@ -1,0 +1,262 @@
+"""Exact inference in the sources whose truth is known: sum-product on trees and on chains.
+
+Shape suffixes: B batch, T tokens, V symbols, N nodes of a level, M productions, S branching.
+
+Upwards in log space: each node sends the log-likelihood of the evidence below it, for every value
+of its own; messages are shifted to a maximum of 0, so float32 does not run out of range. Downwards
+in probabilities: a node's posterior times the posterior of its choice given its value. Nothing is
+approximated and no term is dropped; float32 leaves about 1e-6.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+# Log-probability of the impossible. Finite, so that no inf - inf can arise; far below anything
+# possible, and still far inside float32's range when thousands of violations add up.
+IMPOSSIBLE = -1e9
+
+
+class Belief(NamedTuple):
+  """What is known once some tokens are seen.
+
+  Attributes:
+    log_likelihood_B: log p(visible tokens) in nats, -inf where they contradict the source.
+    tokens_BxTxV: p(x_i = v | visible): the posterior predictive of hidden tokens, one-hot for
+      visible ones. NaN where the visible tokens contradict the source.
+    latents: the same for every latent, one array (B, N, V) a level, root first; () without any.
+  """
+
+  log_likelihood_B: jax.Array
+  tokens_BxTxV: jax.Array
+  latents: tuple[jax.Array, ...]
+
+
+class Truth:
+  """A source whose every conditional is known.
+
+  Subclasses are frozen dataclasses and JAX pytrees: they go through jit like any array, and two
+  of equal shape share one compilation. Inference is compiled, and every method can be part of a
+  larger jitted function. Tokens are the T charged ones, without the end token.
+  """
+
+  @property
+  def dims(self) -> int:
+    """T, tokens a sequence."""
+    raise NotImplementedError
+
+  @property
+  def vocabulary(self) -> int:
+    """V, token values 0..V-1."""
+    raise NotImplementedError
+
+  def entropy_bits(self) -> float:
+    """Entropy of a sequence in bits, in closed form."""
+    raise NotImplementedError
+
+  def entropy_bits_per_dim(self) -> float:
+    """Entropy in bits per token."""
+    return self.entropy_bits() / self.dims
+
+  def _infer(self, tokens_BxT: jax.Array, visible_BxT: jax.Array) -> Belief:
+    raise NotImplementedError
+
+  def _check(self, tokens_BxT: Any) -> None:
+    if jnp.ndim(tokens_BxT) != 2 or jnp.shape(tokens_BxT)[1] != self.dims:
+      raise ValueError(
+        f'expected tokens of shape (B, {self.dims}), not {jnp.shape(tokens_BxT)}; '
+        'the end token is not part of a sequence'
+      )
+
+  @jax.jit
+  def infer(self, tokens_BxT: jax.Array, visible_BxT: jax.Array) -> Belief:
+    """Beliefs given the visible tokens; what stands at hidden positions has no influence.
+
+    Args:
+      tokens_BxT: int token ids.
+      visible_BxT: bool.
+    """
+    self._check(tokens_BxT)
+    return self._infer(tokens_BxT, visible_BxT)
+
+  def nats(self, tokens_BxT: jax.Array) -> jax.Array:
+    """-log p(x) in nats per sequence, (B,), by the marginal likelihood; inf if impossible."""
+    return -self.infer(tokens_BxT, jnp.ones(jnp.shape(tokens_BxT), bool)).log_likelihood_B
+
+  def conditional_cross_entropy(self, tokens_BxT: jax.Array, hidden_BxT: jax.Array) -> jax.Array:
+    """-log p(x_i | visible tokens) in nats per hidden token, (B, T); 0 at visible ones."""
+    belief = self.infer(tokens_BxT, jnp.logical_not(hidden_BxT))
+    return jnp.where(hidden_BxT, _negative_log(belief.tokens_BxTxV, tokens_BxT), 0.0)
+
+  def kl(self, tokens_BxT: jax.Array, hidden_BxT: jax.Array, logits_BxTxV: jax.Array) -> jax.Array:
+    """KL(p(. | visible) || softmax(logits)) in nats per hidden token, (B, T); 0 at visible ones."""
+    belief = self.infer(tokens_BxT, jnp.logical_not(hidden_BxT))
+    return jnp.where(hidden_BxT, divergence(belief.tokens_BxTxV, logits_BxTxV), 0.0)
+
+  def chain(
+    self, tokens_BxT: jax.Array, order_T: jax.Array | None = None
+  ) -> tuple[jax.Array, jax.Array]:
+    """Every conditional of the chain rule, in T passes.
+
+    Args:
+      tokens_BxT: int token ids.
+      order_T: position i is predicted from all positions that stand before it in this
+        permutation; None means left to right.
+
+    Returns:
+      p(x_i = v | positions before i) of shape (B, T, V), and whether those positions are possible,
+      bool (B, T); where they are not, the probabilities are NaN.
+    """
+    order_T = jnp.arange(self.dims) if order_T is None else jnp.asarray(order_T)
+    return self._chain(tokens_BxT, order_T)
+
+  @jax.jit
+  def _chain(self, tokens_BxT: jax.Array, order_T: jax.Array) -> tuple[jax.Array, jax.Array]:
+    self._check(tokens_BxT)
+    rank_T = jnp.argsort(order_T)
+
+    def conditional(position: jax.Array) -> tuple[jax.Array, jax.Array]:
+      visible_BxT = jnp.broadcast_to((rank_T < rank_T[position])[None], tokens_BxT.shape)
+      belief = self._infer(tokens_BxT, visible_BxT)
+      return belief.tokens_BxTxV[:, position], jnp.isfinite(belief.log_likelihood_B)
+
+    p_TxBxV, possible_TxB = jax.lax.map(conditional, jnp.arange(self.dims))
+    return jnp.swapaxes(p_TxBxV, 0, 1), jnp.swapaxes(possible_TxB, 0, 1)
+
+  def chain_nats(self, tokens_BxT: jax.Array, order_T: jax.Array | None = None) -> jax.Array:
+    """-log p(x_i | positions before i) in nats, (B, T); the sum over T is -log p(x).
+
+    The first token that contradicts the source costs inf, those after it 0.
+    """
+    p_BxTxV, possible_BxT = self.chain(tokens_BxT, order_T)
+    return jnp.where(possible_BxT, _negative_log(p_BxTxV, tokens_BxT), 0.0)
+
+  def chain_kl(
+    self, tokens_BxT: jax.Array, logits_BxTxV: jax.Array, order_T: jax.Array | None = None
+  ) -> jax.Array:
+    """KL(p(. | positions before i) || softmax(logits)) in nats, (B, T)."""
+    return divergence(self.chain(tokens_BxT, order_T)[0], logits_BxTxV)
+
+
+def _negative_log(p_BxTxV: jax.Array, tokens_BxT: jax.Array) -> jax.Array:
+  tokens_BxTx1 = jnp.asarray(tokens_BxT)[..., None]
+  return -jnp.log(jnp.take_along_axis(p_BxTxV, tokens_BxTx1, axis=-1)[..., 0])
+
+
+def divergence(p_xV: jax.Array, logits_xV: jax.Array) -> jax.Array:
+  """KL(p || softmax(logits)) in nats over the last axis, in float32."""
+  log_q_xV = jax.nn.log_softmax(jnp.asarray(logits_xV, jnp.float32))
+  # Where p is 0 the term is 0, whatever q is.
+  log_p_xV = jnp.log(jnp.where(p_xV > 0, p_xV, 1))
+  return jnp.sum(jnp.where(p_xV == 0, 0, p_xV * (log_p_xV - log_q_xV)), axis=-1)
+
+
+def _evidence(tokens_BxT: jax.Array, visible_BxT: jax.Array, symbols: int) -> jax.Array:
+  """Log-likelihood of what is seen at each position, for each value: 0 or IMPOSSIBLE."""
+  other_BxTxV = jax.nn.one_hot(tokens_BxT, symbols) == 0
+  return jnp.where(visible_BxT[..., None] & other_BxTxV, IMPOSSIBLE, 0.0)
+
+
+def _shift(message_xV: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """The message with maximum 0, and what was subtracted, without the last axis."""
+  peak_x1 = jnp.max(message_xV, axis=-1, keepdims=True)
+  return message_xV - peak_x1, peak_x1[..., 0]
+
+
+def _belief(
+  log_likelihood_B: jax.Array, tokens_BxTxV: jax.Array, latents: tuple[jax.Array, ...]
+) -> Belief:
+  possible_B = log_likelihood_B > IMPOSSIBLE / 2
+  possible_Bx1x1 = possible_B[:, None, None]
+  return Belief(
+    jnp.where(possible_B, log_likelihood_B, -jnp.inf),
+    jnp.where(possible_Bx1x1, tokens_BxTxV, jnp.nan),
+    tuple(jnp.where(possible_Bx1x1, latent, jnp.nan) for latent in latents),
+  )
+
+
+def tree_belief(rules_LxVxMxS: jax.Array, tokens_BxT: jax.Array, visible_BxT: jax.Array) -> Belief:
+  """Beliefs in a regular tree of L levels of rules.
+
+  The root is uniform. A node of level k and value a takes one of its M productions uniformly; the
+  j-th gives its S children the values rules[k, a, j]. The leaves, level L, are the T = S^L tokens.
+  """
+  levels, symbols, productions, branching = rules_LxVxMxS.shape
+  batch = tokens_BxT.shape[0]
+  message = _evidence(tokens_BxT, visible_BxT, symbols)
+  scale_B = jnp.zeros(batch)
+  scores = []
+  for rules_VxMxS in reversed(rules_LxVxMxS):
+    children_BxNxSxV = message.reshape(batch, -1, branching, symbols)
+    # BxNxVxM: log-likelihood of the evidence below a node, given its value and its production.
+    score = sum(
+      jnp.take(children_BxNxSxV[:, :, c], rules_VxMxS[:, :, c], axis=-1) for c in range(branching)
+    )
+    scores.append(score)
+    message, peak_BxN = _shift(jax.nn.logsumexp(score, axis=-1) - jnp.log(productions))
+    scale_B += jnp.sum(peak_BxN, axis=-1)
+  root_BxV = message[:, 0]
+  log_likelihood_B = scale_B + jax.nn.logsumexp(root_BxV, axis=-1) - jnp.log(symbols)
+
+  posteriors = [jax.nn.softmax(root_BxV)[:, None]]
+  for level in range(levels):
+    choice_BxNxVxM = posteriors[-1][..., None] * jax.nn.softmax(scores.pop(), axis=-1)
+    # Which value each production gives each child. Accelerators would round a default product.
+    values_VxMxSxV = jax.nn.one_hot(rules_LxVxMxS[level], symbols)
+    children_BxNxSxV = jnp.einsum(
+      'bnam,amcv->bncv', choice_BxNxVxM, values_VxMxSxV, precision=jax.lax.Precision.HIGHEST
+    )
+    posteriors.append(children_BxNxSxV.reshape(batch, -1, symbols))
+  return _belief(log_likelihood_B, posteriors[-1], tuple(posteriors[:-1]))
+
+
+def chain_belief(
+  initial_V: jax.Array,
+  transition_VxV: jax.Array,
+  stride: int,
+  tokens_BxT: jax.Array,
+  visible_BxT: jax.Array,
+) -> Belief:
+  """Beliefs in `stride` interleaved Markov chains: x_t depends on x_{t - stride} alone.
+
+  Args:
+    initial_V: distribution of the first `stride` tokens, each by itself.
+    transition_VxV: p(next = column | previous = row).
+    stride: distance between a token and the one it depends on.
+    tokens_BxT: int token ids.
+    visible_BxT: bool.
+  """
+  batch, length = tokens_BxT.shape
+  symbols = initial_V.shape[0]
+  log_initial_V = jnp.maximum(jnp.log(initial_V), IMPOSSIBLE)
+  log_step_VxV = jnp.maximum(jnp.log(transition_VxV), IMPOSSIBLE)
+  # Positions that pad the last round are hidden, hence without influence.
+  evidence = _evidence(tokens_BxT, visible_BxT, symbols)
+  evidence = jnp.pad(evidence, ((0, 0), (0, -length % stride), (0, 0)))
+  # R rounds of C = stride chains.
+  evidence_RxBxCxV = jnp.moveaxis(evidence.reshape(batch, -1, stride, symbols), 1, 0)
+
+  def backwards(carry, evidence_BxCxV):
+    later_BxCxV, scale_B = carry
+    message_BxCxV, peak_BxC = _shift(evidence_BxCxV + later_BxCxV)
+    score_BxCxVxV = message_BxCxV[..., None, :] + log_step_VxV[None, None]
+    earlier_BxCxV = jax.nn.logsumexp(score_BxCxVxV, axis=-1)
+    return (earlier_BxCxV, scale_B + jnp.sum(peak_BxC, axis=-1)), message_BxCxV
+
+  start = (jnp.zeros((batch, stride, symbols)), jnp.zeros(batch))
+  (_, scale_B), message_RxBxCxV = jax.lax.scan(backwards, start, evidence_RxBxCxV, reverse=True)
+  first_BxCxV = message_RxBxCxV[0] + log_initial_V[None, None]
+  log_likelihood_B = scale_B + jnp.sum(jax.nn.logsumexp(first_BxCxV, axis=-1), axis=-1)
+
+  def forwards(posterior_BxCxV, message_BxCxV):
+    score_BxCxVxV = message_BxCxV[..., None, :] + log_step_VxV[None, None]
+    joint_BxCxVxV = posterior_BxCxV[..., None] * jax.nn.softmax(score_BxCxVxV, axis=-1)
+    posterior_BxCxV = jnp.sum(joint_BxCxVxV, axis=-2)
+    return posterior_BxCxV, posterior_BxCxV
+
+  posterior_BxCxV = jax.nn.softmax(first_BxCxV)
+  _, rest = jax.lax.scan(forwards, posterior_BxCxV, message_RxBxCxV[1:])
+  posterior_RxBxCxV = jnp.concatenate([posterior_BxCxV[None], rest])
+  tokens_BxTxV = jnp.moveaxis(posterior_RxBxCxV, 0, 1).reshape(batch, -1, symbols)[:, :length]
+  return _belief(log_likelihood_B, tokens_BxTxV, ())

@@ -1,0 +1,301 @@
+"""What is measured of one set of parameters: bits, regret, probes, samples."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import tqdm
+
+from codes import histogram
+from data.sources import Examples
+from launch.experiment import Experiment
+from objectives import Code, Network
+from probes import PROBES, linear, selection
+from probes.features import Features, assemble
+from training import preemption
+
+# Streams of evaluation keys, one a split.
+_VALIDATION, _TEST = 0, 1
+# Parts of an evaluation that are not terms of a bound.
+_NOT_TERMS = ('nats', 'loss', 'regret', 'regret_by_count')
+
+
+def validate(experiment: Experiment, params: Any) -> dict[str, float]:
+  """The objective's own loss on validation, and a small probe; never touches test."""
+  config = experiment.config
+  values = experiment.per_example(
+    params,
+    experiment.dataset.validation,
+    config.evaluation.validation_draws,
+    _VALIDATION,
+    interruptible=False,
+  )
+  scalars = {'validation/loss': float(np.mean(values['loss']))}
+  if experiment.objective.code is not Code.NONE:
+    scalars['validation/bits_per_dim'] = bits_per_dim(experiment, values['nats'])
+  if 'regret' in values:
+    scalars['validation/regret_bits_per_dim'] = bits_per_dim(experiment, values['regret'])
+  if config.probe.during_training and isinstance(experiment.probe_dataset.train, Examples):
+    scalars['probe/linear/accuracy'] = _quick_probe(experiment, params)
+  return scalars
+
+
+def _quick_probe(experiment: Experiment, params: Any) -> float:
+  """Validation accuracy of a small probe on a fixed balanced subset of the training labels."""
+  dataset = experiment.probe_dataset
+  labels = dataset.train.labels_N
+  size = min(linear.QUICK_LABELS, selection.largest_balanced(labels, dataset.classes))
+  rows = np.sort(selection.balanced_subset(labels, size, dataset.classes, 0))
+  train, validation = (
+    experiment.features(params, tokens_NxT, interruptible=False)
+    for tokens_NxT in (dataset.train.tokens_NxT[rows], dataset.validation.tokens_NxT)
+  )
+  features = Features(
+    train=train,
+    validation=validation,
+    test=train[:, :0],
+    labels_train=labels[rows],
+    labels_validation=dataset.validation.labels_N,
+    labels_test=labels[:0],
+    classes=dataset.classes,
+  )
+  return linear.quick(features, experiment.config.probe.linear)
+
+
+def bits_per_dim(experiment: Experiment, nats_N: np.ndarray) -> float:
+  """Mean nats per example -> bits per dimension."""
+  return float(np.mean(nats_N)) / (experiment.dataset.dims * math.log(2))
+
+
+def bits_cell(experiment: Experiment, nats_N: np.ndarray) -> dict[str, float]:
+  """Mean and standard error (over examples) in bits per dimension."""
+  stderr = float(np.std(nats_N, ddof=1)) / math.sqrt(len(nats_N))
+  return {
+    'bits_per_dim': bits_per_dim(experiment, nats_N),
+    'bits_per_dim_stderr': stderr / (experiment.dataset.dims * math.log(2)),
+  }
+
+
+def assess(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """Bits and loss on test, every probe, and samples; (record, arrays)."""
+  record, arrays = score(experiment, params)
+  preemption.check()
+  record['probes'], found = probe(experiment, params)
+  arrays |= found
+  preemption.check()
+  record['probes_by_level'] = probe_levels(experiment, params, record['probes'])
+  record['latents'] = probe_latents(experiment, params)
+  preemption.check()
+  samples = sample(experiment, params)
+  if samples is not None:
+    arrays['samples'] = samples
+    if record['truth'] is not None:
+      record['truth']['grammatical_samples'] = _grammatical(experiment, samples)
+  return record, arrays
+
+
+def score(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """Bits per dimension on test by the objective's code, or its loss where it has none."""
+  objective = experiment.objective
+  record: dict[str, Any] = {
+    'bits_per_dim': None,
+    'bits_per_dim_stderr': None,
+    'evaluation_draws': None,
+    'terms': {},
+    'test_loss': None,
+    'masked_cross_entropy': None,
+    'also': {},
+    'truth': None,
+  }
+  if not objective.trains:
+    return record, {}
+  draws, values = _test_values(experiment, params, objective)
+  record['evaluation_draws'] = draws
+  record['test_loss'] = {'value': float(np.mean(values['loss'])), 'unit': objective.loss_unit}
+  arrays = {'loss': values['loss']}
+  if objective.code is not Code.NONE:
+    record |= bits_cell(experiment, values['nats'])
+    arrays = {'nats': values['nats']}
+    record['terms'] = {
+      name: bits_per_dim(experiment, term)
+      for name, term in values.items()
+      if name not in _NOT_TERMS
+    }
+    record['truth'] = _truth(experiment, values, objective.code)
+  hiding = objective.hiding()
+  if hiding is not None:
+    _, values = _test_values(experiment, params, hiding)
+    record['masked_cross_entropy'] = {
+      'bits': float(np.mean(values['loss'])) / math.log(2),
+      'histogram_bits': histogram_bits(experiment.dataset),
+    }
+  for name, other in objective.also(experiment.space).items():
+    preemption.check()
+    draws, values = _test_values(experiment, params, other)
+    record['also'][name] = {
+      'code': other.code.value,
+      'evaluation_draws': draws,
+      **bits_cell(experiment, values['nats']),
+      'truth': _truth(experiment, values, other.code),
+    }
+    arrays[f'also/{name}/nats'] = values['nats']
+  return record, arrays
+
+
+def _test_values(experiment: Experiment, params: Any, objective: Any) -> tuple[int, dict]:
+  """Draws an example and per-example values on the whole test split."""
+  test = experiment.dataset.test
+  draws = objective.draws(experiment.config.evaluation.draws, experiment.space)
+  with tqdm.tqdm(total=len(test), desc='score', unit='example', disable=None, leave=False) as bar:
+    return draws, experiment.per_example(params, test, draws, _TEST, objective, progress=bar.update)
+
+
+def _truth(
+  experiment: Experiment, values: dict[str, np.ndarray], code: Code
+) -> dict[str, Any] | None:
+  """Regret in bits per dimension, paired with the source's own conditionals."""
+  dataset = experiment.dataset
+  if dataset.truth is None or 'regret' not in values:
+    return None
+  cell = bits_cell(experiment, values['regret'])
+  by_count = np.mean(values['regret_by_count'], axis=0) / (dataset.dims * math.log(2))
+  entropy = dataset.truth.entropy_bits()
+  seen = experiment.steps * experiment.config.training.batch_size
+  return {
+    'entropy_bits_per_dim': entropy / dataset.dims,
+    'regret_bits_per_dim': cell['bits_per_dim'],
+    'regret_stderr': cell['bits_per_dim_stderr'],
+    'kind': 'exact' if code is Code.EXACT else 'bound',
+    # The exact conditionals reach the entropy in every order: all of the regret is model error.
+    'slack': 0.0,
+    # Regret of the views with k = 1..T hidden tokens; its mean over k is the regret.
+    'by_k': (by_count * dataset.dims).tolist() if np.count_nonzero(by_count) > 1 else None,
+    # Chance that a string of the typical set was among the training examples.
+    'expected_overlap': -math.expm1(-seen / 2.0**entropy) if dataset.epoch is None else None,
+  }
+
+
+def _grammatical(experiment: Experiment, samples_NxT: np.ndarray) -> float:
+  """Share of samples that the source can produce at all."""
+  dims = experiment.dataset.dims
+  nats = experiment.dataset.truth.nats(jnp.asarray(samples_NxT[:, :dims]))
+  return float(np.mean(np.isfinite(np.asarray(nats))))
+
+
+def histogram_bits(dataset: Any) -> float | None:
+  """Bits per dimension of the per-position histogram, None for an endless source."""
+  if not isinstance(dataset.train, Examples):
+    return None
+  train, test = (s.tokens_NxT[:, : dataset.dims] for s in (dataset.train, dataset.test))
+  return histogram.position_bits(train, test, dataset.vocabulary)
+
+
+def probe(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """Every configured probe on every layer; (results by probe, arrays)."""
+  total = sum(len(getattr(experiment.probe_dataset, s)) for s in ('train', 'validation', 'test'))
+  with tqdm.tqdm(total=total, desc='features', unit='example', disable=None, leave=False) as bar:
+    features = experiment.probe_features(params, progress=bar.update)
+  return fit_probes(features, experiment.config)
+
+
+def fit_probes(
+  features: Any, config: ml_collections.ConfigDict
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """Runs the probes that `config.probe` names; arrays are prefixed with the probe's name.
+
+  Label subsets follow the evaluation seed, the same for all runs: not the pretraining seed.
+  """
+  results, arrays = {}, {'labels': np.asarray(features.labels_test)}
+  for name, evaluate in PROBES.items():
+    if name in config.probe:
+      results[name], found = evaluate(features, config.probe[name], config.evaluation.seed)
+      arrays |= {f'{name}/{key}': value for key, value in found.items()}
+  return results, arrays
+
+
+def probe_levels(
+  experiment: Experiment, params: Any, probes: dict[str, Any]
+) -> dict[str, Any] | None:
+  """The linear probe with all labels at noisy inputs, features averaged over draws.
+
+  Every level is judged on validation; test is read at the best one alone.
+  """
+  config, dataset = experiment.config.probe, experiment.probe_dataset
+  levels = experiment.objective.probe_levels()
+  if not levels or not config.levels or not experiment.objective.trains:
+    return None
+  clean = probes['linear']['all']
+  rows = []
+  for level in levels:
+    preemption.check()
+    by_split = {
+      split: experiment.features(params, getattr(dataset, split).tokens_NxT, level=level)
+      for split in ('train', 'validation')
+    }
+    by_split['test'] = by_split['validation'][:, :0]
+    rows.append({'level': level, **linear.validated(assemble(dataset, by_split), config.linear)})
+  best = max(rows, key=lambda row: row['validation'])
+  clean_cell = {
+    'validation': max(clean['by_layer_validation']),
+    'accuracy': clean['accuracy'],
+    'layer': clean['layer'],
+  }
+  result = {'levels': list(levels), 'draws': config.level_draws}
+  if clean_cell['validation'] >= best['validation']:
+    chosen = {'level': None, **clean_cell, 'stderr': clean['stderr'], 'l2': clean['l2']}
+  else:
+    features = experiment.probe_features(params, level=best['level'])
+    only_all = ml_collections.ConfigDict({**config.linear.to_dict(), 'labels': ()})
+    found, _ = linear.evaluate(features, only_all, experiment.config.evaluation.seed)
+    kept = {k: found['all'][k] for k in ('accuracy', 'stderr', 'layer', 'l2')}
+    chosen = {'level': best['level'], 'validation': best['validation'], **kept}
+  return {**result, 'linear': {'clean': clean_cell, 'by_level': rows, 'best': chosen}}
+
+
+def probe_latents(experiment: Experiment, params: Any) -> dict[str, Any] | None:
+  """Validation accuracy of a linear probe for every latent of the source, layer by layer."""
+  dataset = experiment.probe_dataset
+  if not dataset.latents or 'train' not in dataset.latents:
+    return None
+  by_split = {
+    split: experiment.features(params, getattr(dataset, split).tokens_NxT)
+    for split in ('train', 'validation')
+  }
+  return fit_latents(by_split, dataset, experiment.config)
+
+
+def fit_latents(
+  by_split: dict[str, np.ndarray], dataset: Any, config: ml_collections.ConfigDict
+) -> dict[str, Any]:
+  """Accuracies of features (L, N, D) by latent, and the share of its commonest value."""
+  accuracies, chance = {}, {}
+  for name, labels_train in dataset.latents['train'].items():
+    preemption.check()
+    labels = dataset.latents['validation'][name]
+    features = Features(
+      **by_split,
+      test=by_split['validation'][:, :0],
+      labels_train=labels_train,
+      labels_validation=labels,
+      labels_test=labels[:0],
+      classes=int(labels_train.max()) + 1,
+    )
+    one_l2 = ml_collections.ConfigDict({'l2': (config.probe.linear.single_l2,)})
+    name = name.removeprefix('level')
+    accuracies[name] = linear.validated(features, one_l2)['by_layer_validation']
+    chance[name] = float(np.bincount(labels).max() / len(labels))
+  return {'linear': accuracies, 'chance': chance}
+
+
+def sample(experiment: Experiment, params: Any) -> np.ndarray | None:
+  """Examples drawn from the model, (count, T); None for an objective without a likelihood."""
+  count, objective = experiment.config.evaluation.samples, experiment.objective
+  if not count or not objective.trains or objective.code is Code.NONE:
+    return None
+  network = Network(experiment.apply, experiment.decode)
+  key = jax.random.fold_in(jax.random.key(experiment.config.evaluation.seed), 2)
+  draw = jax.jit(lambda p, k: objective.sample(network, p, k, count, experiment.space))
+  return np.asarray(draw(params, key))

@@ -1,0 +1,64 @@
+"""Title and caption of every picture of the report, by file name without ending."""
+
+CAPTIONS = {
+  'bits_against_accuracy': (
+    'Bits against the probe',
+    'One marker a run. Filled: exact code. Open with an arrow: an upper bound, the code is at '
+    'most this long. Objectives without a likelihood stand apart; they have no place on the axis '
+    'of bits.',
+  ),
+  'regret_curves': (
+    'Regret during training',
+    'Bits per dimension above the true entropy on validation, against training tokens (left) and '
+    'analytic training FLOPs (right), both axes logarithmic. Means over runs, bands are ranges; '
+    'what is not above zero has no place on these axes. ≤: regret of a bound.',
+  ),
+  'regret_by_size': (
+    'Regret by size',
+    'Regret on test after training, against parameters of the backbone. Means over runs, vertical '
+    'lines are ranges.',
+  ),
+  'regret_by_hidden': (
+    'Regret by what is hidden',
+    'Regret of the views with that many hidden tokens; its mean is the regret of the bound. '
+    'Means over runs. Dashed: weights of another objective scored by the bound.',
+  ),
+  'latents': (
+    'Every latent by layer',
+    'Linear probe of every latent of the source, accuracy on validation in percent, means over the '
+    'latents of a level and over runs. Rows run from the root to the level above the tokens, '
+    'columns from the embeddings (0) to the last layer; raw is the input itself. Chance is the '
+    'share of the commonest value.',
+  ),
+  'samples': (
+    'Samples',
+    'Examples that the models drew, the first ones and not a choice, beside real ones. Objectives '
+    'without a likelihood draw none.',
+  ),
+  'accuracy_by_level': (
+    'Accuracy by noise level',
+    'Linear probe on all labels, accuracy on validation, with the input at a noise level or mask '
+    'ratio; features are averaged over draws of the noise. The best of these levels and the clean '
+    'input is chosen here, on validation, and only that one is read on test. Bands are ranges.',
+  ),
+  'accuracy_by_layer': (
+    'Accuracy by layer',
+    'Linear probe on all labels, accuracy on the validation split, which also chooses the layer. '
+    'Lines are means over runs, bands reach from the lowest to the highest.',
+  ),
+  'accuracy_by_labels': (
+    'Accuracy by number of labels',
+    'Test accuracy with nested balanced subsets of labels; layer and penalty come from inside the '
+    'subset. Means over draws and runs, bands from the lowest to the highest.',
+  ),
+  'training_curves': (
+    'Training',
+    'On the validation split, against updates (left) and analytic training FLOPs (right). The '
+    'same number of updates is not the same compute. Means over runs, bands are ranges.',
+  ),
+  'accuracy_during_training': (
+    'The probe during training',
+    'Validation accuracy of a small linear probe fitted while training goes on, to show the '
+    'course; the table holds the full probe of the last checkpoint.',
+  ),
+}

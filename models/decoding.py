@@ -1,0 +1,172 @@
+"""One token at a time: sampling and scoring with a key/value cache.
+
+The network is the causal, shifted one: position t is fed token t-1, position 0 the start vector.
+A step computes one position and looks the others' keys and values up, so that token t costs
+2 N_matmul + 4 L D t multiplications and additions instead of the t-fold of a whole forward pass.
+Shapes are static, which would make every token pay for all T; the cache therefore grows in a few
+pieces, and a token pays for the pieces begun.
+
+Shape suffixes: B batch, T tokens, S slots of the cache, V vocabulary, D width, L layers, H heads,
+K width of a head.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+
+from models import layers, transformer
+from models.config import ModelConfig
+
+Params = Any
+
+# Every piece is a program of its own to compile, and four leave 62 % of the work of one.
+_PIECES = 4
+_SHORTEST_PIECE = 64
+
+
+class Cache(NamedTuple):
+  """Keys and values of the positions so far, in the compute dtype; zero where there is none."""
+
+  k_LxBHxSxK: jax.Array
+  v_LxBHxSxK: jax.Array
+
+
+def empty_cache(config: ModelConfig, batch: int, slots: int) -> Cache:
+  """A cache for positions 0..slots-1."""
+  shape = (config.layers, batch * config.heads, slots, config.width // config.heads)
+  return Cache(jnp.zeros(shape, config.compute_dtype), jnp.zeros(shape, config.compute_dtype))
+
+
+def step(
+  module: transformer.Transformer,
+  cache: Cache,
+  token_B: jax.Array,
+  position: jax.Array,
+  windows_L: jax.Array,
+) -> tuple[Cache, jax.Array]:
+  """Computes one position.
+
+  Args:
+    module: the backbone with its parameters.
+    cache: of the positions before; must have a slot for this one.
+    token_B: the token before this position; ignored at position 0, which is fed the start vector.
+    position: int32 ().
+    windows_L: how many positions, this one among them, each layer looks at.
+
+  Returns:
+    The cache with this position in it, and logits BxV in float32.
+  """
+  batch, slots = len(token_B), cache.k_LxBHxSxK.shape[2]
+  start_1xD = module.start_D[...][None]
+  h_BxD = jnp.where(position == 0, start_1xD, module.token_table[...][token_B])
+  h_BxD = (h_BxD + module.position_table[...][position][None]).astype(cache.k_LxBHxSxK.dtype)
+  distance_1x1xS = (position - jnp.arange(slots))[None, None]
+  graphdef, stacked = nnx.split(module.blocks)
+
+  def run_block(h_BxD, layer):
+    state, window, keys_BHxSxK, values_BHxSxK = layer
+    block = nnx.merge(graphdef, state)
+    q, k, v = block.project(block.norm_attention(h_BxD), batch)
+    # Only the new column leaves the scan: the cache itself is written once, in place.
+    keys_BHxSxK = jax.lax.dynamic_update_slice(keys_BHxSxK, k, (0, position, 0))
+    values_BHxSxK = jax.lax.dynamic_update_slice(values_BHxSxK, v, (0, position, 0))
+    mask_1x1xS = (distance_1x1xS >= 0) & (distance_1x1xS < window)
+    mixed_BHx1xK = layers.attention(q, keys_BHxSxK, values_BHxSxK, mask_1x1xS)
+    return block.finish(h_BxD, mixed_BHx1xK, batch), (k, v)
+
+  h_BxD, columns = jax.lax.scan(run_block, h_BxD, (stacked, windows_L, *cache))
+  cache = Cache(
+    *(
+      jax.lax.dynamic_update_slice(old, new, (0, 0, position, 0))
+      for old, new in zip(cache, columns, strict=True)
+    )
+  )
+  return cache, module.readout(h_BxD)[1]
+
+
+def make_decode(config: ModelConfig) -> Callable[..., jax.Array]:
+  """Builds `decode(params, key, count, window=None) -> tokens (count, T) int32`.
+
+  The samples are exact: softmax of float32 logits, at temperature 1. `params` is the backbone's
+  tree, `window` as in `Transformer.__call__`; `count` and `window` are static.
+  """
+  bind = transformer.make_bind(config)
+
+  def decode(params: Params, key: jax.Array, count: int, window: int | None = None) -> jax.Array:
+    def draw(logits_BxV: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+      # The default mode's float32 Gumbel noise ends near 16 nats: rare tokens would never come.
+      token_B = jax.random.categorical(key, logits_BxV, mode='high').astype(jnp.int32)
+      return token_B, token_B
+
+    keys_T = jax.random.split(key, config.length)
+    return _walk(config, bind(params), count, window, keys_T, draw).T
+
+  return decode
+
+
+def make_score(config: ModelConfig) -> Callable[..., jax.Array]:
+  """Builds `score(params, tokens_BxT, window=None) -> logits BxTxV`, float32.
+
+  The same step as in `decode`, fed the given tokens: logits at t depend on the tokens before t.
+  """
+  bind = transformer.make_bind(config)
+
+  def score(params: Params, tokens_BxT: jax.Array, window: int | None = None) -> jax.Array:
+    def force(logits_BxV: jax.Array, token_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+      return token_B, logits_BxV
+
+    inputs_TxB = tokens_BxT.astype(jnp.int32).T
+    logits_TxBxV = _walk(config, bind(params), len(tokens_BxT), window, inputs_TxB, force)
+    return logits_TxBxV.transpose(1, 0, 2)
+
+  return score
+
+
+def _walk(
+  config: ModelConfig,
+  module: transformer.Transformer,
+  batch: int,
+  window: int | None,
+  inputs_Tx: jax.Array,
+  choose: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+) -> jax.Array:
+  """Runs all positions from left to right.
+
+  Args:
+    config: the backbone's.
+    module: the backbone with its parameters.
+    batch: B.
+    window: as in `Transformer.__call__`.
+    inputs_Tx: what `choose` gets at each position.
+    choose: (logits_BxV, input) -> the tokens (B,) at this position, and what to return of it.
+
+  Returns:
+    What `choose` returned, stacked over positions.
+  """
+  windows_L = transformer.share_window(window, config.length, config.layers)
+
+  def advance(carry, scanned):
+    cache, token_B = carry
+    position, input_ = scanned
+    cache, logits_BxV = step(module, cache, token_B, position, windows_L)
+    token_B, kept = choose(logits_BxV, input_)
+    return (cache, token_B), kept
+
+  cache, token_B, kept = empty_cache(config, batch, 0), jnp.zeros((batch,), jnp.int32), []
+  edges = piece_edges(config.length)
+  for start, end in zip(edges[:-1], edges[1:], strict=True):
+    grow = ((0, 0), (0, 0), (0, end - start), (0, 0))
+    cache = Cache(*(jnp.pad(x, grow) for x in cache))
+    scanned = (jnp.arange(start, end, dtype=jnp.int32), inputs_Tx[start:end])
+    (cache, token_B), part = jax.lax.scan(advance, (cache, token_B), scanned)
+    kept.append(part)
+  return jnp.concatenate(kept)
+
+
+def piece_edges(length: int) -> list[int]:
+  """Where the cache grows: 0, ..., length."""
+  piece = max(_SHORTEST_PIECE, -(-length // _PIECES))
+  return [*range(0, length, piece), length]
