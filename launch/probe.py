@@ -46,8 +46,9 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   else:
     record['probes'] = probes
   record['parameters'] = state_lib.count(state.params)
-  run.write_record(workdir, record, {**run.read_arrays(workdir), **arrays})
-  run.to_tensorboard(built, workdir, record)
+  arrays = {**run.read_arrays(workdir), **arrays}
+  run.write_record(workdir, record, arrays)
+  run.to_tensorboard(built, workdir, record, arrays.get('samples'))
   print(run.summary({**record, 'probes': probes}))
   print(f'python -m launch.report {os.path.abspath(workdir)} shows it')
 

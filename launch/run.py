@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 import tensorboardX
 
-from launch import assessment, configs, figures
+from launch import assessment, configs, figures, figures_samples
 from launch.errors import UserError
 from launch.experiment import Experiment
 from training import checkpoint, loop
@@ -108,7 +108,7 @@ def _execute(
     record['at_best'] = {'step': best, **{name: best_record[name] for name in kept}}
   writer.close()
   write_record(workdir, record, arrays)
-  to_tensorboard(experiment, workdir, record)
+  to_tensorboard(experiment, workdir, record, arrays.get('samples'))
   return record
 
 
@@ -203,8 +203,10 @@ def read_arrays(workdir: str) -> dict[str, np.ndarray]:
     return dict(arrays)
 
 
-def to_tensorboard(experiment: Experiment, workdir: str, record: dict[str, Any]) -> None:
-  """Final scalars, the layer curve and the HParams row."""
+def to_tensorboard(
+  experiment: Experiment, workdir: str, record: dict[str, Any], samples_NxT: np.ndarray | None
+) -> None:
+  """Final scalars, the layer curve, samples and the HParams row."""
   step = record['steps']
   results = {'final/bits_per_dim': record['bits_per_dim']}
   for labels, cell in record['probes'].get('linear', {}).items():
@@ -227,6 +229,10 @@ def to_tensorboard(experiment: Experiment, workdir: str, record: dict[str, Any])
     figure = figures.layer_curve(record)
     if figure is not None:
       board.add_figure('probe/linear/accuracy_by_layer', figure, step, close=False)
+    shape = experiment.dataset.shape
+    if samples_NxT is not None and len(shape) == 2:
+      grid = figures_samples.sample_grid(samples_NxT, shape, record['alphabet'])
+      board.add_image('samples', np.kron(grid, np.ones((4, 4), np.uint8)), step, dataformats='HW')
 
 
 def summary(record: dict) -> str:

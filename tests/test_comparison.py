@@ -1,0 +1,135 @@
+"""What a comparison consists of, and runs on a source whose truth is known."""
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from experiments import hierarchy
+from launch import assessment, configs, experiment, plan, run
+from launch.errors import UserError
+
+_TINY = (
+  '--config.model.width=16',
+  '--config.model.layers=1',
+  '--config.model.heads=2',
+  '--config.training.steps=6',
+  '--config.training.batch_size=16',
+  '--config.training.evaluate_every=3',
+  '--config.evaluation.draws=16',
+  '--config.evaluation.samples=4',
+  '--config.probe.linear.labels=16',
+  '--config.probe_data.examples=300',
+)
+
+
+def _build(objective: str, *overrides: str):
+  config = configs.override(hierarchy.get_config(objective), [*_TINY, *overrides])
+  return experiment.build(config, '')
+
+
+def test_the_hierarchy_is_compared_over_three_grammars_without_gaussian_diffusion(tmp_path):
+  runs, notes = plan.make(
+    'experiments/hierarchy.py',
+    None,
+    None,
+    None,
+    ['--config.objective.ratio=0.3'],
+    str(tmp_path),
+    '',
+  )
+  names = {r.name for r in runs}
+  assert names == {
+    f'{o}-seed0-grammar{g}'
+    for o in ('autoregressive', 'masked', 'masked_diffusion', 'untrained', 'untrained_causal')
+    for g in range(3)
+  }
+  assert len(notes) == 1
+  assert 'gaussian_diffusion is left out' in notes[0] and 'names, not levels' in notes[0]
+  for planned in runs:
+    grammar = int(planned.name[-1])
+    assert planned.config.data.grammar_seed == planned.config.probe_data.grammar_seed == grammar
+    if planned.config.objective.name == 'masked':
+      assert planned.config.objective.ratio == 0.3
+  with pytest.raises(UserError, match='names, not levels'):
+    plan.make('experiments/hierarchy.py', ['gaussian_diffusion'], None, None, [], str(tmp_path), '')
+
+
+def test_learning_rates_multiply_only_what_trains(tmp_path, data_dir):
+  runs, _ = plan.make(
+    'experiments/digits.py',
+    ['autoregressive', 'untrained'],
+    [0, 1],
+    [1e-3, 2e-3],
+    [],
+    str(tmp_path),
+    data_dir,
+  )
+  assert sorted(r.name for r in runs) == [
+    'autoregressive-lr0.001-seed0',
+    'autoregressive-lr0.001-seed1',
+    'autoregressive-lr0.002-seed0',
+    'autoregressive-lr0.002-seed1',
+    'untrained-seed0',
+    'untrained-seed1',
+  ]
+
+
+@pytest.mark.parametrize('objective', ['autoregressive', 'masked_diffusion', 'masked'])
+def test_regret_is_bits_above_the_entropy(objective, tmp_path):
+  built = _build(objective)
+  record = run.execute(built, str(tmp_path))
+  entropy = built.dataset.truth.entropy_bits_per_dim()
+  assert entropy == pytest.approx(1.125)  # (3 + 15) bits over 16 tokens
+  if objective == 'masked':
+    assert record['truth'] is None
+    truth, bits = (record['also']['masked_diffusion'][k] for k in ('truth', 'bits_per_dim'))
+    assert record['also']['masked_diffusion']['code'] == 'upper_bound'
+  else:
+    truth, bits = record['truth'], record['bits_per_dim']
+  assert truth['kind'] == ('exact' if objective == 'autoregressive' else 'bound')
+  assert truth['entropy_bits_per_dim'] == pytest.approx(entropy)
+  # -log p is the same for every grammatical string, so AR's regret is its bits minus the entropy;
+  # the bound's differs by the draws alone, which the paired reference takes out.
+  tolerance = 1e-4 if objective == 'autoregressive' else 0.05
+  assert truth['regret_bits_per_dim'] == pytest.approx(bits - entropy, abs=tolerance)
+  assert truth['regret_bits_per_dim'] > 0.5
+  if truth['by_k'] is not None:
+    assert len(truth['by_k']) == 16
+    assert np.mean(truth['by_k']) == pytest.approx(truth['regret_bits_per_dim'], rel=1e-5)
+  latents = record['latents']['linear']
+  assert len(latents) == 15 and all(len(v) == 2 for v in latents.values())
+  assert latents['0/0'] == pytest.approx(
+    record['probes']['linear']['all']['by_layer_validation'], abs=0.12
+  )
+  if objective != 'masked':
+    assert run.read_arrays(str(tmp_path))['samples'].shape == (4, 17)
+
+
+def test_noise_levels_are_chosen_on_validation(data_dir, monkeypatch):
+  built = tiny.build(data_dir, 'masked_diffusion', '--config.probe.linear.labels=10')
+  params = built.task.init(jax.random.key(0))
+  probes, _ = assessment.probe(built, params)
+  found = assessment.probe_levels(built, params, probes)
+  rows = found['linear']['by_level']
+  assert [row['level'] for row in rows] == [0.15, 0.5, 0.85] == found['levels']
+  # Corrupting test labels changes neither the level, the layer nor l2.
+  broken = tiny.build(data_dir, 'masked_diffusion', '--config.probe.linear.labels=10')
+  broken.probe_dataset.test.labels_N[:] = (broken.probe_dataset.test.labels_N + 1) % 10
+  again_probes, _ = assessment.probe(broken, params)
+  again = assessment.probe_levels(broken, params, again_probes)
+  assert again['linear']['by_level'] == rows
+  for name in ('level', 'layer', 'l2', 'validation'):
+    assert again['linear']['best'][name] == found['linear']['best'][name]
+  best = max([found['linear']['clean'], *rows], key=lambda row: row['validation'])
+  assert found['linear']['best']['validation'] == best['validation']
+
+
+def test_features_at_a_level_are_means_over_the_examples_own_draws(data_dir):
+  built = tiny.build(data_dir, 'masked_diffusion', '--config.probe.batch_size=7')
+  params = built.task.init(jax.random.key(0))
+  tokens = built.dataset.test.tokens_NxT[:10]
+  many = built.features(params, tokens, level=0.5)
+  other = tiny.build(data_dir, 'masked_diffusion', '--config.probe.batch_size=100')
+  np.testing.assert_allclose(many, other.features(params, tokens, level=0.5), atol=1e-5)
+  assert np.abs(many - built.features(params, tokens)).max() > 1e-3
