@@ -32,7 +32,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
+
+from probes import newton
+from probes.certificate import certify
 
 BIAS_L2 = 1e-6  # Penalty of the bias: a bias of 10 costs 5e-5 nats.
 GAP = 1e-6  # Default bound on f - f*, in nats.
@@ -130,7 +132,7 @@ def fit(
   polished = ~(certificate <= gap)
   for g, j in zip(*np.nonzero(polished), strict=True):
     w = weights[g] / weights[g].sum()
-    solved = _polish(features[g], labels[g], w, theta[g, j], l2[j], bias_l2, gap)
+    solved = newton.polish(features[g], labels[g], w, theta[g, j], l2[j], bias_l2, gap)
     theta[g, j], objective[g, j], certificate[g, j], more = solved
     iterations[g, j] += more
     if not certificate[g, j] <= gap:
@@ -195,7 +197,7 @@ def _chunk_size(groups: int, rows: int, rank: int, dims: int, classes: int, pena
 
 def _solve(x, y, w, l2, bias_l2, classes, gap, max_iterations):
   """One chunk: [theta (G, J, K, D+1), objective, certificate, iterations (G, J)]."""
-  basis, z, eigenvalues = _rotate(x, w)
+  basis, z, eigenvalues = newton.rotate(x, w)
   penalty = np.repeat(l2[:, None], z.shape[1], 1)
   penalty[:, -1] = bias_l2  # (J, R+1): the last parameter is the bias.
   # The curvature of the loss at uniform probabilities, where every problem starts.
@@ -223,20 +225,6 @@ def _solve(x, y, w, l2, bias_l2, classes, gap, max_iterations):
   return theta, objective, certificate, iterations
 
 
-def _rotate(x, w):
-  """Orthonormal basis (G, D, R), features with the constant (G, R+1, N), eigenvalues (G, R+1)."""
-  basis = None
-  if x.shape[1] < x.shape[2]:
-    basis, r = np.linalg.qr(np.swapaxes(x, 1, 2))  # x = r^T basis^T
-    x = np.swapaxes(r, 1, 2)
-  gram = np.swapaxes(x * w[:, :, None], 1, 2) @ x
-  eigenvalues, vectors = np.linalg.eigh(gram)
-  basis = vectors if basis is None else basis @ vectors
-  z = np.ones((len(x), x.shape[2] + 1, x.shape[1]))
-  np.matmul(np.swapaxes(vectors, 1, 2), np.swapaxes(x, 1, 2), out=z[:, :-1])
-  return basis, z, np.append(np.maximum(eigenvalues, 0), w.sum(1)[:, None], 1)
-
-
 def _reprecondition(z, w, penalty, inverse, logits, done):
   """Replaces the preconditioners of the open problems by one for their present probabilities.
 
@@ -249,34 +237,6 @@ def _reprecondition(z, w, penalty, inverse, logits, done):
     weight = w[g] * (1 - (p**2).sum(0)) / (len(p) - 1)
     inverse[g, j] = np.linalg.inv((z[g] * weight) @ z[g].T + np.diag(penalty[j]))
   return inverse
-
-
-def certify(
-  x: np.ndarray, labels: np.ndarray, w: np.ndarray, theta: np.ndarray, l2, bias_l2: float
-) -> tuple[np.ndarray, np.ndarray]:
-  """Objective and certificate (J,), nats, of one group, in NumPy and from unrotated features.
-
-  Args:
-      x: (N, D) features.
-      labels: (N,) integers.
-      w: (N,) weights of sum 1.
-      theta: (J, K, D+1) weights, the bias last.
-      l2: (J,) penalties.
-      bias_l2: penalty of the bias.
-  """
-  weights, bias = theta[..., :-1], theta[..., -1]
-  z = weights @ x.T + bias[..., None]  # (J, K, N)
-  z -= z.max(1, keepdims=True)
-  p = np.exp(z)
-  normaliser = p.sum(1, keepdims=True)
-  truth = np.arange(theta.shape[1])[:, None] == labels
-  loss = np.log(normaliser[:, 0]) - np.where(truth, z, 0).sum(1)
-  objective = loss @ w + l2 * (weights**2).sum((1, 2)) / 2 + bias_l2 * (bias**2).sum(1) / 2
-  residual = (p / normaliser - truth) * w
-  gradient = residual @ x + l2[:, None, None] * weights
-  gradient_bias = residual.sum(2) + bias_l2 * bias
-  certificate = (gradient**2).sum((1, 2)) / (2 * l2)
-  return objective, certificate + (gradient_bias**2).sum(1) / (2 * bias_l2)
 
 
 def _dot(a, b):
@@ -398,52 +358,3 @@ def _segment(data, inverse, theta, logits, done, gap):
   start = (state, pairs, jnp.zeros(done.shape, jnp.int32), 0)
   (theta, logits, _, _, done), _, iterations, _ = jax.lax.while_loop(unfinished, iterate, start)
   return theta, logits, done, iterations
-
-
-def _polish(x, labels, w, theta, l2, bias_l2, gap):
-  """Second solver, for one problem: SciPy's Newton-CG in a trust region, preconditioned alike.
-
-  Returns theta (K, D+1), objective, certificate and iterations; the caller judges the certificate.
-  """
-  basis, z, eigenvalues = _rotate(x[None].astype(np.float64), w[None])
-  z, classes = z[0], len(theta)
-  penalty = np.append(np.full(len(z) - 1, l2), bias_l2)
-  scale = ((1 - 1 / classes) / classes * eigenvalues[0] + penalty) ** -0.5
-  truth = np.arange(classes)[:, None] == labels
-
-  def unpack(u):
-    parameters = u.reshape(classes, -1) * scale
-    logits = parameters @ z
-    return parameters, logits - logits.max(0)
-
-  def value_and_gradient(u):
-    parameters, logits = unpack(u)
-    normaliser = np.exp(logits).sum(0)
-    loss = (np.log(normaliser) - np.where(truth, logits, 0).sum(0)) @ w
-    residual = (np.exp(logits) / normaliser - truth) * w
-    gradient = (residual @ z.T + penalty * parameters) * scale
-    return loss + (penalty * parameters**2).sum() / 2, gradient.ravel()
-
-  def hessian_product(u, v):
-    p = np.exp(unpack(u)[1])
-    p /= p.sum(0)
-    v = v.reshape(classes, -1) * scale
-    moved = v @ z
-    curved = p * (moved - (p * moved).sum(0)) * w
-    return ((curved @ z.T + penalty * v) * scale).ravel()
-
-  start = np.concatenate([theta[:, :-1] @ basis[0], theta[:, -1:]], 1) / scale
-  # sum g^2 / (2 penalty) <= |scaled gradient|^2 max(1 / (penalty scale^2)) / 2.
-  tolerance = np.sqrt(gap * (penalty * scale**2).min())
-  result = scipy.optimize.minimize(
-    value_and_gradient,
-    start.ravel(),
-    jac=True,
-    hessp=hessian_product,
-    method='trust-ncg',
-    options={'gtol': tolerance, 'maxiter': 500},
-  )
-  solved = result.x.reshape(classes, -1) * scale
-  theta = np.concatenate([solved[:, :-1] @ basis[0].T, solved[:, -1:]], 1)
-  objective, certificate = certify(x, labels, w, theta[None], np.array([l2]), bias_l2)
-  return theta, objective[0], certificate[0], result.nit

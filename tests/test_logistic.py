@@ -6,6 +6,7 @@ import pytest
 import scipy.optimize
 from sklearn.linear_model import LogisticRegression
 
+from probes import certificate as certificate_lib
 from probes import logistic
 
 L2 = (1e-3, 1e-1, 1.0)
@@ -92,7 +93,7 @@ def test_certificate_formula_on_an_arbitrary_point():
   features, labels = problem()
   theta = np.random.default_rng(1).normal(size=(1, 4, 8))
   w = np.full(60, 1 / 60)
-  _, certificate = logistic.certify(features[0], labels, w, theta, np.array([0.1]), 1e-3)
+  _, certificate = certificate_lib.certify(features[0], labels, w, theta, np.array([0.1]), 1e-3)
   _, gradient = value_and_gradient(theta.ravel(), features[0], labels, w, 0.1, 1e-3, 4)
   penalty = np.r_[np.full(7, 0.1), 1e-3]
   assert certificate[0] == pytest.approx((gradient.reshape(4, 8) ** 2 / (2 * penalty)).sum())
