@@ -51,8 +51,9 @@ def get_config(objective: str = 'autoregressive') -> ml_collections.ConfigDict:
   config.data = ml_collections.ConfigDict(source)
   # The same grammar, with a labelled training set of its own.
   config.probe_data = ml_collections.ConfigDict({**source, 'examples': 2000})
-  config.training.steps = 1200
+  config.training.steps = 1000
   config.training.batch_size = 128
+  config.training.evaluate_every = 200
   config.optimizer.learning_rate = 5e-3
   config.evaluation.draws = 32
   return config
