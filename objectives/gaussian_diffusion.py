@@ -25,8 +25,6 @@ from objectives import base
 _SCHEDULES = ('linear', 'learned')
 _LOSSES = ('bound', 'cross_entropy')
 _BINS = 32
-# Adam moves every parameter by about the learning rate a step; this lets the schedule settle early.
-_SPEED = 1.0
 
 
 class Noise(NamedTuple):
@@ -113,7 +111,7 @@ class GaussianDiffusion(base.Objective):
     if self.schedule == 'linear':
       return low + (high - low) * t, jnp.full(jnp.shape(t), high - low)
     # Time spent in each of equal bins of gamma; gamma is the inverse of its running sum.
-    share = jax.nn.softmax(_SPEED * own['schedule'])
+    share = jax.nn.softmax(own['schedule'])
     ends = jnp.cumsum(share)
     k = jnp.clip(jnp.searchsorted(ends, t, side='right'), 0, _BINS - 1)
     width = (high - low) / _BINS
@@ -208,7 +206,7 @@ class GaussianDiffusion(base.Objective):
     gradient without differentiating the network.
     """
     low, high = endpoints(vocabulary)
-    share = jax.nn.softmax(_SPEED * own['schedule'])
+    share = jax.nn.softmax(own['schedule'])
     bin_B = jnp.clip(((gamma_B - low) / (high - low) * _BINS).astype(jnp.int32), 0, _BINS - 1)
     chosen_B = share[bin_B]
     squares_B = jax.lax.stop_gradient(diffusion_B**2 * chosen_B) / chosen_B

@@ -2,11 +2,10 @@
 
 import os
 
-os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+import jax
+import pytest
 
-import jax  # noqa: E402
-import pytest  # noqa: E402
-
+jax.config.update('jax_platforms', os.environ.get('JAX_PLATFORMS') or 'cpu')
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 
