@@ -19,11 +19,14 @@ STILL_FALLING = 0.01
 
 
 Replicate = tuple[Any, int]  # (grammar or None, seed)
+# The setting of the data that says which draw of a random source it is.
+GRAMMAR_SETTINGS = ('grammar', 'grammar_seed')
 
 
 def grammar_of(run: Mapping) -> Any:
   """Which draw of the source a run was trained on; None where there is only one source."""
-  return (run.get('settings_of_data') or {}).get('grammar')
+  settings = run.get('settings_of_data') or {}
+  return next((settings[name] for name in GRAMMAR_SETTINGS if name in settings), None)
 
 
 def replicate(run: Mapping) -> Replicate:

@@ -57,6 +57,7 @@ def regret_curves(results: Mapping, curves: Curves) -> figure.Figure | None:
     axis.set_yscale('log')
     canvas.tidy(axis, x, y)
     axis.grid(axis='x', color='#ECECEC', linewidth=0.8)
+    axis.tick_params(which='minor', color='#BBBBBB')
   left.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc='lower left')
   return made
 

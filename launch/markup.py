@@ -11,7 +11,7 @@ STYLE = """
   --back: #18181a; --tint: #222225; --flag: #f0a860;
   --wrong: #ff6b6b; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 66rem; background: var(--back);
+body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 74rem; background: var(--back);
   color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; }
 h1 { font-size: 1.7rem; font-weight: 600; margin: 0 0 .4rem; }
 h2 { font-size: 1.15rem; font-weight: 600; margin: 2.8rem 0 .6rem; }
@@ -22,7 +22,7 @@ pre { background: var(--tint); padding: .7rem .9rem; border-radius: 6px; overflo
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 .wide > table { min-width: 100%; }
-th, td { padding: .4rem .8rem .4rem 0; text-align: right; vertical-align: top;
+th, td { padding: .4rem .7rem .4rem 0; text-align: right; vertical-align: top;
   border-bottom: 1px solid var(--line); white-space: nowrap; }
 thead th { font-weight: 500; color: var(--soft); vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; font-weight: 500; position: sticky; left: 0;
@@ -30,6 +30,7 @@ th:first-child, td:first-child { text-align: left; font-weight: 500; position: s
 td.text, th.text { text-align: left; }
 tbody tr.control > td { background: var(--tint); }
 small { display: block; color: var(--soft); font-size: .8rem; line-height: 1.35; font-weight: 400; }
+td > small { white-space: normal; max-width: 9.5rem; margin-left: auto; }
 .wrong { color: var(--wrong); font-weight: 500; }
 p.wrong { border-left: 3px solid var(--wrong); padding-left: .8rem; }
 .flag { color: var(--flag); } .soft { color: var(--soft); }

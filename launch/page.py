@@ -64,7 +64,7 @@ def _result_table(results: Mapping) -> str:
   also = any(entry['also'] for entry in summary)
   levels = any(entry['linear_best_levels'] for entry in summary)
   head = ['objective', 'code', 'bits per dimension<small>test</small>']
-  head += ['the same weights<br>by another code'] * also
+  head += ['by another code' + small('same weights')] * also
   head += _probe_heads(pairs, levels)
   rows = []
   for entry in summary:
@@ -79,7 +79,7 @@ def _result_table(results: Mapping) -> str:
     for p, n in pairs:
       cells.append(percent_text((raw.get(p) or {}).get(n, {}).get('accuracy')))
       cells += [''] * (levels and (p, n) == ('linear', 'all'))
-    rows.append(('control', ['raw input', '', '', *[''] * also, *cells, '']))
+    rows.append(('control', [escape(wording.raw_text(results)), '', '', *[''] * also, *cells, '']))
   for name, label in (('histogram', 'per-pixel histogram'), ('uniform', 'uniform')):
     bits = results['controls'].get(f'{name}_bits_per_dim')
     if bits is not None:
@@ -162,7 +162,10 @@ def _reading(results: Mapping) -> str:
   body = ''.join(f'<p class="soft">{escape(line)}</p>' for line in lines)
   same = listed(wording.indistinct_lines(results)) if results['indistinct'] else ''
   if not results['verdicts']:
-    verdict = f'<p>No verdicts: fewer than {few} common {unit} for every pair.</p>'
+    verdict = (
+      f'<p>No verdicts: fewer than {few} common {unit} for every pair. Ranges of so few that do '
+      'not overlap are no verdict either.</p>'
+    )
     return body + '<h2>What can be told apart</h2>' + verdict + same
   primary, count = results['primary'], len(results['verdicts'])
   measure = escape(f'{primary["probe"]} probe at {primary["labels"]} labels')

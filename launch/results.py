@@ -13,6 +13,7 @@ Rules, in one place:
 from collections.abc import Iterable, Mapping, Sequence
 import os
 import pathlib
+import re
 from typing import Any
 
 from launch import choice, regret, summary
@@ -126,9 +127,19 @@ def _common(runs: Sequence[Mapping]) -> dict:
   common = {name: first.get(name) for name in ('dataset', 'alphabet', 'dims')}
   common |= {'git': _merged(run.get('git') for run in runs), 'versions': _merged_versions(runs)}
   common |= {name: first.get(name) for name in ('probe_dataset', 'classes', 'lossless')}
-  # Sources that are drawn at random say in their note which one they are.
-  notes = dict.fromkeys(run['note'] for run in runs if run.get('note'))
-  return common | {'note': '; '.join(notes) or None}
+  return common | {'note': _merged_notes([run['note'] for run in runs if run.get('note')])}
+
+
+def _merged_notes(notes: Sequence[str]) -> str | None:
+  """'model 0: 16 tokens' and 'model 1: 16 tokens' as 'model 0, 1: 16 tokens'."""
+  words = [re.findall(r'\w+|\W+', note) for note in dict.fromkeys(notes)]
+  if not words:
+    return None
+  if len({len(note) for note in words}) == 1:
+    columns = [dict.fromkeys(column) for column in zip(*words, strict=True)]
+    if sum(len(column) > 1 for column in columns) <= 1:
+      return ''.join(', '.join(column) for column in columns)
+  return '; '.join(map(''.join, words))
 
 
 def _run_entry(run: dict, histogram: float | None, curve: Sequence[Mapping]) -> dict:
@@ -192,7 +203,8 @@ def _order(run: Mapping) -> tuple:
 def _source(run: Mapping) -> Any:
   """The settings of the data without what varies between replicates; None where unknown."""
   settings = run.get('settings_of_data')
-  return settings and {name: value for name, value in settings.items() if name != 'grammar'}
+  varies = choice.GRAMMAR_SETTINGS
+  return settings and {name: value for name, value in settings.items() if name not in varies}
 
 
 def _refuse_mixtures(runs: Sequence[Mapping]) -> None:

@@ -300,7 +300,7 @@ def indistinct(runs: Sequence[Mapping], made: Sequence[Mapping]) -> list[dict]:
   measures: list[tuple[str, Read, list]] = []
   if (pair := measured_primary(runs)) is not None:
     labels = 'all labels' if pair[1] == 'all' else f'{pair[1]} labels'
-    measures.append((f'{pair[0]} probe at {labels}', lambda run: accuracy(run, *pair), trained))
+    measures.append((f'the {pair[0]} probe at {labels}', lambda run: accuracy(run, *pair), trained))
   for code, words in (('exact', 'exact bits'), ('upper_bound', 'bounds on bits')):
     group = [run for run in trained if run['code'] == code]
     measures.append((words, lambda run: run['bits_per_dim'], group))

@@ -19,7 +19,7 @@ def terminal_table(results: Mapping) -> str:
           for row in _entry_rows(label, entry, pairs)]  # fmt: skip
   if raw:
     values = [(raw.get(p) or {}).get(n, {}).get('accuracy') for p, n in pairs]
-    rows.append(['raw input', '', '', *map(wording.percent_text, values), ''])
+    rows.append([wording.raw_text(results), '', '', *map(wording.percent_text, values), ''])
   for name, label in (('histogram', 'per-pixel histogram'), ('uniform', 'uniform')):
     bits = results['controls'].get(f'{name}_bits_per_dim')
     if bits is not None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from launch import canvas
+from launch import canvas, choice
 
 PUBLISHED = (
   'For context: published figures for equal likelihood are 16 times the compute of an '
@@ -76,6 +76,15 @@ def repetitions_text(entry: Mapping) -> str:
   if not entry['grammars']:
     return str(entry['seeds'])
   return f'{len(entry["grammars"])} × {entry["seeds"]}'
+
+
+def raw_text(results: Mapping) -> str:
+  """What the raw input's row is called; with several grammars, which of them it is measured on."""
+  data = ((results['controls'].get('of') or {}).get('data')) or {}
+  grammar = choice.grammar_of({'settings_of_data': data})
+  if unit_word(results) == 'seeds' or grammar is None:
+    return 'raw input'
+  return f'raw input (g {grammar})'
 
 
 def also_text(name: str, code: str) -> str:

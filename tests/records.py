@@ -127,7 +127,7 @@ def hierarchy_record(objective: str, grammar: int, seed: int = 0, **changes) -> 
   record |= {'alphabet': 8, 'dims': 16, 'classes': 8, 'steps': STEPS[-1],
              'flops_per_step': per_step,
              'note': f'random hierarchy model {grammar}: 16 tokens',
-             'settings_of_data': {'grammar': grammar, 'productions': 2},
+             'settings_of_data': {'grammar_seed': grammar, 'productions': 2},
              'tokens_seen': STEPS[-1] * 32 * 16}  # fmt: skip
   if not record['trained']:
     record |= {'steps': 0, 'tokens_seen': 0}
@@ -141,7 +141,7 @@ def hierarchy_record(objective: str, grammar: int, seed: int = 0, **changes) -> 
 
 
 def write_hierarchy_run(top: pathlib.Path, record: dict) -> pathlib.Path:
-  grammar = record['settings_of_data']['grammar']
+  grammar = record['settings_of_data']['grammar_seed']
   path = write_run(
     top, record, f'{record["objective"]}-{grammar}-{record["seed"]}-{record["size"]}'
   )

@@ -181,10 +181,25 @@ def test_the_same_grammar_and_seed_twice_and_other_sources_are_refused(tmp_path)
   write_hierarchy_run(tmp_path / 'again', hierarchy_record('masked', 0))
   with pytest.raises(UserError, match='both masked, grammar 0, seed 0'):
     assemble(tmp_path)
-  harder = hierarchy_record('masked', 1, settings_of_data={'grammar': 1, 'productions': 3})
+  harder = hierarchy_record('masked', 1, settings_of_data={'grammar_seed': 1, 'productions': 3})
   write_hierarchy_run(tmp_path / 'harder', harder)
   with pytest.raises(UserError, match='runs differ in their data'):
     assemble(tmp_path / 'harder', tmp_path / 'runs')
+
+
+def test_both_names_of_the_grammar_are_read_and_its_sources_are_one_line(tmp_path):
+  write_hierarchy_run(tmp_path, hierarchy_record('masked', 0))
+  path = write_hierarchy_run(tmp_path, hierarchy_record('masked', 1))
+  record = json.loads((path / 'run.json').read_text())
+  record['settings_of_data'] = {'grammar': 1, 'productions': 2}
+  (path / 'run.json').write_text(json.dumps(record))
+  of = {'data': {'name': 'hierarchy', 'grammar_seed': 0}}
+  controls = {'of': of, 'raw': record['probes']}
+  (tmp_path / 'controls.json').write_text(json.dumps(controls))
+  results = assemble(tmp_path)
+  assert results['summary'][0]['grammars'] == [0, 1]
+  assert results['note'] == 'random hierarchy model 0, 1: 16 tokens'
+  assert 'raw input (g 0)' in report.terminal_table(results)
 
 
 def test_intervals_are_over_grammars_with_seeds_averaged_inside(tmp_path):
@@ -193,7 +208,7 @@ def test_intervals_are_over_grammars_with_seeds_averaged_inside(tmp_path):
   values = {}
   for run in results['runs']:
     if run['objective'] == 'autoregressive':
-      grammar = run['settings_of_data']['grammar']
+      grammar = run['settings_of_data']['grammar_seed']
       values.setdefault(grammar, []).append(run['probes']['linear']['100']['accuracy'])
   means = [np.mean(group) for group in values.values()]
   assert (entry['replicates'], entry['units'], entry['seeds']) == (10, 5, 2)
@@ -224,7 +239,7 @@ def test_objectives_that_can_not_be_told_apart_are_named(tmp_path):
   (found,) = results['indistinct']
   assert found['pairs'] == [['autoregressive', 'masked_diffusion']]
   sentence = (
-    'On linear probe at 100 labels, autoregressive and masked_diffusion can not be told apart: '
+    'On the linear probe at 100 labels, autoregressive and masked_diffusion can not be told apart: '
     'their ranges over grammars overlap.'
   )
   assert sentence in page.render(results, {})
