@@ -1,8 +1,10 @@
 """Data sets by name: what `config.data` may ask for, as arrays of tokens and labels."""
 
 from collections.abc import Callable
+import contextlib
 import dataclasses
 import difflib
+import io
 import os
 import sys
 from typing import Any, Protocol
@@ -91,7 +93,9 @@ def prepare(builder: Any) -> None:
   if not sys.stderr.isatty():
     tfds.disable_progress_bar()
   try:
-    builder.download_and_prepare()
+    # TFDS announces the preparation on stdout, which belongs to the results.
+    with contextlib.redirect_stdout(sys.stderr if sys.stderr.isatty() else io.StringIO()):
+      builder.download_and_prepare()
   except Exception:
     # Two processes may prepare at once; the loser's rename fails and the winner's copy is good.
     if not epath.Path(builder.data_dir).exists():
