@@ -106,7 +106,11 @@ def assemble(
   histogram = found.controls.get('histogram_bits_per_dim')
   curves = {run['workdir']: read_curve(run['workdir'], only=('validation/',)) for run in found.runs}
   entries = [_run_entry(run, histogram, curves[run['workdir']]) for run in found.runs]
-  runs = sorted(entries, key=_order)
+  smallest: dict[str, int] = {}
+  for run in entries:
+    size, parameters = str(run.get('size')), run.get('parameters_backbone') or 0
+    smallest[size] = min(parameters, smallest.get(size, parameters))
+  runs = sorted(entries, key=lambda run: _order(run, smallest))
   chosen = [run for run in runs if run['selected']]
   made = verdicts(runs)
   return plain({
@@ -191,10 +195,11 @@ def _notes(runs: Sequence[Mapping]) -> list[str]:
   return notes
 
 
-def _order(run: Mapping) -> tuple:
+def _order(run: Mapping, smallest: Mapping[str, int]) -> tuple:
   """Objectives by what their bits mean, then controls; by name, never by result."""
   control = 2 if not run.get('trained', True) else int(bool(run.get('saw_labels')))
-  size = (run.get('parameters_backbone') or 0, str(run.get('size')))
+  # A time projection makes a backbone a little larger, not of another size.
+  size = (smallest[str(run.get('size'))], str(run.get('size')))
   rate = run.get('learning_rate') or 0
   replicate = choice.replicate_order(choice.replicate(run))
   return (size, control, CODES.index(run['code']), run['objective'], rate, replicate)
