@@ -109,12 +109,14 @@ def test_wide_endpoints_approach_the_entropy_and_narrow_ones_rise():
 
 
 def test_the_objective_follows_its_endpoints(monkeypatch):
+  linear = objectives.get('gaussian_diffusion', schedule='linear')
+  found = {}
   for ends in [(-12.0, 14.0), (-4.0, 3.0)]:
     monkeypatch.setattr(gd, 'endpoints', lambda vocabulary, ends=ends: ends)
-    found, _ = _objective_bound(
-      objectives.get('gaussian_diffusion', schedule='linear'), {}, times=2400
-    )
-    assert found == pytest.approx(_quadrature_bound(*ends, 1801), abs=1e-4)
+    found[ends], _ = _objective_bound(linear, {}, times=2400)
+    assert found[ends] == pytest.approx(_quadrature_bound(*ends, 1801), abs=1e-5)
+  assert abs(found[-12.0, 14.0] - ENTROPY) / math.log(2) < 1e-5
+  assert (found[-4.0, 3.0] - ENTROPY) / math.log(2) > 0.01
 
 
 def test_the_inner_schedule_leaves_the_mean():
