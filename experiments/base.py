@@ -44,6 +44,7 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
         'batch_size': 32,
         'log_every': 10,
         'evaluate_every': 100,  # validation loss, small probe, checkpoint
+        'evaluate_at': (),  # and at these steps, for curves that fall fast at first
       },
       'evaluation': {
         'seed': 0,

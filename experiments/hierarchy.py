@@ -54,6 +54,7 @@ def get_config(objective: str = 'autoregressive') -> ml_collections.ConfigDict:
   config.training.steps = 1000
   config.training.batch_size = 128
   config.training.evaluate_every = 200
+  config.training.evaluate_at = (20, 40, 60, 80, 100, 150)
   config.optimizer.learning_rate = 5e-3
   config.evaluation.draws = 32
   return config

@@ -174,7 +174,8 @@ def train(
       checkpoints.save(state, step, dataclasses.asdict(counters), best=False)
       checkpoints.wait()
       preemption.check()
-    if step % settings.evaluate_every == 0 or step == settings.steps:
+    due = step % settings.evaluate_every == 0 or step in settings.evaluate_at
+    if due or step == settings.steps:
       window.fetch(keep=0)
       if counters.window:
         _log(step, window, counters, writer, clock, costs, schedule, columns, bar)
