@@ -59,6 +59,11 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
         'levels': True,
         'level_draws': 2,
         'batch_size': 100,
+        # Which probes run on the last checkpoint; the linear one is the primary.
+        'suite': (
+          ('linear', 'ridge', 'knn', 'mlp', 'prequential', 'pooling', 'attentive')
+          + ('control_task', 'geometry', 'pac')
+        ),
         'linear': {
           'labels': (10, 40, 100, 250),
           'draws': 3,
@@ -66,6 +71,53 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
           'l2': (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
           'few_l2': (1e-4, 1e-3, 1e-2, 1e-1, 1.0),
           'single_l2': 1e-2,  # at 10 labels: one lambda and the middle layer, declared beforehand
+        },
+        'ridge': {'l2': (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)},
+        'knn': {'neighbours': (1, 5, 20), 'temperature': 0.07, 'labels': (100,), 'draws': 3},
+        'mlp': {
+          'hidden': 128,
+          'steps': 800,
+          'batch_size': 64,
+          'learning_rate': 5e-3,
+          'weight_decay': (0.1, 1.0, 3.0),
+          'checkpoints': 8,
+          'l2': (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),  # the linear probe's: it may start from one
+        },
+        'prequential': {
+          'rows': 10_000,
+          'first': 10,  # labels coded uniformly
+          'l2': (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0),
+          'mlp': {
+            'hidden': 128,
+            'steps': 400,
+            'batch_size': 64,
+            'learning_rate': 5e-3,
+            'weight_decay': (0.1, 1.0, 3.0),
+            'checkpoints': 4,
+          },
+        },
+        'pooling': {'l2': (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)},
+        'attentive': {
+          'heads': 4,
+          'rows': 2000,
+          'layers': 6,
+          'steps': 300,
+          'batch_size': 128,
+          'learning_rate': 3e-3,
+          'weight_decay': (1e-2, 1.0),
+        },
+        'control_task': {
+          'l2': (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
+          'draws': 3,
+          'types_per_class': 5,
+        },
+        'geometry': {'rows': 4096, 'saved': 512},
+        'pac': {
+          'delta': 0.05,
+          'bits': (1, 2, 3, 4),
+          'ranges': (0.125, 0.25, 0.5, 1.0, 2.0, 4.0),
+          'l2': (1e-3, 1e-2, 1e-1, 1.0),
+          'choices': 1,  # networks among which these labels chose
         },
       },
     }

@@ -11,9 +11,10 @@ import tqdm
 
 from codes import histogram
 from data.sources import Examples
+from launch.errors import UserError
 from launch.experiment import Experiment
 from objectives import Code, Network
-from probes import PROBES, linear, selection
+from probes import linear, selection, suite
 from probes.features import Features, assemble
 from training import preemption
 
@@ -193,27 +194,36 @@ def histogram_bits(dataset: Any) -> float | None:
   return histogram.position_bits(train, test, dataset.vocabulary)
 
 
-def probe(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """Every configured probe on every layer; (results by probe, arrays)."""
+def probe(
+  experiment: Experiment, params: Any, only: tuple[str, ...] | None = None
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """Every configured probe (or `only` these) on every layer; (results by probe, arrays)."""
   total = sum(len(getattr(experiment.probe_dataset, s)) for s in ('train', 'validation', 'test'))
   with tqdm.tqdm(total=total, desc='features', unit='example', disable=None, leave=False) as bar:
     features = experiment.probe_features(params, progress=bar.update)
-  return fit_probes(features, experiment.config)
+  return fit_probes(features, experiment.config, only)
 
 
 def fit_probes(
-  features: Any, config: ml_collections.ConfigDict
+  features: Any, config: ml_collections.ConfigDict, only: tuple[str, ...] | None = None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """Runs the probes that `config.probe` names; arrays are prefixed with the probe's name.
+  """Runs the probes of `config.probe.suite`, or `only` these.
 
-  Label subsets follow the evaluation seed, the same for all runs: not the pretraining seed.
+  Arrays are prefixed with the probe's name. Label subsets follow the evaluation seed, the same for
+  all runs: not the pretraining seed.
   """
-  results, arrays = {}, {'labels': np.asarray(features.labels_test)}
-  for name, evaluate in PROBES.items():
-    if name in config.probe:
-      results[name], found = evaluate(features, config.probe[name], config.evaluation.seed)
-      arrays |= {f'{name}/{key}': value for key, value in found.items()}
-  return results, arrays
+  names = config.probe.suite if only is None else only
+  with tqdm.tqdm(total=len(names), desc='probes', unit='probe', disable=None, leave=False) as bar:
+
+    def between(name: str) -> None:
+      preemption.check()
+      bar.set_postfix_str(name)
+      bar.update(1)
+
+    try:
+      return suite.run(features, config.probe, config.evaluation.seed, names, between)
+    except ValueError as error:
+      raise UserError(f'probes: {error}') from error
 
 
 def probe_levels(

@@ -51,6 +51,18 @@ CAPTIONS = {
     'Test accuracy with nested balanced subsets of labels; layer and penalty come from inside the '
     'subset. Means over draws and runs, bands from the lowest to the highest.',
   ),
+  'loss_against_labels': (
+    'Loss against labels',
+    'What the next labels cost while the labels are coded one block after another (the '
+    'prequential code, choice of layer and penalty paid for); the area under a line is the code '
+    'length. Means over runs, bands are ranges; dashed: uniform.',
+  ),
+  'similarity': (
+    'Similarity of representations',
+    'Debiased linear CKA between the layers (from the embeddings on) of one run of every '
+    'objective, on test examples. It says how alike two representations are, not which is better, '
+    'and cannot rank objectives.',
+  ),
   'training_curves': (
     'Training',
     'On the validation split, against updates (left) and analytic training FLOPs (right). The '

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 
 from data import pipeline, sources
 from launch.errors import UserError
@@ -17,6 +18,9 @@ from probes import features as features_lib
 from training import evaluation, sharding
 from training.loop import Costs
 from training.state import Task
+
+# Features before pooling that one batch may hold, over all layers.
+_SEQUENCE_BYTES = 2**28
 
 
 class Unsuitable(UserError):
@@ -125,7 +129,13 @@ class Experiment:
   def features(
     self, params: Any, tokens_NxT: Any, level: float | None = None, **arguments: Any
   ) -> Any:
-    """Features of examples, clean or at a noise level, (L+1, N, D)."""
+    """Mean-pooled features of examples, clean or at a noise level, (L+1, N, D)."""
+    return self._pooled(params, tokens_NxT, level, **arguments)[0]
+
+  def _pooled(
+    self, params: Any, tokens_NxT: Any, level: float | None = None, **arguments: Any
+  ) -> Any:
+    """Features under both poolings, (2, L+1, N, D)."""
     key = jax.random.key(self.config.evaluation.seed)
     function = self._extract(level)
     extracted = evaluation.over_split(
@@ -135,15 +145,49 @@ class Experiment:
       self.mesh,
       **arguments,
     )
-    return extracted.swapaxes(0, 1)
+    return np.ascontiguousarray(extracted.transpose(2, 1, 0, 3))
 
-  def probe_features(self, params: Any, **arguments: Any) -> features_lib.Features:
-    """Features of all three splits of the probed data set."""
-    by_split = {
-      split: self.features(params, getattr(self.probe_dataset, split).tokens_NxT, **arguments)
+  def sequences(self, params: Any, tokens_NxT: Any, layer: int) -> Any:
+    """Clean features of one layer before pooling, (N, T, D)."""
+    if 'sequences' not in self._compiled:
+      made = features_lib.make_sequences(self.objective, self.apply, self.space)
+      self._compiled['sequences'] = jax.jit(made, out_shardings=sharding.replicated(self.mesh))
+    key, function = jax.random.key(self.config.evaluation.seed), self._compiled['sequences']
+    example = 4 * (self.model.layers + 1) * self.model.length * self.model.width
+    return evaluation.over_split(
+      lambda batch: function(params, batch, key, layer),
+      {'tokens': tokens_NxT},
+      max(1, min(self.config.probe.batch_size, _SEQUENCE_BYTES // example)),
+      self.mesh,
+    )
+
+  def probe_features(
+    self, params: Any, level: float | None = None, **arguments: Any
+  ) -> features_lib.Features:
+    """Features of all three splits of the probed data set, and what else a probe may ask for."""
+    dataset = self.probe_dataset
+    pooled = {
+      split: self._pooled(params, getattr(dataset, split).tokens_NxT, level, **arguments)
       for split in features_lib.SPLITS
     }
-    return features_lib.assemble(self.probe_dataset, by_split)
+
+    def sequences(split: str, layer: int, rows: Any) -> Any:
+      return self.sequences(params, getattr(dataset, split).tokens_NxT[rows], layer)
+
+    return features_lib.assemble(
+      dataset,
+      {split: both[0] for split, both in pooled.items()},
+      last={split: both[1] for split, both in pooled.items()},
+      inputs=features_lib.raw(dataset).inputs,
+      sequences=sequences if level is None else None,
+      unseen=self.unseen,
+    )
+
+  @property
+  def unseen(self) -> tuple[str, ...]:
+    """Splits of the probed data that pretraining had no part of."""
+    own = self.dataset.epoch is not None and self.dataset.name == self.probe_dataset.name
+    return ('validation', 'test') if self.objective.trains and own else features_lib.SPLITS
 
 
 def load_datasets(

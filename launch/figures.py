@@ -8,7 +8,14 @@ from collections.abc import Mapping, Sequence
 from matplotlib import axes, figure, ticker, transforms
 import numpy as np
 
-from launch import canvas, figures_samples, figures_training, figures_truth, summary
+from launch import (
+  canvas,
+  figures_probes,
+  figures_samples,
+  figures_training,
+  figures_truth,
+  summary,
+)
 from launch import results as results_lib
 from launch.canvas import FAINT, Curves, Style, kind_of, scientific, spread, styles
 
@@ -17,7 +24,8 @@ __all__ = ['NAMES', 'draw_all', 'kind_of', 'layer_curve', 'scientific', 'spread'
 _ACCURACY = 'test accuracy of the probe'
 NAMES = (
   'bits_against_accuracy', 'regret_curves', 'regret_by_size', 'regret_by_hidden', 'latents',
-  'accuracy_by_layer', 'accuracy_by_labels', 'accuracy_by_level', 'samples', 'training_curves',
+  'accuracy_by_layer', 'accuracy_by_labels', 'loss_against_labels', 'accuracy_by_level',
+  'similarity', 'samples', 'training_curves',
   'accuracy_during_training',
 )  # fmt: skip
 
@@ -205,7 +213,10 @@ def layer_curve(record: Mapping) -> figure.Figure | None:
 
 
 def draw_all(
-  results: Mapping, curves: Curves, samples: Mapping[str, np.ndarray] | None = None
+  results: Mapping,
+  curves: Curves,
+  samples: Mapping[str, np.ndarray] | None = None,
+  features: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, figure.Figure]:
   """Every picture that these results have something to show in, by file name without ending.
 
@@ -213,8 +224,11 @@ def draw_all(
     results: the content of results.json.
     curves: training curves by workdir.
     samples: examples drawn from the models, (count, T), by workdir.
+    features: test features (layers, N, D), by workdir.
   """
   made = {
+    'loss_against_labels': figures_probes.loss_against_labels(results),
+    'similarity': figures_probes.similarity(results, features or {}),
     'bits_against_accuracy': bits_against_accuracy(results),
     'accuracy_by_layer': accuracy_by_layer(results),
     'accuracy_by_labels': accuracy_by_labels(results),

@@ -15,7 +15,7 @@ from codes import histogram
 from launch import assessment, configs, experiment
 from launch.errors import UserError
 import objectives
-from probes import features
+from probes import baselines, features
 from training.metrics import write_atomically
 
 _DEFAULT = (
@@ -166,9 +166,11 @@ def _plan(path, name, seed, rate, tag, arguments, workdir, data_dir) -> PlannedR
 def write_controls(planned: PlannedRun, workdir: str, data_dir: str) -> None:
   """Probes of the raw input and the codes that know nothing, to WORKDIR/controls.json."""
   path = os.path.join(workdir, 'controls.json')
-  dataset, probed = experiment.load_datasets(planned.config, data_dir)
+  built = experiment.build(planned.config, data_dir)
+  dataset, probed, width = built.dataset, built.probe_dataset, built.model.width
   asked = configs.plain(planned.config)
   key = {name: asked[name] for name in ('data', 'probe_data', 'probe', 'evaluation')}
+  key['width'] = width
   try:
     with open(path, encoding='utf-8') as file:
       if json.load(file).get('of') == key:
@@ -176,10 +178,14 @@ def write_controls(planned: PlannedRun, workdir: str, data_dir: str) -> None:
   except (OSError, json.JSONDecodeError):
     pass
   raw = features.raw(probed)
-  results, _ = assessment.fit_probes(raw, planned.config)
+  wide = {
+    'raw': raw,
+    'pca': baselines.pca(raw, width),
+    'random_relu': baselines.random_relu(raw, width, planned.config.evaluation.seed),
+  }
   controls: dict[str, Any] = {
     'of': key,
-    'raw': results,
+    **{name: assessment.fit_probes(found, planned.config)[0] for name, found in wide.items()},
     'histogram_bits_per_dim': assessment.histogram_bits(dataset),
     'uniform_bits_per_dim': histogram.uniform_bits(dataset.vocabulary),
   }

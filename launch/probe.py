@@ -1,6 +1,10 @@
-r"""Probes a finished run again.
+r"""Probes a finished run again, or the features of any other model.
 
 python -m launch.probe --workdir=RUN --config.probe.linear.draws=10
+python -m launch.probe --workdir=RUN --export=FILE.npz
+python -m launch.probe --features=FILE.npz --out=DIR
+
+`probes/exchange.py` describes the file.
 """
 
 from collections.abc import Sequence
@@ -16,28 +20,47 @@ _DATA_DIR = flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared d
 _CHECKPOINT = flags.DEFINE_enum(
   'checkpoint', 'last', ['last', 'best'], 'The last one (the headline) or the best on validation.'
 )
+_EXPORT = flags.DEFINE_string('export', None, "Write the run's features here and do not probe.")
+_FEATURES = flags.DEFINE_string('features', None, 'Probe the features in this .npz, of any model.')
+_OUT = flags.DEFINE_string(
+  'out', None, 'With --features: where the results go; default: FILE_probes beside the file.'
+)
 
 
 def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   if len(argv) > 1:
     raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
-  if _WORKDIR.value is None:
-    raise UserError('--workdir=DIR is needed')
+  if (_WORKDIR.value is None) == (_FEATURES.value is None):
+    raise UserError('either --workdir=DIR (a finished run) or --features=FILE.npz is needed')
   for override in overrides:
     if not override.startswith('--config.probe.'):
       raise UserError(f'{override}: only config.probe.* can change after training')
-  from launch import assessment, configs, experiment, run
   from training import preemption
-  from training import state as state_lib
 
   preemption.install()
-  workdir = _WORKDIR.value
-  saved = configs.from_plain(configs.read_saved(workdir)['config'])
+  if _FEATURES.value is not None:
+    if _EXPORT.value is not None:
+      raise UserError('--export writes the features of a run: it needs --workdir')
+    _probe_features(_FEATURES.value, overrides)
+  else:
+    _probe_run(_WORKDIR.value, overrides)
+
+
+def _probe_run(workdir: str, overrides: Sequence[str]) -> None:
+  from launch import assessment, configs, experiment, run
+  from probes import exchange
+  from training import state as state_lib
+
+  saved = _with_new_probes(configs.from_plain(configs.read_saved(workdir)['config']))
   record = run.read_record(workdir)
   if record is None:
     raise UserError(f'{workdir} is not finished; launch.train goes on with it')
   built = experiment.build(configs.override(saved, overrides), _DATA_DIR.value)
   state, _ = run.restore(built, workdir, best=_CHECKPOINT.value == 'best')
+  if _EXPORT.value is not None:
+    exchange.write(_EXPORT.value, built.probe_features(state.params))
+    print(f'{_EXPORT.value}')
+    return
   probes, arrays = assessment.probe(built, state.params)
   if _CHECKPOINT.value == 'best' and built.objective.trains:
     best = {'step': int(state.step), 'bits_per_dim': None, 'bits_per_dim_stderr': None}
@@ -50,7 +73,54 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   run.write_record(workdir, record, arrays)
   run.to_tensorboard(built, workdir, record, arrays.get('samples'))
   print(run.summary({**record, 'probes': probes}))
+  _print_measures(probes)
   print(f'python -m launch.report {os.path.abspath(workdir)} shows it')
+
+
+def _with_new_probes(config):
+  """The config of a run with the default entry of every probe that is younger than the run."""
+  from experiments import base
+
+  defaults = base.get_base(config.objective.name).probe
+  with config.unlocked():
+    for name in defaults:
+      if name not in config.probe:
+        config.probe[name] = defaults[name]
+  return config
+
+
+def _probe_features(path: str, overrides: Sequence[str]) -> None:
+  """Runs the suite on a file of features; results.json, arrays.npz and TensorBoard in --out."""
+  from experiments import base
+  from launch import assessment, configs, foreign
+  from probes import exchange
+
+  config = configs.override(base.get_base('untrained'), overrides)
+  try:
+    features = exchange.read(path)
+  except ValueError as error:
+    raise UserError(str(error)) from error
+  out = _OUT.value or f'{os.path.splitext(path)[0]}_probes'
+  foreign.make_directory(out)
+  probes, arrays = assessment.fit_probes(features, config)
+  written = foreign.write(out, path, features, configs.plain(config.probe), probes, arrays)
+  _print_linear(probes)
+  _print_measures(probes)
+  print(written)
+
+
+def _print_linear(probes) -> None:
+  for labels, cell in probes.get('linear', {}).items():
+    name = 'linear, all labels' if labels == 'all' else f'linear, {labels} labels'
+    print(f'{name:28} {100 * cell["accuracy"]:8.1f} %')
+
+
+def _print_measures(probes) -> None:
+  from launch import page_probes
+  from probes import suite
+
+  for line in page_probes.terminal_lines(probes, suite.measures()):
+    print(line)
 
 
 if __name__ == '__main__':

@@ -145,10 +145,10 @@ def read_curve(workdir: str | os.PathLike, only: Sequence[str] = ()) -> list[dic
   return [points[step] for step in sorted(points)]
 
 
-def read_samples(workdir: str | os.PathLike) -> np.ndarray | None:
-  """The examples a run drew, integers (count, T), or None where it drew none."""
+def read_arrays(workdir: str | os.PathLike, names: Sequence[str]) -> dict[str, np.ndarray]:
+  """Those of the named arrays that a run saved; {} where it saved none or they are unreadable."""
   try:
     with np.load(pathlib.Path(workdir) / 'arrays.npz') as arrays:
-      return np.asarray(arrays['samples']) if 'samples' in arrays else None
+      return {name: np.asarray(arrays[name]) for name in names if name in arrays}
   except (OSError, ValueError, zipfile.BadZipFile):
-    return None
+    return {}

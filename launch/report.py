@@ -55,14 +55,23 @@ def build(
     for run in results['runs']
     if run['selected']
   }
-  samples = {
-    run['workdir']: drawn
+  saved = {
+    run['workdir']: results_lib.read_arrays(run['workdir'], ('samples', 'geometry/features'))
     for run in results['runs']
-    if run['selected'] and run.get('sample_shape')
-    and (drawn := results_lib.read_samples(run['workdir'])) is not None
-  }  # fmt: skip
+    if run['selected']
+  }
+  drawn = {
+    run['workdir']: saved[run['workdir']]['samples']
+    for run in results['runs']
+    if run.get('sample_shape') and 'samples' in saved.get(run['workdir'], {})
+  }
+  features = {
+    workdir: arrays['geometry/features']
+    for workdir, arrays in saved.items()
+    if 'geometry/features' in arrays
+  }
   pictures = {}
-  for name, picture in figures.draw_all(results, curves, samples).items():
+  for name, picture in figures.draw_all(results, curves, drawn, features).items():
     buffer = io.BytesIO()
     picture.savefig(buffer, format='png', metadata={'Software': None})
     pictures[name] = buffer.getvalue()

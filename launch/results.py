@@ -19,7 +19,7 @@ from typing import Any
 from launch import choice, regret, summary
 from launch.choice import fit_state, select
 from launch.errors import UserError
-from launch.reading import CODES, SCHEMA, Found, find, plain, read_curve, read_samples
+from launch.reading import CODES, SCHEMA, Found, find, plain, read_arrays, read_curve
 from launch.summary import (
   MINIMUM_SEEDS,
   NO_CONTEXT_MARGIN,
@@ -33,8 +33,8 @@ from launch.tidy import COLUMNS, read_csv, tidy_rows, write_csv
 
 __all__ = [
   'COLUMNS', 'Found', 'MINIMUM_SEEDS', 'NO_CONTEXT_MARGIN', 'PRIMARY', 'accuracy', 'assemble',
-  'at_best', 'find', 'fit_state', 'load_results', 'plain', 'probe_counts', 'read_curve',
-  'read_samples', 'select', 'tidy_rows', 'verdicts', 'write_csv',
+  'at_best', 'find', 'fit_state', 'load_results', 'plain', 'probe_counts', 'read_arrays',
+  'read_curve', 'select', 'tidy_rows', 'verdicts', 'write_csv',
 ]  # fmt: skip
 
 # What runs of one objective and size must share to be averaged over replicates.

@@ -14,6 +14,8 @@ import tensorboardX
 from launch import assessment, configs, figures, figures_samples
 from launch.errors import UserError
 from launch.experiment import Experiment
+from probes import suite
+from probes.measures import at
 from training import checkpoint, loop
 from training import optimizer as optimizer_lib
 from training import state as state_lib
@@ -103,9 +105,11 @@ def _execute(
   best = checkpoints.best_step()
   if experiment.objective.trains and best not in (None, int(state.step)):
     best_state, _ = checkpoints.restore(_abstract(experiment), best=True)
-    best_record, _ = assessment.assess(experiment, best_state.params)
-    kept = ('bits_per_dim', 'bits_per_dim_stderr', 'probes', 'truth')
+    best_record, _ = assessment.score(experiment, best_state.params)
+    kept = ('bits_per_dim', 'bits_per_dim_stderr', 'truth')
     record['at_best'] = {'step': best, **{name: best_record[name] for name in kept}}
+    # The secondary checkpoint gets the primary probe alone.
+    record['at_best']['probes'], _ = assessment.probe(experiment, best_state.params, ('linear',))
   writer.close()
   write_record(workdir, record, arrays)
   to_tensorboard(experiment, workdir, record, arrays.get('samples'))
@@ -211,6 +215,8 @@ def to_tensorboard(
   results = {'final/bits_per_dim': record['bits_per_dim']}
   for labels, cell in record['probes'].get('linear', {}).items():
     results[f'final/probe/linear/{labels}_labels'] = cell['accuracy']
+  for measure in suite.measures():
+    results[f'final/probe/{measure.name}'] = at(record['probes'], measure.path)
   settings = {
     'objective': record['objective'],
     'seed': record['seed'],

@@ -7,7 +7,8 @@ import math
 
 from launch import choice
 from launch.errors import UserError
-from probes import statistics
+from probes import statistics, suite
+from probes.measures import at
 
 # The one measure on which objectives are compared by a test, declared before any result is seen.
 PRIMARY = ('linear', '100')
@@ -23,13 +24,13 @@ Read = Callable[[Mapping], float | None]
 
 
 def probe_counts(runs: Sequence[Mapping], raw: Mapping | None = None) -> list[tuple[str, str]]:
-  """All (probe, labels) that hold an accuracy: 'all' first, then by number of labels."""
+  """(probe, labels) of the primary probe: 'all' first, then by number of labels."""
   pairs = {
     (probe, labels)
     for probes in [*(run.get('probes') or {} for run in runs), raw or {}]
     for probe, counts in probes.items()
     for labels, result in counts.items()
-    if result.get('accuracy') is not None
+    if probe == PRIMARY[0] and result.get('accuracy') is not None
   }
   return sorted(pairs, key=lambda pair: (pair[0], pair[1] != 'all', len(pair[1]), pair[1]))
 
@@ -105,6 +106,7 @@ def _entry(
   for probe, labels in pairs:
     name = f'{probe}_{labels}'
     entry |= _spread(name, members, lambda run, p=probe, n=labels: accuracy(run, p, n), name)
+  entry['measures'] = _measures(members)
   best = [by_level(run).get('best') or {} for run in members]
   entry |= _spread('linear_best_level', members, _at_best_level, 'linear_best_level')
   entry['linear_best_levels'] = [found.get('level') for found in best if found]
@@ -112,6 +114,23 @@ def _entry(
   entry['also'] = _also(members, histogram)
   entry['wrong'] = sum(bool(run['errors']) for run in members)
   return entry | _truth(members) | _latents(members)
+
+
+def _measures(members: Sequence[Mapping]) -> dict[str, dict]:
+  """Every other headline number of the probes, by its name, as a summary entry has its bits."""
+  made = {}
+  for measure in suite.measures():
+    found = _spread('mean', members, lambda run, m=measure: at(run.get('probes'), m.path), 'mean')
+    if found['mean'] is None:
+      continue
+    if measure.beside:
+      found['beside'] = _mean([at(run.get('probes'), measure.beside) for run in members])
+    if measure.flag:
+      found['flagged'] = sum(bool(at(run.get('probes'), measure.flag)) for run in members)
+    rows = [at(run.get('probes'), measure.layers) for run in members] if measure.layers else []
+    found['by_layer'] = _mean_of_rows([row for row in rows if row])
+    made[measure.name] = found | {'replicates': len(members)}
+  return made
 
 
 def _grammars(runs: Sequence[Mapping]) -> list:

@@ -7,12 +7,16 @@ from typing import Any
 
 from launch import choice
 from launch.errors import UserError
+from probes import suite
+from probes.measures import Measure, at
 
 COLUMNS = (
   ('dataset', 'probe_dataset', 'objective', 'grammar', 'seed', 'size', 'learning_rate')
   + ('selected', 'code', 'trained', 'saw_labels', 'measure', 'labels', 'layer', 'draw', 'split')
   + ('value', 'stderr', 'unit', 'workdir')
 )
+# Controls without a network: the input itself, and two features of it as wide as the network.
+RAW_CONTROLS = ('raw', 'pca', 'random_relu')
 _COSTS = {
   'parameters': 'parameters',
   'parameters_backbone': 'parameters',
@@ -65,8 +69,9 @@ def tidy_rows(runs: Iterable[Mapping], controls: Mapping) -> list[dict]:
     context = {**run, 'grammar': choice.grammar_of(run)}
     rows += _run_rows(context)
   data = {name: context.get(name) for name in ('dataset', 'probe_dataset')}
-  for probe, counts in (controls.get('raw') or {}).items():
-    rows += _probe_rows({**data, 'objective': 'raw'}, probe, counts)
+  for control in RAW_CONTROLS:
+    for probe, counts in (controls.get(control) or {}).items():
+      rows += _probe_rows({**data, 'objective': control}, probe, counts)
   for name, value in (controls.get('raw_latents') or {}).items():
     rows.append(_row({**data, 'objective': 'raw'}, f'latent/{name}/linear/accuracy', value,
                      labels='all', split='validation', unit='fraction'))  # fmt: skip
@@ -152,9 +157,9 @@ def _level_rows(run: Mapping) -> list[dict]:
   clean, best = found.get('clean') or {}, found.get('best') or {}
   rows = []
   common = {'labels': 'all', 'split': 'validation', 'unit': 'fraction'}
-  for at in [{**clean, 'level': 'clean'}, *(found.get('by_level') or ())]:
-    name = f'by_level/{at["level"]}/linear/accuracy'
-    rows.append(_row(run, name, at.get('validation'), **common, layer=at.get('layer')))
+  for cell in [{**clean, 'level': 'clean'}, *(found.get('by_level') or ())]:
+    name = f'by_level/{cell["level"]}/linear/accuracy'
+    rows.append(_row(run, name, cell.get('validation'), **common, layer=cell.get('layer')))
   common = {'labels': 'all', 'split': 'test', 'layer': best.get('layer')}
   rows.append(_row(run, 'best_level/linear/accuracy', best.get('accuracy'), **common,
                    stderr=best.get('stderr'), unit='fraction'))  # fmt: skip
@@ -175,18 +180,46 @@ def _latent_rows(run: Mapping) -> list[dict]:
 def _probe_rows(base: Mapping, probe: str, counts: Mapping[str, Mapping]) -> list[dict]:
   rows = []
   for labels, result in counts.items():
-    layers = result.get('layer')
-    layers = list(layers) if isinstance(layers, list | tuple) else [layers]
-    common = {'labels': labels, 'split': 'test', 'unit': 'fraction'}
-    layer = layers[0] if len(set(layers)) == 1 else None
-    rows.append(_row(base, f'{probe}/accuracy', result.get('accuracy'), **common, layer=layer,
-                     stderr=result.get('stderr')))  # fmt: skip
-    for draw, value in enumerate(result.get('draws') or ()):
-      layer = layers[draw] if len(layers) > draw else layers[0]
-      rows.append(_row(base, f'{probe}/accuracy_of_draw', value, **common, layer=layer, draw=draw))
-    nats = common | {'unit': 'nats', 'layer': layers[0] if len(set(layers)) == 1 else None}
-    rows.append(_row(base, f'{probe}/cross_entropy', result.get('cross_entropy'), **nats))
-    for layer, value in enumerate(result.get('by_layer_validation') or ()):
-      common['split'] = 'validation'
-      rows.append(_row(base, f'{probe}/accuracy', value, **common, layer=layer))
+    if result.get('accuracy') is not None:
+      rows += _accuracy_rows(base, probe, labels, result)
+  at_best = probe.startswith('at_best/')
+  for measure in () if at_best else suite.measures():
+    if measure.path[0] == probe and measure.path[2:] != ('accuracy',):
+      rows += _measure_rows(base, measure, {probe: counts})
+  for block in at({probe: counts}, ('prequential', 'all', 'curve')) or ():
+    for name, value in block.items():
+      if name != 'labels':
+        rows.append(_row(base, f'prequential/curve/{name}', value, labels=block['labels'],
+                         split='train', unit='bits/label'))  # fmt: skip
+  return rows
+
+
+def _measure_rows(base: Mapping, measure: Measure, probes: Mapping) -> list[dict]:
+  """A headline number that is no accuracy, and its curve over layers."""
+  common = {'labels': measure.path[1], 'unit': measure.unit}
+  rows = [_row(base, measure.name, at(probes, measure.path), **common)]
+  if measure.beside:
+    name = f'{measure.name}/{measure.beside[-1]}'
+    rows.append(_row(base, name, at(probes, measure.beside), **common))
+  for layer, value in enumerate(at(probes, measure.layers) or () if measure.layers else ()):
+    rows.append(_row(base, f'{measure.name}/by_layer', value, **common, layer=layer))
+  return rows
+
+
+def _accuracy_rows(base: Mapping, probe: str, labels: str, result: Mapping) -> list[dict]:
+  rows = []
+  layers = result.get('layer')
+  layers = list(layers) if isinstance(layers, list | tuple) else [layers]
+  common = {'labels': labels, 'split': 'test', 'unit': 'fraction'}
+  layer = layers[0] if len(set(layers)) == 1 else None
+  rows.append(_row(base, f'{probe}/accuracy', result.get('accuracy'), **common, layer=layer,
+                   stderr=result.get('stderr')))  # fmt: skip
+  for draw, value in enumerate(result.get('draws') or ()):
+    layer = layers[draw] if len(layers) > draw else layers[0]
+    rows.append(_row(base, f'{probe}/accuracy_of_draw', value, **common, layer=layer, draw=draw))
+  nats = common | {'unit': 'nats', 'layer': layers[0] if len(set(layers)) == 1 else None}
+  rows.append(_row(base, f'{probe}/cross_entropy', result.get('cross_entropy'), **nats))
+  for layer, value in enumerate(result.get('by_layer_validation') or ()):
+    common['split'] = 'validation'
+    rows.append(_row(base, f'{probe}/accuracy', value, **common, layer=layer))
   return rows

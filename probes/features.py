@@ -11,7 +11,19 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-  """Features of the labelled splits, float32 (layers, N, D), and their labels (N,)."""
+  """Features of the labelled splits, float32 (layers, N, D), and their labels (N,).
+
+  Attributes:
+    train, validation, test: the headline's features: the mean over the sequence.
+    labels_train, labels_validation, labels_test: integers in [0, classes).
+    classes: their number.
+    last: split -> features at the last position, of the same shape; None if there are none.
+    inputs: split -> raw input (N, P) as numbers, for probes that need the types of examples or a
+      control of equal width; None if unknown.
+    sequences: (split, layer, rows) -> features before pooling, float32 (len(rows), T, D); None if
+      there are none.
+    unseen: splits whose examples had no part in making the features.
+  """
 
   train: np.ndarray
   validation: np.ndarray
@@ -20,32 +32,32 @@ class Features:
   labels_validation: np.ndarray
   labels_test: np.ndarray
   classes: int
+  last: dict[str, np.ndarray] | None = None
+  inputs: dict[str, np.ndarray] | None = None
+  sequences: Callable[[str, int, np.ndarray], np.ndarray] | None = None
+  unseen: tuple[str, ...] = ('validation', 'test')
 
 
-def mean_pool(normed_BxTxD: jax.Array) -> jax.Array:
-  """The headline pooling: mean over the sequence, BxD."""
-  return jnp.mean(normed_BxTxD, axis=1)
+def pool(normed_BxTxD: jax.Array) -> jax.Array:
+  """The mean over the sequence (the headline's pooling) and the last position, Bx2xD."""
+  return jnp.stack([jnp.mean(normed_BxTxD, axis=1), normed_BxTxD[:, -1]], axis=1)
 
 
 def make_extract(
   objective: Any, apply: Any, space: Any, level: float | None = None, draws: int = 1
 ) -> Callable[..., jax.Array]:
-  """Builds `extract(params, batch, key) -> (B, L+1, D)`.
+  """Builds `extract(params, batch, key) -> (B, L+1, 2, D)`: the mean and the last position.
 
-  Layer l < L is the normalised input of block l, layer L the final norm's output, each averaged
-  over the sequence inside the scan, so that nothing large is kept. Inputs are clean, or at one of
-  the objective's noise levels; then features are means over `draws`, and an example's noise
-  depends on `key` and its number in the split alone.
+  Layer l < L is the normalised input of block l, layer L the final norm's output, each pooled
+  inside the scan, so that nothing large is kept. Inputs are clean, or at one of the objective's
+  noise levels; then features are means over `draws`, and an example's noise depends on `key` and
+  its number in the split alone.
   """
 
   def extract(params: Any, batch: dict[str, jax.Array], key: jax.Array) -> jax.Array:
     def one_draw(draw: jax.Array) -> jax.Array:
-      def view(tokens_T: jax.Array, index: jax.Array) -> Any:
-        own = jax.random.fold_in(jax.random.fold_in(key, draw), index)
-        return objective.probe_view(tokens_T, space, level, own)
-
-      batched = jax.vmap(view)(batch['tokens'], batch['index'])
-      outputs = objective.run(apply, params, batched, read=mean_pool)
+      view = _batched_view(objective, space, level, batch, jax.random.fold_in(key, draw))
+      outputs = objective.run(apply, params, view, read=pool)
       return jnp.swapaxes(outputs.reads, 0, 1)
 
     if level is None:
@@ -55,22 +67,47 @@ def make_extract(
   return extract
 
 
+def make_sequences(objective: Any, apply: Any, space: Any) -> Callable[..., jax.Array]:
+  """Builds `sequences(params, batch, key, layer) -> (B, T, D)`: one layer before pooling, clean."""
+
+  def sequences(
+    params: Any, batch: dict[str, jax.Array], key: jax.Array, layer: jax.Array
+  ) -> jax.Array:
+    # The key of the only draw of `make_extract`.
+    view = _batched_view(objective, space, None, batch, jax.random.fold_in(key, 0))
+    return objective.run(apply, params, view, read=lambda normed_BxTxD: normed_BxTxD).reads[layer]
+
+  return sequences
+
+
+def _batched_view(
+  objective: Any, space: Any, level: float | None, batch: dict[str, jax.Array], key: jax.Array
+) -> Any:
+  def view(tokens_T: jax.Array, index: jax.Array) -> Any:
+    return objective.probe_view(tokens_T, space, level, jax.random.fold_in(key, index))
+
+  return jax.vmap(view)(batch['tokens'], batch['index'])
+
+
+def flat(dataset: Any, tokens_NxT: np.ndarray) -> np.ndarray:
+  """Raw input as numbers, (N, P) float32: levels as they are, nominal tokens one-hot."""
+  if dataset.ordinal:
+    return tokens_NxT.astype(np.float32)
+  one_hot = np.eye(dataset.vocabulary, dtype=np.float32)[tokens_NxT]
+  return one_hot.reshape(len(tokens_NxT), -1)
+
+
 def raw(dataset: Any) -> Features:
-  """The control without a network: grey levels as numbers, nominal tokens one-hot; one layer."""
-
-  def flat(tokens_NxT: np.ndarray) -> np.ndarray:
-    if dataset.ordinal:
-      return tokens_NxT.astype(np.float32)[None]
-    one_hot = np.eye(dataset.vocabulary, dtype=np.float32)[tokens_NxT]
-    return one_hot.reshape(len(tokens_NxT), -1)[None]
-
-  return assemble(dataset, {s: flat(getattr(dataset, s).tokens_NxT) for s in SPLITS})
+  """The control without a network: the raw input as the only layer. Nothing was pretrained."""
+  inputs = {split: flat(dataset, getattr(dataset, split).tokens_NxT) for split in SPLITS}
+  layers = {split: values[None] for split, values in inputs.items()}
+  return assemble(dataset, layers, inputs=inputs, unseen=SPLITS)
 
 
 SPLITS = ('train', 'validation', 'test')
 
 
-def assemble(dataset: Any, by_split: dict[str, np.ndarray]) -> Features:
+def assemble(dataset: Any, by_split: dict[str, np.ndarray], **others: Any) -> Features:
   """Features of a data set's splits with that data set's labels."""
   labels = {f'labels_{split}': getattr(dataset, split).labels_N for split in SPLITS}
-  return Features(**by_split, **labels, classes=dataset.classes)
+  return Features(**by_split, **labels, classes=dataset.classes, **others)

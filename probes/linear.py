@@ -7,8 +7,20 @@ middle layer, `config.single_l2`). Only the one chosen fit of each setting sees 
 
 import numpy as np
 
-from probes import logistic, selection
+from probes import information, logistic, selection
+from probes.measures import Measure
 
+MEASURES = (
+  Measure(
+    name='linear/usable_bits',
+    path=('linear', 'all', 'usable_bits'),
+    title='linear, usable',
+    unit='bits',
+    meaning='Bits about the label that the linear probe reads on test, at the layer and penalty of '
+    'the lowest validation cross-entropy (log2 of the classes is all there is).',
+    layers=('linear', 'all', 'usable_bits_by_layer_validation'),
+  ),
+)
 QUICK_LABELS = 250
 BATCH_BYTES = 256 * 2**20  # Standardised float64 features held at once.
 
@@ -29,7 +41,9 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
       results: a dict for 'all' and for each number of labels as a string.
           'all': layer, l2, accuracy, stderr (binomial, over test examples), cross_entropy (test,
           nats an example), by_layer_validation (each layer's best accuracy over l2), certificate
-          (largest bound on nats to the optimum over all fits).
+          (largest bound on nats to the optimum over all fits); usable_bits (test, bits an
+          example), usable_layer, usable_l2 and usable_bits_by_layer_validation, of the fits of the
+          lowest validation cross-entropy.
           n: layer, l2 and draws (test accuracy), one entry a draw; accuracy and cross_entropy,
           means over draws; stderr, the standard deviation over draws / sqrt(draws), None for one
           draw: it covers the choice of labels, not the test examples; by_layer_cv, each layer's
@@ -43,7 +57,7 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
       ValueError: features that are not finite, shapes that do not match, a class without training
           examples, a fit that cannot be certified.
   """
-  _check(features, ('train', 'validation', 'test'))
+  selection.check(features, ('train', 'validation', 'test'))
   most = selection.largest_balanced(features.labels_train, features.classes)
   results, arrays = {}, {}
   results['all'], arrays['all/predictions'] = _all_labels(features, config)
@@ -72,7 +86,7 @@ def quick(features, config) -> float:
   Raises:
       ValueError: as `evaluate`.
   """
-  _check(features, ('train', 'validation'))
+  selection.check(features, ('train', 'validation'))
   labels = np.asarray(features.labels_train)
   size = min(QUICK_LABELS, selection.largest_balanced(labels, features.classes))
   rows = np.sort(selection.balanced_subset(labels, size, features.classes, 0))
@@ -89,8 +103,8 @@ def validated(features, config) -> dict:
   Returns:
     validation (accuracy of the chosen layer and l2), layer, l2, by_layer_validation.
   """
-  _check(features, ('train', 'validation'))
-  layer, j, accuracy, _, _ = _choose(features, config)
+  selection.check(features, ('train', 'validation'))
+  layer, j, accuracy, _, _, _ = _choose(features, config)
   return {
     'validation': float(accuracy[layer, j]),
     'layer': layer,
@@ -103,8 +117,8 @@ def _choose(features, config) -> tuple:
   """Fits every layer and l2 on all training labels and chooses on validation.
 
   Returns:
-    layer, index of l2, validation accuracy (layers, l2), the fits of each layer, the largest
-    certificate.
+    layer, index of l2, validation accuracy and cross-entropy (layers, l2), the fits of each layer,
+    the largest certificate.
   """
   labels, validation = np.asarray(features.labels_train), features.labels_validation
   accuracy, entropy, fitted, certificate = [], [], [], 0.0
@@ -119,13 +133,13 @@ def _choose(features, config) -> tuple:
     accuracy.append((scores.argmax(-1) == validation).mean(-1))
     entropy.append(logistic.cross_entropy(scores, validation).mean(-1))
     fitted.extend(zip(fits.weights, fits.bias, mean, scale, strict=True))
-  accuracy = np.concatenate(accuracy)
-  layer, j = selection.choose(accuracy, np.concatenate(entropy))
-  return layer, j, accuracy, fitted, float(certificate)
+  accuracy, entropy = np.concatenate(accuracy), np.concatenate(entropy)
+  layer, j = selection.choose(accuracy, entropy)
+  return layer, j, accuracy, entropy, fitted, float(certificate)
 
 
 def _all_labels(features, config) -> tuple[dict, np.ndarray]:
-  layer, j, accuracy, fitted, certificate = _choose(features, config)
+  layer, j, accuracy, held_out, fitted, certificate = _choose(features, config)
   weights, bias, mean, scale = fitted[layer]
   correct, entropy, predictions = _test(features, layer, weights[j], bias[j], mean, scale)
   result = {
@@ -136,8 +150,31 @@ def _all_labels(features, config) -> tuple[dict, np.ndarray]:
     'cross_entropy': entropy,
     'by_layer_validation': accuracy.max(1).tolist(),
     'certificate': certificate,
+    **_usable(features, config, held_out, fitted),
   }
   return result, predictions
+
+
+def _usable(features, config, entropy, fitted) -> dict:
+  """Usable bits on test of the layer and l2 with the lowest validation cross-entropy.
+
+  A choice of its own: the fit of the best accuracy may be sharper than its accuracy warrants.
+  """
+  layer, j = (int(i) for i in np.unravel_index(entropy.argmin(), entropy.shape))
+  weights, bias, mean, scale = fitted[layer]
+  _, nats, _ = _test(features, layer, weights[j], bias[j], mean, scale)
+  train, classes = np.asarray(features.labels_train), features.classes
+
+  def bits(nats: float, labels: np.ndarray) -> float:
+    return information.usable_bits(nats, train, labels, classes)
+
+  by_layer = [bits(best, features.labels_validation) for best in entropy.min(1)]
+  return {
+    'usable_bits': bits(nats, features.labels_test),
+    'usable_layer': layer,
+    'usable_l2': float(config.l2[j]),
+    'usable_bits_by_layer_validation': by_layer,
+  }
 
 
 def _without_choice(features, config, subsets):
@@ -254,16 +291,3 @@ def _names(layers, setting: str, draws: int = 0, folds: int = 0) -> list[str]:
     for draw in range(draws)
     for part in held
   ]
-
-
-def _check(features, splits) -> None:
-  for split in splits:
-    array, labels = getattr(features, split), np.asarray(getattr(features, f'labels_{split}'))
-    if array.ndim != 3 or 0 in array.shape or labels.shape != array.shape[1:2]:
-      raise ValueError(f'{split} features {array.shape} do not match labels {labels.shape}')
-    if array.shape[::2] != features.train.shape[::2]:
-      raise ValueError(f'{split} features {array.shape} differ in layers or width from train')
-    if not np.isfinite(array).all():
-      raise ValueError(f'{split} features hold NaN or infinity')
-    if labels.min() < 0 or labels.max() >= features.classes:
-      raise ValueError(f'{split} labels must lie from 0 to {features.classes - 1}')

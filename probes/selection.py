@@ -4,6 +4,9 @@ Everything here is a function of the training rows in use (and, for `choose`, of
 nothing takes a test split.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 # Below this share of its root mean square, a feature's deviation is float32 rounding.
@@ -129,6 +132,23 @@ def choose(accuracy: np.ndarray, cross_entropy: np.ndarray) -> tuple[int, ...]:
   tied = accuracy >= accuracy.max() - 1e-12
   best = np.where(tied, cross_entropy, np.inf).argmin()
   return tuple(int(i) for i in np.unravel_index(best, accuracy.shape))
+
+
+def check(features: Any, splits: Sequence[str]) -> None:
+  """Raises ValueError, one line, unless these splits can be probed.
+
+  Shapes and labels must match, features be finite and labels lie in [0, classes).
+  """
+  for split in splits:
+    array, labels = getattr(features, split), np.asarray(getattr(features, f'labels_{split}'))
+    if array.ndim != 3 or 0 in array.shape or labels.shape != array.shape[1:2]:
+      raise ValueError(f'{split} features {array.shape} do not match labels {labels.shape}')
+    if array.shape[::2] != features.train.shape[::2]:
+      raise ValueError(f'{split} features {array.shape} differ in layers or width from train')
+    if not np.isfinite(array).all():
+      raise ValueError(f'{split} features hold NaN or infinity')
+    if labels.min() < 0 or labels.max() >= features.classes:
+      raise ValueError(f'{split} labels must lie from 0 to {features.classes - 1}')
 
 
 def _counts(labels: np.ndarray, classes: int) -> np.ndarray:

@@ -67,7 +67,7 @@ def raw():
 
 
 def test_registered():
-  assert PROBES['linear'] is linear.evaluate
+  assert PROBES['linear'] is linear
 
 
 def test_digits_from_raw_pixels(raw):
@@ -111,7 +111,7 @@ def test_choice_with_all_labels_against_scikit_learn():
 
   features, grid = digits(2), (1e-3, 1e-1)
   results, arrays = linear.evaluate(features, config(labels=(), l2=grid), 0)
-  best = None
+  best, sharpest = None, None
   for layer in range(2):
     scaler = StandardScaler().fit(features.train[layer].astype(float))
     for l2 in grid:
@@ -121,11 +121,19 @@ def test_choice_with_all_labels_against_scikit_learn():
       accuracy = model.score(held_out, features.labels_validation)
       nats = model.predict_log_proba(held_out)[np.arange(300), features.labels_validation]
       score = (accuracy, nats.mean())
+      tested = model.predict_log_proba(scaler.transform(features.test[layer]))
       if best is None or score > best[0]:
-        predictions = model.predict(scaler.transform(features.test[layer]))
-        best = (score, layer, l2, predictions)
+        best = (score, layer, l2, tested.argmax(1))
+      if sharpest is None or nats.mean() > sharpest[0]:
+        chosen = tested[np.arange(300), features.labels_test].mean()
+        sharpest = (nats.mean(), layer, l2, chosen)
   assert (results['all']['layer'], results['all']['l2']) == best[1:3]
   assert (arrays['all/predictions'] == best[3]).mean() >= 0.99
+  found = results['all']
+  assert (found['usable_layer'], found['usable_l2']) == sharpest[1:3]
+  frequencies = np.bincount(features.labels_train) / 1197
+  entropy = -np.log2(frequencies[features.labels_test]).mean()
+  assert found['usable_bits'] == pytest.approx(entropy + sharpest[3] / np.log(2), abs=2e-3)
 
 
 def test_finds_the_informative_layer():
@@ -150,7 +158,13 @@ def test_test_split_changes_no_choice():
   clean, _ = linear.evaluate(features, small(), 0)
   dirty, _ = linear.evaluate(corrupted, small(), 0)
   for n in ('all', '10', '40'):
-    for key in clean[n].keys() - {'accuracy', 'stderr', 'cross_entropy', 'draws'}:
+    for key in clean[n].keys() - {
+      'accuracy',
+      'stderr',
+      'cross_entropy',
+      'draws',
+      'usable_bits',
+    }:
       assert clean[n][key] == dirty[n][key]
   assert dirty['all']['accuracy'] < 0.5 < clean['all']['accuracy']
 

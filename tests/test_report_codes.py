@@ -199,7 +199,10 @@ def test_samples_of_the_first_seed_stand_beside_real_ones(tmp_path):
   results = report.build([tmp_path], tmp_path)
   assert (tmp_path / 'report' / 'samples.png').stat().st_size > 5000
   assert not any('samples' in run for run in results['runs'])  # the record holds no arrays
-  by_dir = {run['workdir']: results_lib.read_samples(run['workdir']) for run in results['runs']}
+  by_dir = {
+    run['workdir']: results_lib.read_arrays(run['workdir'], ('samples',)).get('samples')
+    for run in results['runs']
+  }
   shown = figures_samples.samples(results, {k: v for k, v in by_dir.items() if v is not None})
   titles = [axis.get_title(loc='left') for axis in shown.axes]
   assert titles == ['autoregressive, seed 0', 'masked_diffusion, seed 0', 'real, from test']

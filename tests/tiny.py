@@ -14,6 +14,7 @@ OVERRIDES = (
   '--config.optimizer.warmup_steps=2',
   '--config.evaluation.draws=2',
   '--config.evaluation.validation_draws=1',
+  "--config.probe.suite=('linear',)",
   '--config.probe.linear.labels=10,40',
   '--config.probe.linear.draws=2',
   '--config.probe.linear.l2=0.01,1.0',

@@ -1,0 +1,106 @@
+"""The part of the page that holds every measure of the probes beside the headline."""
+
+from collections.abc import Mapping, Sequence
+
+from launch import canvas, wording
+from launch.markup import escape, listed, small, table
+from launch.tidy import RAW_CONTROLS
+from probes import suite
+from probes.measures import Measure, at
+
+_CONTROL_NAMES = {'raw': 'raw input', 'pca': 'PCA of raw', 'random_relu': 'random ReLU of raw'}
+# Factor from the stored value to the printed one, decimals, and the unit as a column's small print.
+UNITS = {
+  'fraction': (100, 1, '%'),
+  'points': (100, 1, 'points'),
+  'bits': (1, 2, 'bits'),
+  'ratio': (1, 2, ''),
+  'dimensions': (1, 1, 'dimensions'),
+}
+
+
+def value_text(value: float | None, unit: str) -> str:
+  """A measure as text in the unit that people read, '–' if absent."""
+  scale, decimals, _ = UNITS[unit]
+  if value is None:
+    return '–'
+  decimals = 0 if abs(scale * value) >= 1000 else decimals
+  return f'{scale * value:.{decimals}f}'
+
+
+def probes_section(results: Mapping) -> str:
+  """One row an objective or control, one column a measure, and what each measure means."""
+  controls = {name: results['controls'].get(name) or {} for name in RAW_CONTROLS}
+  shown = [
+    measure
+    for measure in suite.measures()
+    if any(measure.name in entry['measures'] for entry in results['summary'])
+  ]
+  if not shown:
+    return ''
+  looks = canvas.styles(results)
+  head = ['objective', *(escape(m.title) + small(UNITS[m.unit][2]) for m in shown)]
+  rows = []
+  for entry in results['summary']:
+    style = looks[canvas.kind_of(entry)]
+    swatch = f'<span class="swatch" style="background:{style.colour}"></span>'
+    cells = [swatch + escape(style.label), *(_cell(entry, measure) for measure in shown)]
+    rows.append(('' if entry.get('trained', True) else 'control', cells))
+  for name, probes in controls.items():
+    if probes:
+      cells = [_control_cell(probes, measure) for measure in shown]
+      label = wording.raw_text(results) if name == 'raw' else _CONTROL_NAMES[name]
+      rows.append(('control', [escape(label), *cells]))
+  meanings = listed(f'{measure.title}: {measure.meaning}' for measure in shown)
+  lead = (
+    'All on the clean input and the last checkpoint. One measure was declared primary before; '
+    'these are beside it, and no verdict is drawn from them.'
+  )
+  return f'<h2>Every probe</h2><p class="soft">{lead}</p>{table(head, rows)}{meanings}'
+
+
+def _cell(entry: Mapping, measure: Measure) -> str:
+  found = entry['measures'].get(measure.name)
+  if found is None:
+    return '–'
+  scale, decimals, _ = UNITS[measure.unit]
+  spread = wording.spread_text(found, 'mean', 'mean', scale, decimals)
+  flag = f'{measure.flag[-1]} in {found["flagged"]}' if found.get('flagged') else ''
+  if flag and found['flagged'] == found['replicates']:
+    flag = measure.flag[-1]
+  cell = value_text(found['mean'], measure.unit) + small(spread) + small(flag, 'flag')
+  return cell + small(_beside_text(measure, found.get('beside')))
+
+
+def _control_cell(probes: Mapping, measure: Measure) -> str:
+  value = at(probes, measure.path)
+  if value is None:
+    return '–'
+  flagged = bool(measure.flag) and at(probes, measure.flag)
+  cell = value_text(value, measure.unit) + small(measure.flag[-1] if flagged else '', 'flag')
+  return cell + small(_beside_text(measure, at(probes, measure.beside)))
+
+
+def _beside_text(measure: Measure, value: float | None) -> str:
+  if not measure.beside or value is None:
+    return ''
+  return f'{measure.beside[-1].replace("_", " ")} {value_text(value, measure.unit)}'
+
+
+def terminal_lines(probes: Mapping, measures: Sequence[Measure]) -> list[str]:
+  """One line a measure of one set of features, for the terminal."""
+  lines = []
+  for measure in measures:
+    value = at(probes, measure.path)
+    if value is None:
+      continue
+    flagged = bool(measure.flag) and at(probes, measure.flag)
+    extra = [measure.flag[-1]] if flagged else []
+    if beside := _beside_text(measure, at(probes, measure.beside)):
+      extra.append(beside)
+    unit = UNITS[measure.unit][2]
+    lines.append(
+      f'{measure.title:28} {value_text(value, measure.unit):>8} {unit}'
+      + (f' ({", ".join(extra)})' if extra else '')
+    )
+  return lines
