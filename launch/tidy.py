@@ -189,7 +189,7 @@ def _probe_rows(base: Mapping, probe: str, counts: Mapping[str, Mapping]) -> lis
   for block in at({probe: counts}, ('prequential', 'all', 'curve')) or ():
     for name, value in block.items():
       if name != 'labels':
-        rows.append(_row(base, f'prequential/curve/{name}', value, labels=block['labels'],
+        rows.append(_row(base, f'prequential/curve/{name}', value, labels=str(block['labels']),
                          split='train', unit='bits/label'))  # fmt: skip
   return rows
 

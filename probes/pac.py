@@ -46,6 +46,8 @@ MEASURES = (
     meaning='Bound on the error of a linear probe with weights of a few bits, from labels that '
     'pretraining never saw; it fails with probability at most delta.',
     layers=('pac', 'all', 'by_layer_bound'),
+    beside=('pac', 'all', 'error'),
+    flag=('pac', 'all', 'vacuous'),
   ),
 )
 

@@ -27,7 +27,19 @@ def probe(rng: np.random.Generator, base: float) -> dict:
     draws = [base - loss + rng.uniform(-0.02, 0.02) for _ in range(3)]
     counts[count] = {'layer': [2, 2, 3], 'l2': [0.1] * 3, 'accuracy': float(np.mean(draws))}
     counts[count] |= {'stderr': 0.02, 'draws': draws}
-  return {'linear': counts}
+  full |= {'usable_bits': 2.5 + base / 2, 'usable_bits_by_layer_validation': [2.0] * 5}
+  curve = [
+    {'labels': n, 'linear_bits': 3.3 - k, 'mlp_bits': 3.2 - k} for k, n in enumerate((0, 10, 20))
+  ]
+  bound = {'bound': 0.9, 'vacuous': True, 'error': 1 - base, 'by_layer_bound': [0.95] * 5}
+  return {
+    'linear': counts,
+    'knn': {'all': {'accuracy': base - 0.1, 'stderr': 0.02, 'by_layer_validation': by_layer}},
+    'mlp': {'all': {'accuracy': base, 'usable_bits': 3.0, 'linear_share': (2.5 + base / 2) / 3}},
+    'prequential': {'all': {'linear_bits': 1000 + 500 * base, 'mlp_bits': 1000.0, 'curve': curve}},
+    'control_task': {'all': {'selectivity': base - 0.5}},
+    'pac': {'all': bound},
+  }
 
 
 def make_record(objective: str, seed: int, **changes) -> dict:

@@ -18,6 +18,7 @@ _TINY = (
   '--config.training.evaluate_every=3',
   '--config.evaluation.draws=16',
   '--config.evaluation.samples=4',
+  "--config.probe.suite=('linear',)",
   '--config.probe.linear.labels=16',
   '--config.probe_data.examples=300',
 )

@@ -158,6 +158,37 @@ def test_probing_again_gives_the_same_and_takes_new_settings(comparison, data_di
   assert code == 2 and 'only config.probe' in err
 
 
+def test_exported_features_are_probed_like_the_run(comparison, data_dir, tmp_path):
+  workdir, _, _ = comparison
+  directory = workdir / 'runs' / 'masked-lr0.002-seed0'
+  path = tmp_path / 'features.npz'
+  arguments = ('--workdir', str(directory), f'--data_dir={data_dir}', f'--export={path}')
+  code, out, err = _finish(_start('probe', *arguments))
+  assert code == 0 and str(path) in out, err
+  settings = [argument for argument in tiny.OVERRIDES if argument.startswith('--config.probe')]
+  settings.append('--config.probe.linear.few_l2=0.01,1.0')
+  suite = "--config.probe.suite=('linear','ridge','knn','geometry','pac')"
+  settings = [argument for argument in settings if 'suite' not in argument] + [suite]
+  code, out, err = _finish(_start('probe', f'--features={path}', *settings))
+  assert code == 0, err
+  assert 'ridge' in out and 'vacuous' in out
+  found = json.load(open(tmp_path / 'features_probes' / 'probes.json'))
+  assert found['features']['layers'] == 2 and found['features']['examples']['train'] == 1197
+  assert found['probes']['linear'] == run.read_record(str(directory))['probes']['linear']
+  assert set(found['probes']) == {'linear', 'ridge', 'knn', 'geometry', 'pac'}
+  assert list((tmp_path / 'features_probes').glob('events*'))
+  # What the file can't hold, and what it gets wrong.
+  path.write_bytes(path.read_bytes()[:5000])
+  for wrong, message in (
+    ((f'--features={path}',), 'features.npz is no .npz'),
+    ((f'--features={tmp_path}/none.npz',), 'none.npz: No such file'),
+    ((), 'either --workdir'),
+    ((f'--features={path}', f'--export={path}'), '--export writes the features of a run'),
+  ):
+    code, _, err = _finish(_start('probe', *wrong))
+    assert code == 2 and message in err and err.count('\n') == 1, err
+
+
 def _post(base: str, path: str, body: dict) -> dict:
   request = urllib.request.Request(
     base + path, json.dumps(body).encode(), {'Content-Type': 'application/json'}
