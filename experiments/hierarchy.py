@@ -57,4 +57,6 @@ def get_config(objective: str = 'autoregressive') -> ml_collections.ConfigDict:
   config.training.evaluate_at = (20, 40, 60, 80, 100, 150)
   config.optimizer.learning_rate = 5e-3
   config.evaluation.draws = 32
+  # What fits a quarter of an hour; the other probes by --config.probe.suite.
+  config.probe.suite = ('linear', 'ridge', 'knn', 'mlp', 'geometry', 'pac')
   return config
