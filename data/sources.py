@@ -4,6 +4,8 @@ from collections.abc import Callable
 import contextlib
 import dataclasses
 import difflib
+import functools
+import hashlib
 import io
 import os
 import sys
@@ -52,6 +54,7 @@ class Dataset:
     validation, test: held-out examples.
     latents: labels beside the class where a source has them: split -> name -> (N,).
     truth: the source's probabilities (data.belief.Truth) where they are known.
+    values_VxK: each token as numbers where its own value does not serve (a colour, say).
   """
 
   name: str
@@ -68,11 +71,25 @@ class Dataset:
   test: Examples
   latents: dict[str, dict[str, np.ndarray]] | None = None
   truth: Any = None
+  values_VxK: np.ndarray | None = None
 
   @property
   def epoch(self) -> int | None:
     """Training examples an epoch, None for an endless source."""
     return len(self.train) if isinstance(self.train, Examples) else None
+
+  @functools.cached_property
+  def digest(self) -> str:
+    """SHA-256 of all tokens and labels that are held in memory, as little-endian int32.
+
+    Of an endless source that is validation and test.
+    """
+    found = hashlib.sha256(f'{self.vocabulary} {self.dims}'.encode())
+    for split in (self.train, self.validation, self.test):
+      for array in (split.tokens_NxT, split.labels_N) if isinstance(split, Examples) else ():
+        found.update(f' {array.shape} '.encode())
+        found.update(np.ascontiguousarray(array, '<i4'))
+    return found.hexdigest()
 
 
 def _read_split(builder: Any, split: str) -> Examples:
@@ -99,6 +116,9 @@ def prepare(builder: Any) -> None:
   except Exception:
     # Two processes may prepare at once; the loser's rename fails and the winner's copy is good.
     if not epath.Path(builder.data_dir).exists():
+      # What was written is gone already; leave no empty directory either.
+      with contextlib.suppress(OSError):
+        os.rmdir(os.path.dirname(builder.data_dir))
       raise
 
 
@@ -185,24 +205,52 @@ def _copy(config: Any, data_dir: str) -> Dataset:
   return markov.load_copy(config)
 
 
+def _image_set(config: Any, data_dir: str) -> Dataset:
+  from data import images
+
+  return images.load(config, data_dir)
+
+
+def _text_file(config: Any, data_dir: str) -> Dataset:
+  del data_dir
+  from data import text
+
+  return text.load(config)
+
+
 DATASETS: dict[str, Callable[[Any, str], Dataset]] = {
   'digits': _digits,
   'noise': _noise,
   'hierarchy': _hierarchy,
   'markov': _markov,
   'copy': _copy,
+  'fashion_mnist': _image_set,
+  'mnist': _image_set,
+  'cifar10': _image_set,
+  'text_file': _text_file,
 }
 
 
 def load(config: Any, data_dir: str) -> Dataset:
   """The data set that `config` (a ConfigDict with `name`) asks for.
 
+  A name that is not in DATASETS is that of an image set which TFDS has prepared in `data_dir`.
+
   Raises:
-    ValueError: unknown name (lists the known), a damaged copy, or a bad setting.
+    ValueError: unknown name (lists the known), not prepared, a damaged copy, or a bad setting.
     OSError: `data_dir` can't be read or written.
   """
-  if config.name not in DATASETS:
+  data_dir = os.path.expanduser(data_dir)
+  if config.name in DATASETS:
+    return DATASETS[config.name](config, data_dir)
+  from data import prepared
+
+  if prepared.directory(config.name, data_dir) is None:
     near = difflib.get_close_matches(config.name, DATASETS, 1)
     hint = f'; did you mean {near[0]}?' if near else ''
-    raise ValueError(f"unknown data set '{config.name}'; known: {', '.join(DATASETS)}{hint}")
-  return DATASETS[config.name](config, os.path.expanduser(data_dir))
+    command = prepared.build_command(config.name or 'NAME', data_dir)
+    raise ValueError(
+      f"unknown data set '{config.name}'; known: {', '.join(DATASETS)}{hint}; an image set of TFDS "
+      f'is prepared first, where TensorFlow is installed: {command}'
+    )
+  return _image_set(config, data_dir)

@@ -1,0 +1,240 @@
+"""From images (uint8) to tokens: what the bits are of.
+
+A tokeniser is frozen and called with images (N, H, W, C); it returns tokens (N, T), unsigned and
+as narrow as the vocabulary allows, in raster order. Its attributes say what the tokens mean:
+
+  vocabulary: V, token values 0..V-1.
+  dims: T.
+  shape: how to draw an example as a grey picture, () for none.
+  ordinal: whether token values are levels of a scale.
+  lossless: whether the image can be recovered from the tokens.
+  note: what the bits are of, for people.
+  values_VxK: each token as numbers, for probes of the raw input; None where its value serves or
+    there is none.
+"""
+
+import dataclasses
+import functools
+import hashlib
+from typing import Protocol
+
+import numpy as np
+
+# Colours whose distances to all centres are held at once.
+_COLOURS = 8192
+
+
+class Tokenizer(Protocol):
+  """See the module's text."""
+
+  vocabulary: int
+  dims: int
+  shape: tuple[int, ...]
+  ordinal: bool
+  lossless: bool
+  note: str
+  values_VxK: np.ndarray | None
+
+  def __call__(self, images: np.ndarray) -> np.ndarray: ...
+
+
+def area_sums(images: np.ndarray, height: int, width: int) -> tuple[np.ndarray, int]:
+  """Sums over equal rectangles, uint32 (N, height, width, C), and the pixels in a rectangle.
+
+  Raises:
+    ValueError: height or width does not divide the image's.
+  """
+  count, rows, columns, channels = images.shape
+  if height < 1 or width < 1 or rows % height or columns % width:
+    raise ValueError(f'{rows}x{columns} pixels can not be averaged to {height}x{width}')
+  down, across = rows // height, columns // width
+  blocks = images.reshape(count, height, down, width, across, channels)
+  return blocks.sum((2, 4), np.uint32), down * across
+
+
+def _area_text(size: tuple[int, int], source: tuple[int, int]) -> str:
+  text = f'{size[0]}x{size[1]} pixels'
+  return text if size == source else f'{text} (area means of {source[0]}x{source[1]})'
+
+
+@dataclasses.dataclass(frozen=True)
+class GreyLevels:
+  """Area mean, then `levels` equal steps: token = floor(levels · mean / 256).
+
+  In integers, so that nothing is rounded twice: floor(levels · sum / (256 · pixels)). With 256
+  levels and no down-sampling a token is the pixel.
+  """
+
+  source: tuple[int, int]  # (H, W) of the images
+  size: tuple[int, int]  # (H, W) of the tokens
+  levels: int
+
+  ordinal = True
+  values_VxK = None
+
+  def __post_init__(self):
+    """Raises ValueError for sizes that can't be."""
+    area_sums(np.zeros((0, *self.source, 1), np.uint8), *self.size)
+    if not 2 <= self.levels <= 256:
+      raise ValueError(f'grey levels must be 2 to 256, not {self.levels}')
+
+  @property
+  def vocabulary(self) -> int:
+    return self.levels
+
+  @property
+  def dims(self) -> int:
+    return self.size[0] * self.size[1]
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return self.size
+
+  @property
+  def lossless(self) -> bool:
+    return self.size == self.source and self.levels == 256
+
+  @property
+  def note(self) -> str:
+    loss = 'lossless' if self.lossless else 'lossy'
+    area = _area_text(self.size, self.source)
+    return f'{area} of {self.levels} grey levels, raster order, {loss}'
+
+  def __call__(self, images: np.ndarray) -> np.ndarray:
+    if images.shape[-1] != 1:
+      raise ValueError('grey levels need images of one channel')
+    sums, pixels = area_sums(images, *self.size)
+    levels = sums * np.uint32(self.levels) // np.uint32(256 * pixels)
+    return levels.astype(np.uint8).reshape(len(images), -1)
+
+
+def _mean_pixels(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  """Area means rounded to the nearest integer, halves up; uint8 (N, h, w, C)."""
+  sums, pixels = area_sums(images, *size)
+  return ((2 * sums + np.uint32(pixels)) // np.uint32(2 * pixels)).astype(np.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bytes:
+  """Every channel of every pixel is a token: red, green, blue of the first pixel, and so on."""
+
+  source: tuple[int, int]
+  size: tuple[int, int]
+  channels: int
+
+  vocabulary = 256
+  ordinal = True
+  values_VxK = None
+
+  def __post_init__(self):
+    """Raises ValueError for sizes that can't be."""
+    area_sums(np.zeros((0, *self.source, 1), np.uint8), *self.size)
+
+  @property
+  def dims(self) -> int:
+    return self.size[0] * self.size[1] * self.channels
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return self.size if self.channels == 1 else (*self.size, self.channels)
+
+  @property
+  def lossless(self) -> bool:
+    return self.size == self.source
+
+  @property
+  def note(self) -> str:
+    loss = 'lossless' if self.lossless else 'lossy'
+    area = _area_text(self.size, self.source)
+    return f'{area}, {self.channels} bytes each, raster order, {loss}'
+
+  def __call__(self, images: np.ndarray) -> np.ndarray:
+    return _mean_pixels(images, self.size).reshape(len(images), -1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Palette:
+  """Each pixel becomes the nearest of V colours, as in iGPT (Chen et al. 2020).
+
+  Nearest is by squared distance in float64 to the pixel scaled to [-1, 1]; of equal ones the first.
+
+  Attributes:
+    centres_Vx3: colours in [-1, 1], float32.
+  """
+
+  source: tuple[int, int]
+  size: tuple[int, int]
+  centres_Vx3: np.ndarray
+
+  ordinal = False
+  lossless = False
+  # Tokens are names of colours, no grey levels.
+  shape = ()
+
+  def __post_init__(self):
+    """Raises ValueError for sizes or colours that can't be."""
+    area_sums(np.zeros((0, *self.source, 1), np.uint8), *self.size)
+    check_centres(self.centres_Vx3)
+
+  @property
+  def vocabulary(self) -> int:
+    return len(self.centres_Vx3)
+
+  @property
+  def values_VxK(self) -> np.ndarray:
+    return self.centres_Vx3
+
+  @property
+  def dims(self) -> int:
+    return self.size[0] * self.size[1]
+
+  @property
+  def digest(self) -> str:
+    """SHA-256 of the colours as little-endian float32."""
+    return hashlib.sha256(self.centres_Vx3.astype('<f4').tobytes()).hexdigest()
+
+  @property
+  def note(self) -> str:
+    area = _area_text(self.size, self.source)
+    palette = f'{self.vocabulary} colours (palette {self.digest[:12]})'
+    return f'{area}, each the nearest of {palette}, raster order, lossy'
+
+  @functools.cached_property
+  def _table(self) -> np.ndarray:
+    """24-bit colour -> token, -1 where not asked yet."""
+    return np.full(2**24, -1, np.int16)
+
+  def __call__(self, images: np.ndarray) -> np.ndarray:
+    if images.shape[-1] != 3:
+      raise ValueError('a colour palette needs images of three channels')
+    pixels = _mean_pixels(images, self.size).astype(np.int32)
+    codes = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
+    unknown = np.unique(codes[self._table[codes] < 0])
+    for first in range(0, len(unknown), _COLOURS):
+      some = unknown[first : first + _COLOURS]
+      colours = np.stack([some >> 16, some >> 8 & 255, some & 255], axis=-1)
+      self._table[some] = nearest(scaled(colours), self.centres_Vx3)
+    return self._table[codes].astype(np.uint16).reshape(len(images), -1)
+
+
+def scaled(colours: np.ndarray) -> np.ndarray:
+  """Bytes 0..255 -> float64 in [-1, 1], as OpenAI's clusters are."""
+  return colours / 127.5 - 1.0
+
+
+def nearest(colours_Nx3: np.ndarray, centres_Vx3: np.ndarray) -> np.ndarray:
+  """The index of the nearest centre, (N,); the first of equally near ones."""
+  distance_NxV = np.zeros((len(colours_Nx3), len(centres_Vx3)))
+  for channel in range(3):
+    difference = colours_Nx3[:, channel, None] - centres_Vx3[None, :, channel].astype(np.float64)
+    distance_NxV += difference**2
+  return distance_NxV.argmin(axis=1)
+
+
+def check_centres(centres_Vx3: np.ndarray) -> None:
+  """Raises ValueError unless these are 2 to 32,767 colours in [-1, 1]."""
+  shape, kind = centres_Vx3.shape, centres_Vx3.dtype.kind
+  if len(shape) != 2 or shape[1] != 3 or not 2 <= shape[0] <= 2**15 - 1 or kind != 'f':
+    raise ValueError(f'a palette is floats of shape (V, 3), not {centres_Vx3.dtype} {shape}')
+  if not np.all(np.abs(centres_Vx3) <= 1 + 1e-3):  # also for NaN
+    raise ValueError('the colours of a palette lie in [-1, 1]')
