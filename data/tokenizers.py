@@ -20,8 +20,8 @@ from typing import Protocol
 
 import numpy as np
 
-# Colours whose distances to all centres are held at once.
-_COLOURS = 8192
+# Colours whose distances to all centres are held at once: they should fit the cache.
+_COLOURS = 256
 
 
 class Tokenizer(Protocol):

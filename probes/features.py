@@ -90,7 +90,12 @@ def _batched_view(
 
 
 def flat(dataset: Any, tokens_NxT: np.ndarray) -> np.ndarray:
-  """Raw input as numbers, (N, P) float32: levels as they are, nominal tokens one-hot."""
+  """Raw input as numbers, (N, P) float32: levels as they are, nominal tokens one-hot.
+
+  Where the data set says what its tokens stand for (`values_VxK`), that.
+  """
+  if getattr(dataset, 'values_VxK', None) is not None:
+    return dataset.values_VxK[tokens_NxT].reshape(len(tokens_NxT), -1).astype(np.float32)
   if dataset.ordinal:
     return tokens_NxT.astype(np.float32)
   one_hot = np.eye(dataset.vocabulary, dtype=np.float32)[tokens_NxT]
