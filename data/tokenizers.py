@@ -136,7 +136,7 @@ class Bytes:
 
   @property
   def shape(self) -> tuple[int, ...]:
-    return self.size if self.channels == 1 else (*self.size, self.channels)
+    return self.size if self.channels == 1 else ()
 
   @property
   def lossless(self) -> bool:

@@ -39,7 +39,8 @@ def validate(experiment: Experiment, params: Any) -> dict[str, float]:
     scalars['validation/bits_per_dim'] = bits_per_dim(experiment, values['nats'])
   if 'regret' in values:
     scalars['validation/regret_bits_per_dim'] = bits_per_dim(experiment, values['regret'])
-  if config.probe.during_training and isinstance(experiment.probe_dataset.train, Examples):
+  labelled = experiment.probed and isinstance(experiment.probe_dataset.train, Examples)
+  if config.probe.during_training and labelled:
     scalars['probe/linear/accuracy'] = _quick_probe(experiment, params)
   return scalars
 
@@ -197,7 +198,12 @@ def histogram_bits(dataset: Any) -> float | None:
 def probe(
   experiment: Experiment, params: Any, only: tuple[str, ...] | None = None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """Every configured probe (or `only` these) on every layer; (results by probe, arrays)."""
+  """Every configured probe (or `only` these) on every layer; (results by probe, arrays).
+
+  Both are empty for a data set without labels.
+  """
+  if not experiment.probed:
+    return {}, {}
   total = sum(len(getattr(experiment.probe_dataset, s)) for s in ('train', 'validation', 'test'))
   with tqdm.tqdm(total=total, desc='features', unit='example', disable=None, leave=False) as bar:
     features = experiment.probe_features(params, progress=bar.update)
@@ -235,7 +241,7 @@ def probe_levels(
   """
   config, dataset = experiment.config.probe, experiment.probe_dataset
   levels = experiment.objective.probe_levels()
-  if not levels or not config.levels or not experiment.objective.trains:
+  if not levels or not config.levels or not experiment.objective.trains or not experiment.probed:
     return None
   clean = probes['linear']['all']
   rows = []

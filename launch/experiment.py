@@ -184,6 +184,11 @@ class Experiment:
     )
 
   @property
+  def probed(self) -> bool:
+    """Whether there are labels; without them bits are all there is."""
+    return self.probe_dataset.classes is not None
+
+  @property
   def unseen(self) -> tuple[str, ...]:
     """Splits of the probed data that pretraining had no part of."""
     own = self.dataset.epoch is not None and self.dataset.name == self.probe_dataset.name
@@ -200,7 +205,7 @@ def load_datasets(
     probed = dataset if same else sources.load(config.probe_data, data_dir)
   except ValueError as error:
     raise UserError(str(error)) from error
-  if probed.classes is None:
+  if probed.classes is None and config.probe_data.name:
     raise UserError(f"probe_data '{probed.name}' has no labels to probe")
   for field in ('vocabulary', 'length'):
     if getattr(dataset, field) != getattr(probed, field):

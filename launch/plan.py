@@ -170,19 +170,21 @@ def write_controls(planned: PlannedRun, workdir: str, data_dir: str) -> None:
   dataset, probed, width = built.dataset, built.probe_dataset, built.model.width
   asked = configs.plain(planned.config)
   key = {name: asked[name] for name in ('data', 'probe_data', 'probe', 'evaluation')}
-  key['width'] = width
+  key |= {'width': width, 'data_hash': [dataset.digest, probed.digest]}
   try:
     with open(path, encoding='utf-8') as file:
       if json.load(file).get('of') == key:
         return
   except (OSError, json.JSONDecodeError):
     pass
-  raw = features.raw(probed)
-  wide = {
-    'raw': raw,
-    'pca': baselines.pca(raw, width),
-    'random_relu': baselines.random_relu(raw, width, planned.config.evaluation.seed),
-  }
+  wide = {}
+  if built.probed:
+    raw = features.raw(probed)
+    wide = {
+      'raw': raw,
+      'pca': baselines.pca(raw, width),
+      'random_relu': baselines.random_relu(raw, width, planned.config.evaluation.seed),
+    }
   controls: dict[str, Any] = {
     'of': key,
     **{name: assessment.fit_probes(found, planned.config)[0] for name, found in wide.items()},

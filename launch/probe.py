@@ -56,6 +56,8 @@ def _probe_run(workdir: str, overrides: Sequence[str]) -> None:
   if record is None:
     raise UserError(f'{workdir} is not finished; launch.train goes on with it')
   built = experiment.build(configs.override(saved, overrides), _DATA_DIR.value)
+  if not built.probed:
+    raise UserError(f"'{built.probe_dataset.name}' has no labels to probe")
   state, _ = run.restore(built, workdir, best=_CHECKPOINT.value == 'best')
   if _EXPORT.value is not None:
     exchange.write(_EXPORT.value, built.probe_features(state.params))

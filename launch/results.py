@@ -131,6 +131,8 @@ def _common(runs: Sequence[Mapping]) -> dict:
   common = {name: first.get(name) for name in ('dataset', 'alphabet', 'dims')}
   common |= {'git': _merged(run.get('git') for run in runs), 'versions': _merged_versions(runs)}
   common |= {name: first.get(name) for name in ('probe_dataset', 'classes', 'lossless')}
+  hashes = ('data_hash', 'probe_data_hash')
+  common |= {name: _merged(run.get(name) for run in runs) for name in hashes}
   return common | {'note': _merged_notes([run['note'] for run in runs if run.get('note')])}
 
 
@@ -220,6 +222,12 @@ def _refuse_mixtures(runs: Sequence[Mapping]) -> None:
   sources = sorted({str(_source(run)) for run in runs if _source(run)})
   if len(sources) > 1:
     raise UserError(f'runs differ in their data ({" and ".join(sources)}): report them one by one')
+  # Of one name, and yet not the same: two versions of a data set.
+  hashes: dict[Any, set] = {}
+  for run in runs:
+    hashes.setdefault(choice.grammar_of(run), set()).add(run.get('data_hash'))
+  if any(len(found - {None}) > 1 for found in hashes.values()):
+    raise UserError('runs differ in data_hash, the content of their data: report them one by one')
   first, kinds = {}, {}
   for run in runs:
     other = first.setdefault((run['objective'], run.get('size')), run)

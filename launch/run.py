@@ -160,6 +160,8 @@ def _describe(
     'classes': experiment.probe_dataset.classes,
     'lossless': dataset.lossless,
     'note': dataset.note,
+    'data_hash': dataset.digest,
+    'probe_data_hash': experiment.probe_dataset.digest,
     'trained': objective.trains,
     'causal': objective.causal,
     'validation': {
@@ -249,5 +251,7 @@ def summary(record: dict) -> str:
     sign = '' if record['code'] == 'exact' else '≤ '
     bits = f'{sign}{record["bits_per_dim"]:.3f} bits/dim ± {record["bits_per_dim_stderr"]:.3f}'
   cells = record['probes'].get('linear', {})
+  if not cells:
+    return f'{record["objective"]} seed {record["seed"]}: {bits}'
   shown = ', '.join(f'{100 * c["accuracy"]:.1f} % ({n} labels)' for n, c in cells.items())
   return f'{record["objective"]} seed {record["seed"]}: {bits}; linear probe {shown}'

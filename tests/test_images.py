@@ -7,11 +7,11 @@ import os
 import threading
 
 import numpy as np
+import originals
 import pytest
 import tensorflow_datasets as tfds
 
 from data import cifar, images, mnist, pipeline, png, prepared, sources, tokenizers
-from tests import test_originals as made
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 3)).astype(np.uint8)
 
@@ -49,14 +49,14 @@ def prepare(data_dir, name='toy', *, splits=None, config=None, **changes) -> str
 
 
 def load(data_dir, name='toy', **settings) -> sources.Dataset:
-  return sources.load(made.image_config(name, **settings), str(data_dir))
+  return sources.load(originals.image_config(name, **settings), str(data_dir))
 
 
 @pytest.mark.parametrize('tensor', [False, True])
 def test_any_prepared_set_by_its_name(tmp_path, tensor):
   prepare(tmp_path, tensor=tensor)
   dataset = load(tmp_path)
-  assert (dataset.name, dataset.classes, dataset.shape) == ('toy', 10, (4, 4, 3))
+  assert (dataset.name, dataset.classes, dataset.shape) == ('toy', 10, ())
   expected = {p.tobytes(): i % 10 for i, p in enumerate(PICTURES.astype(np.int32))}
   for split, size in {'train': 30, 'validation': 10, 'test': 20}.items():
     examples = getattr(dataset, split)
@@ -192,7 +192,9 @@ def test_tokens_that_do_not_fit_the_images(tmp_path, monkeypatch):
     load(tmp_path, tokens='gray')
   with pytest.raises(ValueError, match='4x4 pixels can not be averaged to 3x3'):
     load(tmp_path, size=3)
-  monkeypatch.setattr(mnist.Mnist, 'checksums', made.write_idx(tmp_path, made.idx_arrays()))
+  monkeypatch.setattr(
+    mnist.Mnist, 'checksums', originals.write_idx(tmp_path, originals.idx_arrays())
+  )
   with pytest.raises(ValueError, match="holds grey images; data.tokens is 'grey' or 'bytes'"):
     load(tmp_path, 'mnist', tokens='palette')
   small = load(tmp_path, 'mnist', tokens='grey', size=14, levels=16)
@@ -200,9 +202,9 @@ def test_tokens_that_do_not_fit_the_images(tmp_path, monkeypatch):
 
 
 def test_cifar_in_colours(tmp_path, monkeypatch):
-  batches = made.cifar_batches()
-  written = {name: made.batch_bytes(*batch) for name, batch in batches.items()}
-  monkeypatch.setattr(cifar.Cifar10, 'checksums', made.write_tar(tmp_path, written))
+  batches = originals.cifar_batches()
+  written = {name: originals.batch_bytes(*batch) for name, batch in batches.items()}
+  monkeypatch.setattr(cifar.Cifar10, 'checksums', originals.write_tar(tmp_path, written))
   dataset = load(tmp_path, 'cifar10', tokens='palette')
   data = batches['test_batch'][0].reshape(-1, 3, 1024).transpose(0, 2, 1)
   distance = ((data[:, :, None] / 127.5 - 1 - dataset.values_VxK.astype(np.float64)) ** 2).sum(-1)
@@ -212,7 +214,7 @@ def test_cifar_in_colours(tmp_path, monkeypatch):
 
 
 def test_download_on_request_alone(tmp_path, monkeypatch):
-  checksums = made.write_idx(tmp_path / 'server', made.idx_arrays())
+  checksums = originals.write_idx(tmp_path / 'server', originals.idx_arrays())
   folder = tmp_path / 'server' / 'downloads' / 'manual'
   handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
   monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, 'log_message', lambda *_: None)

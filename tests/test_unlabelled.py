@@ -1,0 +1,71 @@
+"""Data without labels is trained on and scored; what it was is on record."""
+
+import json
+
+import pytest
+import records
+import tiny
+
+from experiments import noise, text_file
+from launch import configs, experiment, plan, reading, results, run
+from launch.errors import UserError
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  """(experiment, its record, the directory above the run) of a text nobody labelled."""
+  top = tmp_path_factory.mktemp('text')
+  (top / 'abc.txt').write_text('abcdefghijkl' * 200)
+  overrides = [o for o in tiny.OVERRIDES if not o.startswith('--config.probe')]
+  data = (f'--config.data.path={top}/abc.txt', '--config.data.length=12')
+  shares = ('--config.data.validation=0.1', '--config.data.test=0.1')
+  config = configs.override(
+    text_file.get_config('autoregressive'),
+    [*overrides, *data, *shares, '--config.evaluation.samples=0'],
+  )
+  built = experiment.build(config, str(top))
+  workdir = top / 'runs' / 'autoregressive'
+  return built, run.execute(built, str(workdir)), top
+
+
+def test_bits_without_probes(finished):
+  _, record, _ = finished
+  assert record['probes'] == {} and record['classes'] is None
+  assert record['probes_by_level'] is None and record['latents'] is None
+  assert 0 < record['bits_per_dim'] < 9
+  assert run.summary(record).endswith(f'± {record["bits_per_dim_stderr"]:.3f}')
+
+
+def test_the_hash_of_the_data_is_on_record(finished):
+  built, record, top = finished
+  assert record['data_hash'] == built.dataset.digest and len(record['data_hash']) == 64
+  assert record['probe_data_hash'] == record['data_hash']
+  made = results.assemble(reading.find([top]))
+  assert made['data_hash'] == record['data_hash'] == made['runs'][0]['data_hash']
+
+
+def test_controls_without_labels(finished, tmp_path):
+  built, _, top = finished
+  planned = plan.PlannedRun('a', str(tmp_path), built.config, [])
+  plan.write_controls(planned, str(tmp_path), str(top))
+  controls = json.loads((tmp_path / 'controls.json').read_text())
+  assert 'raw' not in controls and controls['uniform_bits_per_dim'] == 8
+  # Every position always holds the same letter.
+  assert controls['histogram_bits_per_dim'] < 2
+
+
+def test_what_is_named_to_be_probed_needs_labels(tmp_path):
+  config = noise.get_config()
+  config.probe_data = config.data
+  with pytest.raises(UserError, match="probe_data 'noise' has no labels to probe"):
+    experiment.build(config, str(tmp_path))
+
+
+def test_two_versions_of_a_set_are_not_averaged(tmp_path):
+  for seed, digest in enumerate(['aa', 'aa', None, 'bb']):
+    record = records.make_record('autoregressive', seed, data_hash=digest)
+    records.write_run(tmp_path / str(seed), record)
+  pair = [tmp_path / '0', tmp_path / '1', tmp_path / '2']
+  assert results.assemble(reading.find(pair))['data_hash'] == 'aa'
+  with pytest.raises(UserError, match='runs differ in data_hash'):
+    results.assemble(reading.find([*pair, tmp_path / '3']))
