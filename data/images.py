@@ -12,10 +12,10 @@ Tokens are kept in DATA_DIR/bits_and_probes, so that only the first run decodes 
 """
 
 from collections.abc import Callable
+import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from typing import Any
 import zipfile
 
@@ -207,12 +207,13 @@ class Store:
         raise ValueError(f'{path} is damaged; delete it and it is made again') from error
     arrays = make()
     os.makedirs(self._folder, exist_ok=True)
-    handle, unfinished = tempfile.mkstemp(dir=self._folder, suffix='.unfinished')
+    unfinished = f'{path}.{os.getpid()}.unfinished'
     try:
-      with os.fdopen(handle, 'wb') as file:
+      with open(unfinished, 'wb') as file:
         np.savez(file, **arrays)
       os.replace(unfinished, path)
     except BaseException:
-      os.unlink(unfinished)
+      with contextlib.suppress(FileNotFoundError):
+        os.unlink(unfinished)
       raise
     return arrays

@@ -11,7 +11,10 @@ from data import png
 
 
 class FromOriginals(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """Images and labels from files in DATA_DIR/downloads/manual, or downloaded on request.
+  """Images and labels from files that were downloaded before, or are on request.
+
+  They are looked for in DATA_DIR/downloads/manual/NAME if there is such a directory (the files of
+  MNIST and Fashion-MNIST bear the same names), else in DATA_DIR/downloads/manual.
 
   Names, versions, splits and features of subclasses are those of the sets that TFDS ships, so that
   whatever reads one reads the other; they stay out of TFDS's registry, where those are.
@@ -48,7 +51,9 @@ class FromOriginals(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     if self._download:
       paths = dl_manager.download({name: self.url + name for name in self.files})
     else:
-      paths = {name: dl_manager.download_dir / 'manual' / name for name in self.files}
+      manual = dl_manager.download_dir / 'manual'
+      folder = manual / self.name if (manual / self.name).is_dir() else manual
+      paths = {name: folder / name for name in self.files}
     splits = self.read(paths)
     return {split: self._generate_examples(split, *arrays) for split, arrays in splits.items()}
 

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import subprocess
 import sys
 
 import numpy as np
@@ -172,3 +173,29 @@ def test_kept_tokens_are_used_checked_and_void_once_prepared_again(tmp_path, mon
   os.utime(tmp_path / 'mnist' / '3.0.1' / 'dataset_info.json', (1, 1))
   with pytest.raises(TypeError):
     sources.load(originals.image_config('mnist'), str(tmp_path))
+
+
+def test_sets_whose_files_have_the_same_names_can_stand_side_by_side(tmp_path, monkeypatch):
+  checksums = originals.write_idx(tmp_path, originals.idx_arrays())
+  monkeypatch.setattr(mnist.Mnist, 'checksums', checksums)
+  manual = tmp_path / 'downloads' / 'manual'
+  (manual / 'mnist').mkdir()
+  for name in checksums:
+    (manual / name).rename(manual / 'mnist' / name)
+  originals.write_idx(tmp_path, originals.idx_arrays(train=30))  # somebody else's
+  assert len(sources.load(originals.image_config('mnist'), str(tmp_path)).test) == 12
+
+
+def test_preparing_by_command(tmp_path):
+  """Prints where the set is, or one line on why not."""
+
+  def prepare(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, '-m', 'launch.prepare', f'--data_dir={tmp_path}', *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+  result = prepare('--name=cifar10')
+  assert result.returncode == 2 and result.stdout == ''
+  expected = f'cifar-10-python.tar.gz is missing; it is expected in {tmp_path}/downloads/manual'
+  assert expected in result.stderr and result.stderr.count('\n') == 1
+  result = prepare('--name=cifar100')
+  assert result.returncode == 2 and 'tfds build cifar100' in result.stderr
