@@ -59,6 +59,8 @@ def read_config(path: str) -> dict[str, Any]:
 
 
 def _config_path(path: str) -> str:
+  if not os.path.exists(path):
+    raise ValueError(f'{path} does not exist')
   directory = path if os.path.isdir(path) else os.path.dirname(path)
   return os.path.join(directory, 'config.json')
 

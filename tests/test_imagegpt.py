@@ -324,7 +324,7 @@ def test_damaged_files_are_one_line(tmp_path):
     assert '\n' not in str(caught.value)
 
   fails('config.json does not exist')
-  fails('config.json does not exist', tmp_path / 'nowhere')
+  fails('nowhere does not exist', tmp_path / 'nowhere')
   (tmp_path / 'config.json').write_text('{')
   fails('config.json can not be read')
   (tmp_path / 'config.json').write_text(json.dumps(SMALL))
