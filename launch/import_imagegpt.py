@@ -1,10 +1,12 @@
-r"""Makes a finished run of an ImageGPT checkpoint: scored and probed like one that was trained here.
+r"""Makes a finished run of an ImageGPT checkpoint, scored and probed like one trained here.
 
 python -m launch.import_imagegpt --checkpoint=DIR --config=experiments/igpt_s.py --workdir=RUN
 
 DIR holds config.json and model.safetensors or pytorch_model.bin, as Hugging Face saves them. The
 config says which data are compressed and probed and how; what it says of the backbone's sizes is
-replaced by the checkpoint's. launch.probe and launch.report work on RUN.
+replaced by the checkpoint's. A palette must be the one that the checkpoint was trained with
+(--config.data.palette=FILE): other colours by the same numbers can not be told from it.
+launch.probe and launch.report work on RUN.
 """
 
 from collections.abc import Sequence
