@@ -1,17 +1,15 @@
 """ImageGPT checkpoints: parity of the converted parameters, and files that must be refused."""
 
-import json
+import functools
 import math
-import os
 
 import jax
 import ml_collections
-import ml_dtypes
 import numpy as np
 import pytest
-import weight_writers
 
-from models import imagegpt, transformer, weight_files
+from models import imagegpt, transformer
+from models.config import ModelConfig
 from objectives import Space, get
 from probes import features as features_lib
 from probes import linear, logistic
@@ -52,7 +50,7 @@ def _shapes(config) -> dict[str, tuple[int, ...]]:
   }
 
 
-def _random(config, seed: int = 0) -> dict[str, np.ndarray]:
+def random_tensors(config, seed: int = 0) -> dict[str, np.ndarray]:
   """Weights that leave nothing small; biases are zero, as in the published models."""
   rng = np.random.default_rng(seed)
   tensors = {}
@@ -69,10 +67,13 @@ def _tokens(config, batch: int = 3) -> np.ndarray:
 
 
 def _ours(config, tensors, tokens):
-  model = imagegpt.model_config(config)
-  apply = transformer.make_apply(model)
-  params = jax.tree.map(np.asarray, imagegpt.convert(tensors, config))
-  return apply(params, tokens, causal=True, shift=True, read=lambda x: x, residuals=True)
+  return _forward(imagegpt.model_config(config))(imagegpt.convert(tensors, config), tokens)
+
+
+@functools.cache
+def _forward(model: ModelConfig):
+  settings = dict(causal=True, shift=True, read=lambda x: x, residuals=True)
+  return jax.jit(functools.partial(transformer.make_apply(model), **settings))
 
 
 def _published(config, tensors, tokens):
@@ -122,7 +123,7 @@ def _published(config, tensors, tokens):
 
 @pytest.mark.parametrize('config', [SMALL, LARGE], ids=['small', 'large'])
 def test_parity_with_the_published_equations(config):
-  tensors, tokens = _random(config), _tokens(config)
+  tensors, tokens = random_tensors(config), _tokens(config)
   outputs = _ours(config, tensors, tokens)
   logits, stream, inputs = _published(config, tensors, tokens)
   assert np.abs(logits).max() > 1
@@ -157,9 +158,7 @@ def test_parity_with_transformers(config, tmp_path):
   torch.save(theirs.state_dict(), tmp_path / 'pytorch_model.bin')
   for path in (tmp_path, tmp_path / 'pytorch_model.bin'):
     model, params = imagegpt.load(str(path))
-    ours = transformer.make_apply(model)(
-      params, tokens, causal=True, shift=True, read=lambda x: x, residuals=True
-    )
+    ours = _forward(model)(params, tokens)
     hidden = [*ours.residuals[:-1], ours.final_BxTxD]
     pairs = {'logits': (ours.logits_BxTxV, expected.logits)}
     for name, states in (('causal', expected.hidden_states), ('model', inner.hidden_states)):
@@ -175,7 +174,7 @@ def test_parity_with_transformers(config, tmp_path):
 
 
 def test_the_start_vector_is_there_and_mask_is_zero():
-  tensors = _random(SMALL)
+  tensors = random_tensors(SMALL)
   params = imagegpt.convert(tensors, SMALL)
   table = tensors['transformer.wte.weight']
   np.testing.assert_array_equal(params['start_D'], table[-1])
@@ -186,7 +185,7 @@ def test_the_start_vector_is_there_and_mask_is_zero():
 
 def test_positions_count_the_start_vector():
   """Position i gets wpe[i], and the token fed there is the one before: none is left out."""
-  tensors, tokens = _random(SMALL), _tokens(SMALL)
+  tensors, tokens = random_tensors(SMALL), _tokens(SMALL)
   first = np.asarray(_ours(SMALL, tensors, tokens).residuals[0])
   tokens_table = tensors['transformer.wte.weight']
   positions = tensors['transformer.wpe.weight']
@@ -197,14 +196,14 @@ def test_positions_count_the_start_vector():
 
 
 def test_probes_read_the_normalised_input_of_each_block_from_the_start_vector_on():
-  tensors, tokens = _random(SMALL), _tokens(SMALL)
+  tensors, tokens = random_tensors(SMALL), _tokens(SMALL)
   _, stream, inputs = _published(SMALL, tensors, tokens)
   objective, space = get('autoregressive'), Space(7, 9, 9, 2)
   apply = transformer.make_apply(imagegpt.model_config(SMALL))
   extract = features_lib.make_extract(objective, apply, space)
   params = {'backbone': imagegpt.convert(tensors, SMALL)}
   batch = {'tokens': tokens, 'index': np.arange(len(tokens))}
-  pooled = extract(params, batch, jax.random.key(0))[:, :, 0].swapaxes(0, 1)
+  pooled = jax.jit(extract)(params, batch, jax.random.key(0))[:, :, 0].swapaxes(0, 1)
   np.testing.assert_allclose(pooled, inputs.mean(2), rtol=0, atol=TOLERANCE)
   assert np.abs(pooled - stream.mean(2)).max() > 0.1
 
@@ -225,58 +224,17 @@ def test_the_probe_standardises_and_its_solver_has_converged():
   assert all(result['certificate'] <= logistic.GAP for result in results)
 
 
-# Files.
-
-
-def _write(directory, config, tensors) -> str:
-  (directory / 'config.json').write_text(json.dumps({'model_type': 'imagegpt', **config}))
-  weight_writers.safetensors(directory / 'model.safetensors', tensors)
-  return str(directory)
-
-
-def test_both_formats_and_pieces_are_read(tmp_path):
-  tensors = _random(SMALL)
-  expected = imagegpt.convert(tensors, SMALL)
-  path = _write(tmp_path, SMALL, tensors)
-  weight_writers.torch_zip(tmp_path / 'pytorch_model.bin', tensors)
-  pieces = tmp_path / 'pieces'
-  pieces.mkdir()
-  _write(pieces, SMALL, {})
-  os.remove(pieces / 'model.safetensors')
-  names = list(tensors)
-  for file, part in (('a.safetensors', names[:5]), ('b.safetensors', names[5:])):
-    weight_writers.safetensors(pieces / file, {n: tensors[n] for n in part})
-  index = {n: 'a.safetensors' if n in names[:5] else 'b.safetensors' for n in names}
-  (pieces / 'model.safetensors.index.json').write_text(json.dumps({'weight_map': index}))
-  for where in (path, f'{path}/model.safetensors', f'{path}/pytorch_model.bin', str(pieces)):
-    model, params = imagegpt.load(where)
-    assert (model.vocabulary, model.length, model.width) == (7, 9, 16)
-    jax.tree.map(np.testing.assert_array_equal, params, expected)
-  shapes = jax.eval_shape(lambda key: transformer.init(model, key), jax.random.key(0))
-  assert jax.tree.map(np.shape, params) == jax.tree.map(np.shape, shapes)
-  assert len(imagegpt.files(str(pieces))) == 3
-
-
-@pytest.mark.parametrize('dtype', [np.float16, ml_dtypes.bfloat16, np.float64])
-def test_every_float_becomes_float32(dtype, tmp_path):
-  tensors = {name: tensor.astype(dtype) for name, tensor in _random(SMALL).items()}
-  weight_writers.safetensors(tmp_path / 'a.safetensors', tensors)
-  weight_writers.torch_zip(tmp_path / 'a.bin', tensors)
-  for file in ('a.safetensors', 'a.bin'):
-    params = imagegpt.convert(weight_files.read(str(tmp_path / file)), SMALL)
-    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(params))
-    expected = tensors['lm_head.weight'].T.astype(np.float32)
-    np.testing.assert_array_equal(params['output_DxV'], expected)
+# What is refused.
 
 
 def test_old_buffers_and_absent_biases_are_fine():
-  tensors = {n: t for n, t in _random(SMALL).items() if not n.endswith('bias')}
+  tensors = {n: t for n, t in random_tensors(SMALL).items() if not n.endswith('bias')}
   tensors['transformer.h.0.attn.bias'] = np.tri(9, dtype=bool)[None, None]
   tensors['transformer.h.1.attn.masked_bias'] = np.float32(-1e4)
   jax.tree.map(
     np.testing.assert_array_equal,
     imagegpt.convert(tensors, SMALL),
-    imagegpt.convert(_random(SMALL), SMALL),
+    imagegpt.convert(random_tensors(SMALL), SMALL),
   )
 
 
@@ -294,7 +252,7 @@ def test_old_buffers_and_absent_biases_are_fine():
   ],
 )  # fmt: skip
 def test_tensors_that_do_not_fit_are_named(change, message):
-  tensors = {**_random(SMALL), **change}
+  tensors = {**random_tensors(SMALL), **change}
   tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
   with pytest.raises(ValueError, match=message) as caught:
     imagegpt.convert(tensors, SMALL)
@@ -315,53 +273,3 @@ def test_tensors_that_do_not_fit_are_named(change, message):
 def test_other_architectures_are_refused(change, message):
   with pytest.raises(ValueError, match=message):
     imagegpt.model_config({**SMALL, **change})
-
-
-def test_damaged_files_are_one_line(tmp_path):
-  def fails(message: str, path=tmp_path):
-    with pytest.raises(ValueError, match=message) as caught:
-      imagegpt.load(str(path))
-    assert '\n' not in str(caught.value)
-
-  fails('config.json does not exist')
-  fails('nowhere does not exist', tmp_path / 'nowhere')
-  (tmp_path / 'config.json').write_text('{')
-  fails('config.json can not be read')
-  (tmp_path / 'config.json').write_text(json.dumps(SMALL))
-  fails('holds neither model.safetensors nor pytorch_model.bin')
-  file = tmp_path / 'model.safetensors'
-  weight_writers.safetensors(file, _random(SMALL))
-  content = file.read_bytes()
-  for damaged in (b'', content[:6], content[:40], b'\xff' * 8 + content[8:]):
-    file.write_bytes(damaged)
-    fails('not a safetensors file, or it is cut short')
-  file.write_bytes(content[:-4])
-  fails('is damaged: lm_head.weight lies outside the file')
-  file.write_bytes(content.replace(b'F32', b'F16', 1))
-  fails('is damaged: .* bytes, not those of')
-  file.unlink()
-  file = tmp_path / 'pytorch_model.bin'
-  weight_writers.torch_zip(file, _random(SMALL))
-  content = file.read_bytes()
-  file.write_bytes(content[:-100])
-  fails('not in the zip format of torch.save')
-  middle = len(content) // 2
-  file.write_bytes(content[:middle] + b'\x5a' * 64 + content[middle + 64 :])
-  fails('can not be read: BadZipFile')
-
-
-@pytest.mark.parametrize(
-  'body,message',
-  [
-    (weight_writers.call('posix', 'system', 'true'), 'asks for posix.system'),
-    (weight_writers.call('torch', 'load', 'x'), 'asks for torch.load'),
-    (weight_writers.call('builtins', 'eval', '1'), 'asks for builtins.eval'),
-    (weight_writers.tensor('0', (4,), (2,), 'FloatStorage'), 'lies outside its storage'),
-    (weight_writers.tensor('0', (4,), (1, 1), 'FloatStorage'), 'impossible layout'),
-    (weight_writers.text('x'), 'something else than tensors'),
-  ],
-)
-def test_a_pickle_can_do_nothing_but_name_tensors(body, message, tmp_path):
-  weight_writers.torch_zip(tmp_path / 'x.bin', {'a': np.ones(4, np.float32)}, {'a': body})
-  with pytest.raises(ValueError, match=message):
-    weight_files.read(str(tmp_path / 'x.bin'))

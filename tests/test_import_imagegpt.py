@@ -1,5 +1,6 @@
 """A checkpoint as a run: imported, reported, probed again; configs of the published sizes."""
 
+import functools
 import json
 
 import jax
@@ -43,7 +44,8 @@ def checkpoint(tmp_path_factory):
 
 
 def test_a_checkpoint_becomes_a_run_like_any_other(checkpoint, data_dir, tmp_path):
-  workdir, config = str(tmp_path / 'run'), tiny.config('autoregressive')
+  quick = ('--config.evaluation.samples=0', '--config.probe.during_training=False')
+  workdir, config = str(tmp_path / 'run'), tiny.config('autoregressive', *quick)
   record = import_imagegpt.import_run(str(checkpoint), config, workdir, data_dir)
   assert record == run.read_record(workdir)
   assert record['size'] == 'L1D16H2' and record['code'] == 'exact'
@@ -58,7 +60,8 @@ def test_a_checkpoint_becomes_a_run_like_any_other(checkpoint, data_dir, tmp_pat
   assert built.model == model
   jax.tree.map(np.testing.assert_array_equal, state.params['backbone'], params)
   tokens = built.dataset.test.tokens_NxT
-  logits = transformer.make_apply(model)(params, tokens, causal=True, shift=True).logits_BxTxV
+  apply = jax.jit(functools.partial(transformer.make_apply(model), causal=True, shift=True))
+  logits = apply(params, tokens).logits_BxTxV
   picked = np.take_along_axis(jax.nn.log_softmax(logits), tokens[..., None], axis=-1)
   assert record['bits_per_dim'] == pytest.approx(-float(picked.mean()) / np.log(2), rel=1e-5)
   probes, _ = assessment.probe(built, state.params)
