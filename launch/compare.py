@@ -63,6 +63,8 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
   # The parent only reads, probes raw inputs and draws; accelerators are left to the runs.
   own_platform = os.environ.get('JAX_PLATFORMS')
   os.environ['JAX_PLATFORMS'] = 'cpu'
+  import jax
+
   from launch import plan, pool
   from training import preemption
 
@@ -80,6 +82,9 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
   cache = _CACHE.value or os.path.join(workdir, 'compilation_cache')
   environment.setdefault('JAX_COMPILATION_CACHE_DIR', cache)
   environment.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
+  # The controls are probed here, by the programs that the runs have compiled.
+  jax.config.update('jax_compilation_cache_dir', environment['JAX_COMPILATION_CACHE_DIR'])
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
   failures = pool.run_all(runs, environment, _JOBS.value)
   return _finish(runs, failures, notes, workdir, overrides)
 

@@ -29,7 +29,7 @@ def value_text(value: float | None, unit: str) -> str:
 
 
 def probes_section(results: Mapping) -> str:
-  """One row an objective or control, one column a measure, and what each measure means."""
+  """One row a measure, one column an objective or control, and what each measure means."""
   controls = {name: results['controls'].get(name) or {} for name in RAW_CONTROLS}
   shown = [
     measure
@@ -38,19 +38,22 @@ def probes_section(results: Mapping) -> str:
   ]
   if not shown:
     return ''
+  head, columns = ['measure'], []
   looks = canvas.styles(results)
-  head = ['objective', *(escape(m.title) + small(UNITS[m.unit][2]) for m in shown)]
-  rows = []
   for entry in results['summary']:
     style = looks[canvas.kind_of(entry)]
     swatch = f'<span class="swatch" style="background:{style.colour}"></span>'
-    cells = [swatch + escape(style.label), *(_cell(entry, measure) for measure in shown)]
-    rows.append(('' if entry.get('trained', True) else 'control', cells))
+    saw = small('saw all labels', 'flag') if entry.get('saw_labels') else ''
+    head.append(swatch + escape(style.label) + saw)
+    columns.append([_cell(entry, measure) for measure in shown])
   for name, probes in controls.items():
     if probes:
-      cells = [_control_cell(probes, measure) for measure in shown]
-      label = wording.raw_text(results) if name == 'raw' else _CONTROL_NAMES[name]
-      rows.append(('control', [escape(label), *cells]))
+      head.append(escape(wording.raw_text(results) if name == 'raw' else _CONTROL_NAMES[name]))
+      columns.append([_control_cell(probes, measure) for measure in shown])
+  rows = [
+    ('', [escape(measure.title) + small(UNITS[measure.unit][2]), *cells])
+    for measure, cells in zip(shown, zip(*columns, strict=True), strict=True)
+  ]
   meanings = listed(f'{measure.title}: {measure.meaning}' for measure in shown)
   lead = (
     'All on the clean input and the last checkpoint. One measure was declared primary before; '
@@ -64,6 +67,7 @@ def _cell(entry: Mapping, measure: Measure) -> str:
   if found is None:
     return '–'
   scale, decimals, _ = UNITS[measure.unit]
+  decimals = 0 if abs(scale * found['mean']) >= 1000 else decimals
   spread = wording.spread_text(found, 'mean', 'mean', scale, decimals)
   flag = f'{measure.flag[-1]} in {found["flagged"]}' if found.get('flagged') else ''
   if flag and found['flagged'] == found['replicates']:

@@ -183,6 +183,11 @@ def _notes(runs: Sequence[Mapping]) -> list[str]:
       listed = '; '.join(map(choice.replicate_text, missing))
       notes.append(f'{objective} ({size}) lacks {listed}: its mean is over fewer replicates')
   for run in runs:
+    if run.get('imported'):
+      notes.append(
+        f'{run["objective"]} ({run.get("size")}) was not trained here: its weights are imported '
+        f'from {run["imported"]["file"]}, its training data and budget are not known'
+      )
     found = summary.by_level(run)
     seen = [
       at.get('validation') for at in (found.get('clean') or {}, *(found.get('by_level') or ()))

@@ -1,5 +1,6 @@
 """One run from its config to its record: train, score, probe, write."""
 
+from collections.abc import Mapping
 import importlib.metadata
 import io
 import json
@@ -66,12 +67,20 @@ def read_record(workdir: str) -> dict[str, Any] | None:
     return None
 
 
-def execute(experiment: Experiment, workdir: str, restore_step: int | None = None) -> dict:
-  """Trains (or goes on training), scores and probes; returns and writes the record."""
+def execute(
+  experiment: Experiment,
+  workdir: str,
+  restore_step: int | None = None,
+  known: Mapping[str, Any] | None = None,
+) -> dict:
+  """Trains (or goes on training), scores and probes; returns and writes the record.
+
+  `known` replaces fields of the record that only a run trained here can fill in.
+  """
   open_workdir(workdir, experiment.config)
   checkpoints = checkpoint.Checkpoints(os.path.join(workdir, 'checkpoints'))
   try:
-    return _execute(experiment, workdir, checkpoints, restore_step)
+    return _execute(experiment, workdir, checkpoints, restore_step, known or {})
   finally:
     checkpoints.close()
 
@@ -81,6 +90,7 @@ def _execute(
   workdir: str,
   checkpoints: checkpoint.Checkpoints,
   restore_step: int | None,
+  known: Mapping[str, Any],
 ) -> dict:
   config, task, mesh = experiment.config, experiment.task, experiment.mesh
   state, counters = loop.restore_or_init(task, config, checkpoints, mesh, restore_step)
@@ -101,7 +111,7 @@ def _execute(
       mesh,
     )
   record, arrays = assessment.assess(experiment, state.params)
-  record |= _describe(experiment, workdir, counters, parameters)
+  record |= _describe(experiment, workdir, counters, parameters) | dict(known)
   best = checkpoints.best_step()
   if experiment.objective.trains and best not in (None, int(state.step)):
     best_state, _ = checkpoints.restore(_abstract(experiment), best=True)

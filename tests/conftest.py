@@ -1,9 +1,21 @@
 """Shared fixtures. Rank promotion raises everywhere, so that no shape is right by accident."""
 
 import os
+import re
 
-import jax
-import pytest
+
+def _take_a_core() -> None:
+  """Gives every parallel worker a core of its own: two that share all cores are slower."""
+  worker = re.fullmatch(r'gw(\d+)', os.environ.get('PYTEST_XDIST_WORKER', ''))
+  if worker and hasattr(os, 'sched_setaffinity'):
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker[1]) % len(cores)]})
+
+
+_take_a_core()  # Before JAX counts the cores.
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update('jax_platforms', os.environ.get('JAX_PLATFORMS') or 'cpu')
 jax.config.update('jax_numpy_rank_promotion', 'raise')

@@ -7,7 +7,7 @@ import scipy.optimize
 from sklearn.linear_model import LogisticRegression
 
 from probes import certificate as certificate_lib
-from probes import logistic
+from probes import logistic, newton
 
 L2 = (1e-3, 1e-1, 1.0)
 
@@ -206,12 +206,34 @@ def test_ill_conditioned_features():
   assert fits.certificate.max() <= 1e-6 and not fits.polished.any()
 
 
-def test_second_solver_finishes_what_the_first_cannot():
+@pytest.mark.parametrize('dense', [True, False])
+def test_second_solver_finishes_what_the_first_cannot(dense, monkeypatch):
+  """Both of them: Newton with the whole Hessian, and Newton-CG."""
   features, labels = problem(groups=1, rows=30, dims=45)
   fits = logistic.fit(features, labels, [1e-4, 1e-1], classes=4)
+  monkeypatch.setattr(newton, 'is_dense', lambda *shape: dense)
+  called = []
+  polish = newton.polish
+  monkeypatch.setattr(newton, 'polish', lambda *a: called.append(a) or polish(*a))
   polished = logistic.fit(features, labels, [1e-4, 1e-1], classes=4, max_iterations=0)
+  assert len(called) == (0 if dense else 2)
   assert polished.polished.all() and polished.certificate.max() <= 1e-6
   np.testing.assert_allclose(polished.objective, fits.objective, atol=1e-6)
+
+
+def test_hessian_against_differences_of_the_gradient():
+  features, labels = problem(groups=1, rows=20, dims=3)
+  x, w = features[0], np.random.default_rng(1).random(20)
+  w /= w.sum()
+  theta = np.random.default_rng(2).normal(size=16)
+  z = np.c_[x, np.ones(20)].T
+  logits = theta.reshape(4, 4) @ z
+  p = np.exp(logits) / np.exp(logits).sum(0)
+  penalty = np.r_[0.1, 0.1, 0.1, 1e-3]
+  found = newton._hessian(z, p, w, penalty)
+  for i, step in enumerate(1e-6 * np.eye(16)):
+    up, down = (value_and_gradient(theta + s, x, labels, w, 0.1, 1e-3, 4)[1] for s in (step, -step))
+    np.testing.assert_allclose(found[i], (up - down) / 2e-6, atol=1e-8)
 
 
 def test_uncertified_fit_raises_and_names_the_problem():

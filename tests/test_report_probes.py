@@ -60,8 +60,11 @@ def test_page_shows_every_measure_with_unit_spread_flag_and_caveat(made):
   assert '<small class="flag">vacuous</small>' in section
   bound = entry['measures']['pac/bound']
   assert f'<small>error {100 * bound["beside"]:.1f}</small>' in section
-  row = re.search(r'<tr class="control"><td class="text">PCA of raw</td>(.*?)</tr>', section)[1]
-  assert '61.0' in row
+  head = re.findall(r'<th[^>]*>(.*?)</th>', section)
+  column = next(i for i, cell in enumerate(head) if 'PCA of raw' in cell)
+  row = re.search(r'<td class="text">kNN<small>%</small></td>(.*?)</tr>', section)[1]
+  assert re.findall(r'<td>(.*?)</td>', row)[column - 1] == '61.0'
+  assert sum('saw all labels' in cell for cell in head) == 1
   assert 'no verdict is drawn from them' in section
   for measure in suite.measures():
     assert (measure.title in section) == (measure.name in entry['measures'])
