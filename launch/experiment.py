@@ -213,6 +213,11 @@ def load_datasets(
         f"probe_data '{probed.name}' has {field} {getattr(probed, field)}, but data "
         f"'{dataset.name}' has {getattr(dataset, field)}: one backbone can't read both"
       )
+  if not np.array_equal(*(np.asarray(one.values_VxK) for one in (dataset, probed))):
+    raise UserError(
+      f"data '{dataset.name}' and probe_data '{probed.name}' mean other colours by one token: "
+      'give both one data.palette'
+    )
   return dataset, probed
 
 

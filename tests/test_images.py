@@ -12,6 +12,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 from data import cifar, images, mnist, pipeline, png, prepared, sources, tokenizers
+from experiments import cifar10, fashion_mnist, imagenet_resized
+from experiments import mnist as mnist_config
+from launch import experiment
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 3)).astype(np.uint8)
 
@@ -227,3 +230,21 @@ def test_download_on_request_alone(tmp_path, monkeypatch):
     sources.prepare(images.builder('mnist', str(tmp_path / 'data'), download=True))
     server.shutdown()
   assert len(load(tmp_path / 'data', 'mnist').test) == 12
+
+
+def test_configs_of_real_sets(tmp_path, monkeypatch):
+  for kind in (mnist.Mnist, mnist.FashionMnist):
+    checksums = originals.write_idx(tmp_path, originals.idx_arrays())
+    monkeypatch.setattr(kind, 'checksums', checksums)
+  config = fashion_mnist.get_config()
+  config.data.validation = config.probe_data.validation = 10
+  config.probe_data.name = 'mnist'
+  dataset, probed = experiment.load_datasets(config, str(tmp_path))
+  assert (dataset.name, probed.name) == ('fashion_mnist', 'mnist')
+  assert (dataset.dims, dataset.vocabulary, probed.classes) == (196, 16, 10)
+  config.probe_data.name = ''
+  config.data.size, config.data.levels = 28, 256
+  dataset, probed = experiment.load_datasets(config, str(tmp_path))
+  assert dataset.lossless and (dataset.dims, probed) == (784, dataset)
+  names = [made.get_config().data.name for made in (mnist_config, cifar10, imagenet_resized)]
+  assert names == ['mnist', 'cifar10', 'imagenet_resized/32x32']

@@ -1,11 +1,14 @@
 """Data without labels is trained on and scored; what it was is on record."""
 
+import dataclasses
 import json
 
+import numpy as np
 import pytest
 import records
 import tiny
 
+from data import sources
 from experiments import noise, text_file
 from launch import configs, experiment, plan, reading, results, run
 from launch.errors import UserError
@@ -59,6 +62,21 @@ def test_what_is_named_to_be_probed_needs_labels(tmp_path):
   config.probe_data = config.data
   with pytest.raises(UserError, match="probe_data 'noise' has no labels to probe"):
     experiment.build(config, str(tmp_path))
+
+
+def test_one_palette_for_what_is_compressed_and_what_is_probed(monkeypatch):
+  plain = sources.load(noise.get_config().data, '')
+
+  def load(config, data_dir):
+    values = np.full((17, 3), {'a': 0.1, 'b': 0.2}[config.name], np.float32)
+    return dataclasses.replace(plain, name=config.name, classes=10, values_VxK=values)
+
+  config = noise.get_config()
+  config.data.name = 'a'
+  config.probe_data.name = 'b'
+  monkeypatch.setattr(experiment.sources, 'load', load)
+  with pytest.raises(UserError, match='mean other colours by one token'):
+    experiment.load_datasets(config, '')
 
 
 def test_two_versions_of_a_set_are_not_averaged(tmp_path):
