@@ -26,11 +26,12 @@ def _product(a, b):
   return out.reshape(groups, problems, classes, b.shape[2])
 
 
-def _loss(logits, truth, w):
-  """Weighted cross-entropy (G, J) in nats of logits (G, J, K, N)."""
+def _exponentials(logits):
+  """exp(logits - top) (G, J, K, N), its sums over classes and log-sum-exp, both (G, J, N)."""
   top = logits.max(2)
-  normaliser = jnp.log(jnp.exp(logits - top[:, :, None]).sum(2)) + top
-  return jnp.sum((normaliser - jnp.where(truth, logits, 0).sum(2)) * w[:, None, :], 2)
+  exponentials = jnp.exp(logits - top[:, :, None])
+  sums = exponentials.sum(2)
+  return exponentials, sums, jnp.log(sums) + top
 
 
 def _direction(gradient, inverse, pairs, newest):
@@ -51,31 +52,65 @@ def _direction(gradient, inverse, pairs, newest):
   return -jax.lax.fori_loop(0, MEMORY, forwards, q @ inverse)
 
 
-def _line_search(state, direction, moved, data, truth):
-  """Step sizes (G, J) by backtracking to sufficient decrease; a trial costs no matrix product."""
+def _line_search(state, direction, moved, data, level):
+  """Step sizes by backtracking to sufficient decrease; a trial costs no matrix product.
+
+  Args:
+      state: theta, logits, loss, gradient, done.
+      direction: (G, J, K, R+1).
+      moved: its logits.
+      data: as in `segment`.
+      level: (G, 1, K, R+1), the weighted sum of the features of each class: what the labels
+          contribute to the loss is linear in theta, -<theta, level>.
+
+  Returns:
+      steps (G, J), losses there, logits there, and their exponentials and sums (those of problems
+      that are done are of no use).
+  """
   _, _, w, penalty = data
   theta, logits, loss, gradient, done = state
   slope = _dot(gradient, direction)
-  linear = _dot(penalty * theta, direction)
+  linear = _dot(penalty * theta - level, direction)
   square = _dot(penalty * direction, direction)
-  still = _dot(penalty * theta, theta) / 2
+  still = _dot(penalty * theta / 2 - level, theta)
+
+  def value(log_sums, t):
+    return jnp.sum(log_sums * w[:, None], 2) + still + t * linear + t**2 * square / 2
+
+  def enough(trial, t):
+    return trial <= loss + 1e-4 * t * slope + 1e-15 * jnp.abs(loss)
 
   def attempt(carry):
     t, reached, good, tries = carry
-    trial = _loss(logits + _wide(t) * moved, truth, w) + still + t * linear + t**2 * square / 2
-    accepted = trial <= loss + 1e-4 * t * slope + 1e-15 * loss
+    trial = value(_exponentials(logits + _wide(t) * moved)[2], t)
+    accepted = enough(trial, t)
     # The minimum of the parabola through the two values and the slope at 0.
     parabola = -slope * t**2 / (2 * (trial - loss - slope * t))
     shorter = jnp.clip(jnp.where(jnp.isfinite(parabola), parabola, 0), 0.1 * t, 0.5 * t)
     reached = jnp.where(accepted & ~good, trial, reached)
     return jnp.where(accepted | good, t, shorter), reached, good | accepted, tries + 1
 
-  t, reached, good, _ = jax.lax.while_loop(
-    lambda carry: jnp.any(~carry[2]) & (carry[3] < 40),
-    attempt,
-    (jnp.ones_like(loss), loss, done, 0),
-  )
-  return jnp.where(good & ~done, t, 0), reached
+  def backtrack():
+    t, reached, good, _ = jax.lax.while_loop(
+      lambda carry: jnp.any(~carry[2]) & (carry[3] < 40),
+      attempt,
+      (jnp.ones_like(loss), loss, done, 0),
+    )
+    t = jnp.where(good & ~done, t, 0)
+    there = logits + _wide(t) * moved
+    return t, reached, there, *_exponentials(there)[:2]
+
+  # Nearly always the whole step is taken; then its exponentials serve the gradient too.
+  whole = logits + moved
+  exponentials, sums, log_sums = _exponentials(whole)
+  trial = value(log_sums, 1.0)
+
+  def whole_step():
+    t = jnp.where(done, 0.0, 1.0)
+    there = jnp.where(_wide(done), logits, whole)
+    return t, jnp.where(done, loss, trial), there, exponentials, sums
+
+  return jax.lax.cond(jnp.all(enough(trial, 1.0) | done), whole_step, backtrack)
 
 
 @jax.jit
@@ -94,22 +129,23 @@ def segment(data, inverse, theta, logits, done, gap):
       theta, logits, done and the iterations (G, J) used.
   """
   z, labels, w, penalty = data
-  truth = labels[:, None, None, :] == jnp.arange(theta.shape[2])[None, None, :, None]
   z_transposed = jnp.swapaxes(z, 1, 2)
+  truth = labels[:, None, :] == jnp.arange(theta.shape[2])[None, :, None]
+  level = ((truth * w[:, None]) @ z_transposed)[:, None]
 
-  def gradient_at(theta, logits):
-    residual = (jax.nn.softmax(logits, 2) - truth) * w[:, None, None, :]
-    return _product(residual, z_transposed) + penalty * theta
+  def gradient_at(theta, exponentials, sums):
+    weighted = exponentials * (w[:, None] / sums)[:, :, None]
+    return _product(weighted, z_transposed) - level + penalty * theta
 
   def iterate(carry):
     state, pairs, iterations, step = carry
-    theta, logits, loss, gradient, done = state
+    theta, _, _, gradient, done = state
     direction = _direction(gradient, inverse, pairs, (step - 1) % MEMORY)
     moved = _product(direction, z)
-    t, loss = _line_search(state, direction, moved, data, truth)
+    t, loss, logits, *parts = _line_search(state, direction, moved, data, level)
     change = _wide(t) * direction
-    theta, logits = theta + change, logits + _wide(t) * moved
-    new = gradient_at(theta, logits)
+    theta = theta + change
+    new = gradient_at(theta, *parts)
     y = new - gradient
     product = jnp.where(t > 0, _dot(change, y), 0)
     rho = jnp.where(product > 0, 1 / jnp.where(product > 0, product, 1), 0)
@@ -123,8 +159,9 @@ def segment(data, inverse, theta, logits, done, gap):
   def unfinished(carry):
     return (carry[3] < SEGMENT) & ~jnp.all(carry[0][4])
 
-  loss = _loss(logits, truth, w) + _dot(penalty * theta, theta) / 2
-  state = (theta, logits, loss, gradient_at(theta, logits), done)
+  exponentials, sums, log_sums = _exponentials(logits)
+  loss = jnp.sum(log_sums * w[:, None], 2) + _dot(penalty * theta / 2 - level, theta)
+  state = (theta, logits, loss, gradient_at(theta, exponentials, sums), done)
   memory = jnp.zeros((MEMORY, *theta.shape))
   pairs = (memory, memory, jnp.zeros((MEMORY, *done.shape)))
   start = (state, pairs, jnp.zeros(done.shape, jnp.int32), 0)
