@@ -19,12 +19,15 @@ def certify(
   weights, bias = theta[..., :-1], theta[..., -1]
   z = weights @ x.T + bias[..., None]  # (J, K, N)
   z -= z.max(1, keepdims=True)
-  p = np.exp(z)
+  rows = np.arange(len(labels))
+  loss = -z[:, labels, rows]
+  p = np.exp(z, out=z)
   normaliser = p.sum(1, keepdims=True)
-  truth = np.arange(theta.shape[1])[:, None] == labels
-  loss = np.log(normaliser[:, 0]) - np.where(truth, z, 0).sum(1)
+  loss += np.log(normaliser[:, 0])
   objective = loss @ w + l2 * (weights**2).sum((1, 2)) / 2 + bias_l2 * (bias**2).sum(1) / 2
-  residual = (p / normaliser - truth) * w
+  residual = np.divide(p, normaliser, out=p)
+  residual[:, labels, rows] -= 1
+  residual *= w
   gradient = residual @ x + l2[:, None, None] * weights
   gradient_bias = residual.sum(2) + bias_l2 * bias
   certificate = (gradient**2).sum((1, 2)) / (2 * l2)

@@ -123,7 +123,8 @@ def fit(
   for start in range(0, groups, chunk):
     used = min(chunk, groups - start)
     pad = ((0, chunk - used), (0, padded_rows - rows))
-    x = np.pad(features[start : start + used].astype(np.float64, copy=False), (*pad, (0, 0)))
+    x = np.zeros((chunk, padded_rows, dims))
+    x[:used, :rows] = features[start : start + used]
     y = np.pad(labels[start : start + used], pad)
     w = weights[start : start + used]
     w = np.pad(w / w.sum(1, keepdims=True), pad)
