@@ -1,7 +1,8 @@
 """L-BFGS over many multinomial logistic regressions at once, in JAX.
 
 G groups of features with J penalties each: theta (G, J, K, R+1), logits (G, J, K, N). The direction
-is that of the two-loop recursion around a preconditioner; steps and stopping are per problem.
+is that of the two-loop recursion around a preconditioner; steps and stopping are per problem. All
+arrays have one dtype, float32 or float64.
 """
 
 import jax
@@ -77,8 +78,11 @@ def _line_search(state, direction, moved, data, level):
   def value(log_sums, t):
     return jnp.sum(log_sums * w[:, None], 2) + still + t * linear + t**2 * square / 2
 
+  # Losses that differ by less are equal up to rounding.
+  rounding = 5 * jnp.finfo(loss.dtype).eps * jnp.abs(loss)
+
   def enough(trial, t):
-    return trial <= loss + 1e-4 * t * slope + 1e-15 * jnp.abs(loss)
+    return trial <= loss + 1e-4 * t * slope + rounding
 
   def attempt(carry):
     t, reached, good, tries = carry
@@ -106,7 +110,7 @@ def _line_search(state, direction, moved, data, level):
   trial = value(log_sums, 1.0)
 
   def whole_step():
-    t = jnp.where(done, 0.0, 1.0)
+    t = jnp.where(done, 0, jnp.ones_like(loss))
     there = jnp.where(_wide(done), logits, whole)
     return t, jnp.where(done, loss, trial), there, exponentials, sums
 
@@ -162,8 +166,8 @@ def segment(data, inverse, theta, logits, done, gap):
   exponentials, sums, log_sums = _exponentials(logits)
   loss = jnp.sum(log_sums * w[:, None], 2) + _dot(penalty * theta / 2 - level, theta)
   state = (theta, logits, loss, gradient_at(theta, exponentials, sums), done)
-  memory = jnp.zeros((MEMORY, *theta.shape))
-  pairs = (memory, memory, jnp.zeros((MEMORY, *done.shape)))
+  memory = jnp.zeros((MEMORY, *theta.shape), theta.dtype)
+  pairs = (memory, memory, jnp.zeros((MEMORY, *done.shape), theta.dtype))
   start = (state, pairs, jnp.zeros(done.shape, jnp.int32), 0)
   (theta, logits, _, _, done), _, iterations, _ = jax.lax.while_loop(unfinished, iterate, start)
   return theta, logits, done, iterations

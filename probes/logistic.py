@@ -38,6 +38,7 @@ from probes.certificate import certify
 
 BIAS_L2 = 1e-6  # Penalty of the bias: a bias of 10 costs 5e-5 nats.
 GAP = 1e-6  # Default bound on f - f*, in nats.
+SINGLE_GAP = 1e-5  # From this gap on, the first iterations run in float32.
 DENSE_AFTER = 72  # Iterations after which a problem with a small Hessian gets that instead.
 CHUNK_BYTES = 12 * 2**20  # Working set of one batched solve: fits the last-level cache.
 
@@ -231,21 +232,42 @@ def _solve(x, y, w, l2, bias_l2, classes, gap, max_iterations):
   theta, logits = np.zeros((*shape, z.shape[1])), np.zeros((*shape, z.shape[2]))
   done = np.broadcast_to(w.sum(1)[:, None] == 0, shape[:2])  # Padding.
   iterations = np.zeros(shape[:2], np.int32)
-  data = jax.device_put((z, y, w, penalty[None, :, None]))
-  # A little inside the gap: the last word has the certificate from the unrotated features.
-  inside = 0.9 * gap
+  data = (z, y, w, penalty[None, :, None])
+
+  def segment(dtype):
+    # A little inside the gap: the last word has the certificate from the unrotated features.
+    floats = (*data, inverse, theta, logits, np.asarray(0.9 * gap))
+    z, _, w, penalty, *rest = (a.astype(dtype, copy=False) for a in floats)
+    *state, gap_ = rest
+    found = lbfgs.segment((z, y, w, penalty), *state, done, gap_)
+    theta_, logits_, done_, used = (np.asarray(a) for a in found)
+    return theta_.astype(np.float64), logits_.astype(np.float64), done_, iterations + used
+
+  if gap >= SINGLE_GAP:
+    # Half the bytes; what that brings is judged in float64, and goes on in float64.
+    theta, logits, _, iterations = segment(np.float32)
+    solved = _judge(basis, theta, x, y, w, l2, bias_l2)
+    done = done | (solved[2] <= gap)
+    if done.all():
+      return *solved, iterations
+    logits = (theta.reshape(len(x), -1, z.shape[1]) @ z).reshape(logits.shape)
+    inverse = _reprecondition(z, w, penalty, inverse, logits, done)
+  data = (jax.device_put(z), *data[1:])
   for _ in range(0, max_iterations, lbfgs.SEGMENT):
-    theta, logits, done, used = lbfgs.segment(data, inverse, theta, logits, done, inside)
-    done, iterations = np.asarray(done), iterations + np.asarray(used)
+    theta, logits, done, iterations = segment(np.float64)
     if done.all():
       break
-    inverse = _reprecondition(z, w, penalty, inverse, np.asarray(logits), done)
-  theta = np.asarray(theta)
+    inverse = _reprecondition(z, w, penalty, inverse, logits, done)
+  return *_judge(basis, theta, x, y, w, l2, bias_l2), iterations
+
+
+def _judge(basis, theta, x, y, w, l2, bias_l2):
+  """Rotates theta (G, J, K, R+1) back to the features; with objective and certificate (G, J)."""
   weights = theta[..., :-1] @ np.swapaxes(basis, 1, 2)[:, None]
   theta = np.concatenate([weights, theta[..., -1:]], -1)
   parts = [certify(*args, l2, bias_l2) for args in zip(x, y, w, theta, strict=True)]
   objective, certificate = (np.stack(a) for a in zip(*parts, strict=True))
-  return theta, objective, certificate, iterations
+  return theta, objective, certificate
 
 
 def _reprecondition(z, w, penalty, inverse, logits, done):

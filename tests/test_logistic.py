@@ -206,6 +206,22 @@ def test_ill_conditioned_features():
   assert fits.certificate.max() <= 1e-6 and not fits.polished.any()
 
 
+def test_double_precision_goes_on_where_single_stops(monkeypatch):
+  features, labels = problem(groups=1)
+  precisions = []
+
+  def watched(data, *rest, segment=logistic.lbfgs.segment):
+    precisions.append(str(np.asarray(rest[1]).dtype))
+    return segment(data, *rest)
+
+  monkeypatch.setattr(logistic.lbfgs, 'segment', watched)
+  l2, bias_l2, gap = 1e-9, 1e-9, logistic.SINGLE_GAP  # The certificate divides by the penalty.
+  fits = logistic.fit(features, labels, [l2], classes=4, gap=gap, bias_l2=bias_l2)
+  assert precisions[:2] == ['float32', 'float64'] and fits.certificate.max() <= gap
+  best = optimum(features[0], labels, l2, 4, bias_l2=bias_l2)
+  assert -1e-9 <= fits.objective[0, 0] - best <= gap
+
+
 @pytest.mark.parametrize('dense', [True, False])
 def test_second_solver_finishes_what_the_first_cannot(dense, monkeypatch):
   """Both of them: Newton with the whole Hessian, and Newton-CG."""
