@@ -9,8 +9,10 @@ import ml_collections
 
 from experiments import base
 
+TRAINED = ('autoregressive', 'masked', 'masked_diffusion', 'gaussian_diffusion')
+COMPARE = (*TRAINED, 'untrained', 'untrained_causal')
 SEEDS = (0,)
-IMAGES = {'tokens': 'grey', 'size': 14, 'levels': 16, 'validation': 5000}
+IMAGES = {'tokens': 'grey', 'size': 14, 'levels': 16, 'validation': 2000}
 
 
 def get_config(objective: str = 'autoregressive') -> ml_collections.ConfigDict:
@@ -18,6 +20,12 @@ def get_config(objective: str = 'autoregressive') -> ml_collections.ConfigDict:
   config.data = ml_collections.ConfigDict({'name': 'fashion_mnist', **IMAGES})
   config.probe_data = ml_collections.ConfigDict({'name': '', **IMAGES})
   config.training.batch_size = 64
-  config.evaluation.draws = 4
+  config.training.steps = 600
+  config.training.evaluate_every = 150
+  config.evaluation.draws = 2
   config.evaluation.validation_draws = 1
+  # 58,000 labelled images: what costs a pass over them per noise level, or a training per layer, is
+  # left to --config.probe.*.
+  config.probe.levels = False
+  config.probe.suite = ('linear', 'ridge', 'knn', 'mlp', 'prequential', 'geometry')
   return config
