@@ -119,6 +119,32 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
           'l2': (1e-3, 1e-2, 1e-1, 1.0),
           'choices': 1,  # networks among which these labels chose
         },
+        # Not in the default suite: it trains the whole network some ten times. Named there, or by
+        # launch.finetune after training.
+        'finetune': {
+          'labels': (10, 100),  # beside all of them
+          'draws': 1,
+          'folds': 3,
+          'layer': 'last',  # or 'best', the linear probe's
+          'l2': (1e-4, 1e-2, 1.0),  # of that choice
+          'learning_rates': (3e-4, 2e-3),
+          'single_learning_rate': 1e-3,  # at 10 labels, with all of the steps
+          'steps': 100,
+          'all_steps': 300,
+          'checkpoints': 4,  # among which early stop chooses
+          'batch_size': 32,
+          'generative': 1.0,  # weight of the objective's own loss
+          'weight_decay': 0.01,
+          'warmup': 10,
+          'validation_rows': 2000,
+          'prequential': {
+            'rows': 2000,
+            'first': 10,  # labels coded uniformly
+            'learning_rates': (3e-4, 2e-3),
+            'steps': 100,
+            'checkpoints': 4,
+          },
+        },
       },
     }
   )

@@ -9,6 +9,7 @@ from absl import flags
 import ml_collections
 from ml_collections import config_flags
 
+from experiments import base
 from launch import entry
 from launch.errors import UserError
 
@@ -88,6 +89,16 @@ def from_plain(values: dict[str, Any]) -> ml_collections.ConfigDict:
     return tuple(value) if isinstance(value, list) else value
 
   return ml_collections.ConfigDict(restore(values))
+
+
+def with_new_probes(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """The config of a run with the default entry of every probe that is younger than the run."""
+  defaults = base.get_base(config.objective.name).probe
+  with config.unlocked():
+    for name in defaults:
+      if name not in config.probe:
+        config.probe[name] = defaults[name]
+  return config
 
 
 def read_saved(workdir: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import ml_collections
 import numpy as np
 
 from data import pipeline, sources
+from launch import tuning
 from launch.errors import UserError
 from models import decoding, transformer
 from models.config import PRESETS, ModelConfig
@@ -181,6 +182,7 @@ class Experiment:
       inputs=features_lib.raw(dataset).inputs,
       sequences=sequences if level is None else None,
       unseen=self.unseen,
+      tuner=tuning.make_tuner(self, params) if level is None else None,
     )
 
   @property

@@ -1,6 +1,6 @@
 """Runs processes side by side and shows how far they are."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import json
 import os
@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import tqdm
 
@@ -52,17 +53,32 @@ def core_groups(jobs: int | None, accelerator: bool) -> list[set[int] | None]:
   return [set(cores[i::jobs]) for i in range(jobs)]
 
 
+def trained(planned: PlannedRun) -> str | None:
+  """One line on a finished run, None while it is not."""
+  record = run.read_record(planned.workdir)
+  return record and f'{run.summary(record)}; {record["wall_seconds"]:.0f} s of training'
+
+
 def run_all(
-  runs: Sequence[PlannedRun], environment: dict[str, str], jobs: int | None
+  runs: Sequence[Any],
+  environment: dict[str, str],
+  jobs: int | None,
+  done: Callable[[Any], str | None] = trained,
 ) -> list[Failure]:
   """Runs everything not yet finished, `jobs` at a time; returns the failures.
+
+  Args:
+    runs: PlannedRuns, or anything with their name, workdir, command, log and steps.
+    environment: of the processes.
+    jobs: how many at a time; None for what the machine holds.
+    done: a line on a run that is finished, None for one that is not.
 
   Raises:
     Preempted: a stop was requested; it was passed on and every run has saved.
   """
   accelerator = environment.get('JAX_PLATFORMS', '') != 'cpu' and has_accelerator()
   slots: list[_Slot] = [_Slot(i, group) for i, group in enumerate(core_groups(jobs, accelerator))]
-  waiting = [planned for planned in runs if run.read_record(planned.workdir) is None]
+  waiting = [planned for planned in runs if done(planned) is None]
   finished = len(runs) - len(waiting)
   if finished:
     print(f'{finished} of {len(runs)} runs are done already')
@@ -75,7 +91,7 @@ def run_all(
         ended = slot.poll()
         if ended is not None:
           finished += 1
-          _report(ended, f'[{finished}/{total}]', failures)
+          _report(ended, f'[{finished}/{total}]', failures, done)
         if not slot.busy and waiting:
           slot.start(waiting.pop(0), environment)
       time.sleep(_POLL_SECONDS)
@@ -87,11 +103,16 @@ def run_all(
   return failures
 
 
-def _report(ended: tuple[PlannedRun, int], count: str, failures: list[Failure]) -> None:
+def _report(
+  ended: tuple[Any, int],
+  count: str,
+  failures: list[Failure],
+  done: Callable[[Any], str | None],
+) -> None:
   planned, code = ended
-  record = run.read_record(planned.workdir) if code == 0 else None
-  if record is not None:
-    tqdm.tqdm.write(f'{count} {run.summary(record)}; {record["wall_seconds"]:.0f} s of training')
+  line = done(planned) if code == 0 else None
+  if line is not None:
+    tqdm.tqdm.write(f'{count} {line}')
     return
   reason = f'exit code {code}: {_last_line(planned.log)}'
   failures.append(Failure(planned.name, planned.log, reason))

@@ -51,7 +51,7 @@ def _probe_run(workdir: str, overrides: Sequence[str]) -> None:
   from probes import exchange
   from training import state as state_lib
 
-  saved = _with_new_probes(configs.from_plain(configs.read_saved(workdir)['config']))
+  saved = configs.with_new_probes(configs.from_plain(configs.read_saved(workdir)['config']))
   record = run.read_record(workdir)
   if record is None:
     raise UserError(f'{workdir} is not finished; launch.train goes on with it')
@@ -69,7 +69,9 @@ def _probe_run(workdir: str, overrides: Sequence[str]) -> None:
     record['at_best'] = {**(record['at_best'] or best), 'probes': probes}
     arrays = {}
   else:
-    record['probes'] = probes
+    # Fine-tuning took longer than all of these; it stays until it is asked for again.
+    kept = {name: record['probes'][name] for name in ('finetune',) if name in record['probes']}
+    record['probes'] = kept | probes
   record['parameters'] = state_lib.count(state.params)
   arrays = {**run.read_arrays(workdir), **arrays}
   run.write_record(workdir, record, arrays)
@@ -77,18 +79,6 @@ def _probe_run(workdir: str, overrides: Sequence[str]) -> None:
   print(run.summary({**record, 'probes': probes}))
   _print_measures(probes)
   print(f'python -m launch.report {os.path.abspath(workdir)} shows it')
-
-
-def _with_new_probes(config):
-  """The config of a run with the default entry of every probe that is younger than the run."""
-  from experiments import base
-
-  defaults = base.get_base(config.objective.name).probe
-  with config.unlocked():
-    for name in defaults:
-      if name not in config.probe:
-        config.probe[name] = defaults[name]
-  return config
 
 
 def _probe_features(path: str, overrides: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ A probe is a module with
 from probes import (
   attentive,
   control_task,
+  finetune,
   geometry,
   knn,
   linear,
@@ -33,4 +34,5 @@ PROBES = {
   'control_task': control_task,
   'geometry': geometry,
   'pac': pac,
+  'finetune': finetune,
 }

@@ -23,6 +23,8 @@ class Features:
     sequences: (split, layer, rows) -> features before pooling, float32 (len(rows), T, D); None if
       there are none.
     unseen: splits whose examples had no part in making the features.
+    tuner: fine-tunes the network that made the features (`probes.finetune.Tuner`); None if there is
+      no network.
   """
 
   train: np.ndarray
@@ -36,6 +38,7 @@ class Features:
   inputs: dict[str, np.ndarray] | None = None
   sequences: Callable[[str, int, np.ndarray], np.ndarray] | None = None
   unseen: tuple[str, ...] = ('validation', 'test')
+  tuner: Any = None
 
 
 def pool(normed_BxTxD: jax.Array) -> jax.Array:

@@ -72,7 +72,12 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
     if size <= 10 or size < 2 * features.classes:
       chosen = _without_choice(features, config, subsets)
     else:
-      chosen = _cross_validated(features, config, subsets, seed)
+      labels = np.asarray(features.labels_train)
+      fold = [
+        selection.stratified_folds(labels[rows], config.folds, (seed, draw, size))
+        for draw, rows in enumerate(subsets)
+      ]
+      chosen = _cross_validated(features, config, subsets, fold)
     results[str(size)], arrays[f'{size}/predictions'] = _few_labels(features, *chosen)
   return results, arrays
 
@@ -111,6 +116,19 @@ def validated(features, config) -> dict:
     'l2': float(config.l2[j]),
     'by_layer_validation': accuracy.max(1).tolist(),
   }
+
+
+def cross_validated_layer(features, config, rows: np.ndarray, seed) -> int:
+  """The layer that cross-validation inside labelled train rows chooses; nothing else is seen.
+
+  Args:
+      config: folds and few_l2.
+      rows: of the train split; every class they hold has two at least.
+      seed: of the folds.
+  """
+  fold = selection.stratified_folds(np.asarray(features.labels_train)[rows], config.folds, seed)
+  chosen, _, _, _ = _cross_validated(features, config, [rows], [fold])
+  return chosen[0][0]
 
 
 def _choose(features, config) -> tuple:
@@ -190,8 +208,8 @@ def _without_choice(features, config, subsets):
   return chosen, fitted, None, float(fits.certificate.max())
 
 
-def _cross_validated(features, config, subsets, seed):
-  """Chooses layer and l2 inside each draw, and fits them on its whole subset.
+def _cross_validated(features, config, subsets, fold):
+  """Chooses layer and l2 inside each draw by its folds, and fits them on its whole subset.
 
   The fits on the whole subset are made for every layer and l2 together with those of the folds,
   as one more fold that holds nothing out: one solver call (or one a batch of layers) is cheaper
@@ -200,9 +218,6 @@ def _cross_validated(features, config, subsets, seed):
   rows = np.stack(subsets)
   draws, size = rows.shape
   labels = np.asarray(features.labels_train)[rows]  # (draws, n)
-  fold = [
-    selection.stratified_folds(labels[d], config.folds, (seed, d, size)) for d in range(draws)
-  ]
   # (draws, folds + 1, n): the rows that train; the last one holds nothing out.
   used = np.stack(fold)[:, None] != np.arange(config.folds + 1)[None, :, None]
   accuracy, entropy, fitted, certificate = [], [], [], 0.0

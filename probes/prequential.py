@@ -82,7 +82,7 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
   order = np.random.default_rng((seed,)).permutation(len(features.labels_train))[: config.rows]
   labels = np.asarray(features.labels_train)[order]
   experts = Experts(features.train[:, order], features.classes, config, seed)
-  nats, featureless, certificate = _lengths(experts, labels)
+  nats, blind, certificate = _lengths(experts, labels)
   used = {'linear': nats[:, : experts.linear]} | ({'mlp': nats} if experts.networks else {})
   result = {'labels': len(labels), 'uniform_bits': len(labels) * math.log2(features.classes)}
   arrays = {'all/order': order.astype(np.int32)}
@@ -91,9 +91,9 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
     bits, by_layer = None, None
     if name in used:
       everything = used[name].reshape(-1, len(labels))
-      bits = mixture.code_lengths(np.concatenate([featureless[None], everything]))
+      bits = mixture.code_lengths(np.concatenate([blind[None], everything]))
       by_layer = [
-        float(mixture.code_lengths(np.concatenate([featureless[None], layer])).sum())
+        float(mixture.code_lengths(np.concatenate([blind[None], layer])).sum())
         for layer in used[name]
       ]
       arrays[f'all/{name}_bits'] = bits.astype(np.float32)
@@ -166,8 +166,8 @@ class Predictor:
     self._counts[label] += 1
 
   def _at(self, index: int) -> np.ndarray:
-    featureless = mixture.krichevsky_trofimov(self._counts)
-    return np.concatenate([featureless[None], self._fitted[:, index - self._start]])
+    blind = mixture.krichevsky_trofimov(self._counts)
+    return np.concatenate([blind[None], self._fitted[:, index - self._start]])
 
 
 class Experts:
@@ -262,10 +262,14 @@ def _lengths(experts: Experts, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
     for layers, p, certificate in experts.fit(labels[:start], stop):
       nats[layers, :, start:stop] = -np.log(p[:, :, rows, labels[start:stop]])
       largest = max(largest, certificate)
-  first = experts.blocks[0][1]
+  return nats, featureless(labels, experts.classes, experts.blocks[0][1]), largest
+
+
+def featureless(labels: np.ndarray, classes: int, first: int) -> np.ndarray:
+  """Nats (n,) a label of the predictor that sees no features, uniform in the first block."""
   # Counts (n, K) of the labels before each.
-  seen = np.cumsum(labels[:, None] == np.arange(experts.classes), 0)
-  featureless = np.full(len(labels), uniform)
+  seen = np.cumsum(labels[:, None] == np.arange(classes), 0)
+  nats = np.full(len(labels), math.log(classes))
   p = mixture.krichevsky_trofimov(seen[first - 1 : -1])
-  featureless[first:] = -np.log(p[np.arange(len(p)), labels[first:]])
-  return nats, featureless, largest
+  nats[first:] = -np.log(p[np.arange(len(p)), labels[first:]])
+  return nats

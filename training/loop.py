@@ -1,6 +1,7 @@
 """The one training loop, for every objective and every data set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+import contextlib
 import dataclasses
 import math
 import time
@@ -159,7 +160,8 @@ def train(
     evaluate_and_save(0)
   clock.start_window()
   for step in range(begin + 1, settings.steps + 1):
-    batch = sharding.place_batch(batches.rows(step - 1, start, stop), mesh)
+    with clock.making_input():
+      batch = sharding.place_batch(batches.rows(step - 1, start, stop), mesh)
     state, metrics = update(state, batch)
     window.running.append((step, metrics))
     clock.steps += 1
@@ -197,10 +199,21 @@ class _Clock:
 
   def start_window(self) -> None:
     self._window = time.monotonic()
+    self._input = 0.0
     self.steps = 0
 
   def window_seconds(self) -> float:
     return max(time.monotonic() - self._window, 1e-9)
+
+  @contextlib.contextmanager
+  def making_input(self) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    self._input += time.monotonic() - start
+
+  def input_fraction(self) -> float:
+    """Share of the window in which the host made batches: the device waited for no more of it."""
+    return self._input / self.window_seconds()
 
   def total(self) -> float:
     return self._counters.wall_seconds + time.monotonic() - self._mark
@@ -215,6 +228,7 @@ def _log(step, window, counters, writer, clock, costs, schedule, columns, bar) -
   """Writes the mean over the window's steps and shows it on the bar."""
   means = window.mean()
   rate = clock.steps * costs.tokens / clock.window_seconds()
+  input_fraction = clock.input_fraction()
   clock.start_window()
   scalars = {f'train/{name}': value for name, value in means.items() if name != 'gradient_norm'}
   counters.train = scalars
@@ -225,6 +239,7 @@ def _log(step, window, counters, writer, clock, costs, schedule, columns, bar) -
       'gradient_norm': means['gradient_norm'],
       'learning_rate': float(schedule(step - 1)),
       'tokens_per_second': rate,
+      'input_fraction': input_fraction,
       'clipped_fraction': counters.clipped_steps / step,
     },
     **columns(step),
