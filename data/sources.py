@@ -22,6 +22,10 @@ class Records(Protocol):
   def __getitem__(self, index: int) -> dict[str, np.ndarray]: ...
 
 
+# Which training examples probes keep where they may not have all.
+_FEWER_SEED = 0
+
+
 @dataclasses.dataclass(frozen=True)
 class Examples:
   """A whole split in memory. Labels are -1 where there are none."""
@@ -229,6 +233,25 @@ DATASETS: dict[str, Callable[[Any, str], Dataset]] = {
   'cifar10': _image_set,
   'text_file': _text_file,
 }
+
+
+def with_fewer(dataset: Dataset, rows: int) -> Dataset:
+  """The data set with at most `rows` random training examples, always the same ones.
+
+  An endless source, and one with no more than that, stay as they are.
+  """
+  if not isinstance(dataset.train, Examples) or len(dataset.train) <= rows:
+    return dataset
+  total = len(dataset.train)
+  kept = np.sort(np.random.default_rng(_FEWER_SEED).permutation(total)[:rows])
+  latents = dataset.latents
+  if latents and 'train' in latents:
+    latents = latents | {'train': {k: values[kept] for k, values in latents['train'].items()}}
+  return dataclasses.replace(
+    dataset,
+    train=Examples(dataset.train.tokens_NxT[kept], dataset.train.labels_N[kept]),
+    latents=latents,
+  )
 
 
 def load(config: Any, data_dir: str) -> Dataset:

@@ -59,6 +59,7 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
         'levels': True,
         'level_draws': 2,
         'batch_size': 100,
+        'train_rows': 0,  # training labels that probes may have, a random subset; 0: all
         # Which probes run on the last checkpoint; the linear one is the primary.
         'suite': (
           ('linear', 'ridge', 'knn', 'mlp', 'prequential', 'pooling', 'attentive')

@@ -186,6 +186,15 @@ class Experiment:
     )
 
   @property
+  def note(self) -> str:
+    """What the bits are of, and what the probes had, for people."""
+    limited = self.probed and self.config.probe.train_rows
+    labelled = self.probe_dataset.train
+    if not limited or not isinstance(labelled, sources.Examples):
+      return self.dataset.note
+    return f'{self.dataset.note}; probes have {len(labelled)} training labels'
+
+  @property
   def probed(self) -> bool:
     """Whether there are labels; without them bits are all there is."""
     return self.probe_dataset.classes is not None
@@ -241,6 +250,10 @@ def build(config: ml_collections.ConfigDict, data_dir: str) -> Experiment:
   """Builds everything but parameters; UserError, one line, for any setting that can't be."""
   _check_settings(config)
   dataset, probe_dataset = load_datasets(config, data_dir)
+  if config.probe.train_rows < 0:
+    raise UserError(f'probe.train_rows must not be negative, not {config.probe.train_rows}')
+  if config.probe.train_rows and probe_dataset.classes:
+    probe_dataset = sources.with_fewer(probe_dataset, config.probe.train_rows)
   space = objectives.Space(
     dataset.vocabulary,
     dataset.length,

@@ -169,7 +169,7 @@ def _describe(
     'dims': dataset.dims,
     'classes': experiment.probe_dataset.classes,
     'lossless': dataset.lossless,
-    'note': dataset.note,
+    'note': experiment.note,
     'data_hash': dataset.digest,
     'probe_data_hash': experiment.probe_dataset.digest,
     'trained': objective.trains,

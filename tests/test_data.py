@@ -8,11 +8,13 @@ import types
 import numpy as np
 import pytest
 from sklearn import datasets
+import tiny
 
 from codes import histogram
 from data import digits, pipeline, sources
 from experiments import digits as digits_config
 from experiments import noise as noise_config
+from launch.errors import UserError
 
 
 @pytest.fixture(scope='module')
@@ -120,3 +122,19 @@ def test_digits_histogram_is_where_it_should_be(dataset):
 def test_names():
   with pytest.raises(ValueError, match='unknown data set .*known: digits, noise, .*mean digits'):
     sources.load(types.SimpleNamespace(name='digit'), '')
+
+
+def test_probes_may_have_fewer_labels_and_training_keeps_all(data_dir):
+  whole = tiny.build(data_dir)
+  fewer = tiny.build(data_dir, 'masked_diffusion', '--config.probe.train_rows=100')
+  total = len(whole.dataset.train)
+  assert len(fewer.dataset.train) == total and len(fewer.probe_dataset.train) == 100
+  kept, given = fewer.probe_dataset.train, whole.dataset.train
+  rows = [np.flatnonzero((given.tokens_NxT == row).all(1))[0] for row in kept.tokens_NxT]
+  assert len(set(rows)) == 100 and rows == sorted(rows) and max(rows) > total / 2
+  np.testing.assert_array_equal(kept.labels_N, given.labels_N[rows])
+  assert fewer.note.endswith('; probes have 100 training labels') and 'probes' not in whole.note
+  same = tiny.build(data_dir, 'masked_diffusion', f'--config.probe.train_rows={total}')
+  assert same.probe_dataset is same.dataset
+  with pytest.raises(UserError, match='probe.train_rows'):
+    tiny.build(data_dir, 'masked_diffusion', '--config.probe.train_rows=-1')
