@@ -21,7 +21,7 @@ from training import preemption
 # Streams of evaluation keys, one a split.
 _VALIDATION, _TEST = 0, 1
 # Parts of an evaluation that are not terms of a bound.
-_NOT_TERMS = ('nats', 'loss', 'regret', 'regret_by_count')
+_NOT_TERMS = ('nats', 'loss', 'regret', 'regret_by_count', 'token_accuracy')
 
 
 def validate(experiment: Experiment, params: Any) -> dict[str, float]:
@@ -39,6 +39,9 @@ def validate(experiment: Experiment, params: Any) -> dict[str, float]:
     scalars['validation/bits_per_dim'] = bits_per_dim(experiment, values['nats'])
   if 'regret' in values:
     scalars['validation/regret_bits_per_dim'] = bits_per_dim(experiment, values['regret'])
+  accuracy = accuracy_cell(values)['token_accuracy']
+  if accuracy is not None:
+    scalars['validation/token_accuracy'] = accuracy
   labelled = experiment.probed and isinstance(experiment.probe_dataset.train, Examples)
   if config.probe.during_training and labelled:
     scalars['probe/linear/accuracy'] = _quick_probe(experiment, params)
@@ -81,6 +84,16 @@ def bits_cell(experiment: Experiment, nats_N: np.ndarray) -> dict[str, float]:
   }
 
 
+def accuracy_cell(values: dict[str, np.ndarray]) -> dict[str, float | None]:
+  """Mean and standard error over the examples that were asked for tokens; None without any."""
+  found_N = values.get('token_accuracy', np.zeros(0))
+  found_N = found_N[np.isfinite(found_N)]
+  count = len(found_N)
+  stderr = float(np.std(found_N, ddof=1)) / math.sqrt(count) if count > 1 else None
+  mean = float(np.mean(found_N)) if count else None
+  return {'token_accuracy': mean, 'token_accuracy_stderr': stderr}
+
+
 def assess(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   """Bits and loss on test, every probe, and samples; (record, arrays)."""
   record, arrays = score(experiment, params)
@@ -108,6 +121,9 @@ def score(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[str
     'evaluation_draws': None,
     'terms': {},
     'test_loss': None,
+    'token_accuracy': None,
+    'token_accuracy_stderr': None,
+    'token_accuracy_of': objective.predicts,
     'masked_cross_entropy': None,
     'also': {},
     'truth': None,
@@ -127,6 +143,9 @@ def score(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[str
       if name not in _NOT_TERMS
     }
     record['truth'] = _truth(experiment, values, objective.code)
+  record |= accuracy_cell(values)
+  if 'token_accuracy' in values:
+    arrays['token_accuracy'] = values['token_accuracy']
   hiding = objective.hiding()
   if hiding is not None:
     _, values = _test_values(experiment, params, hiding)

@@ -102,9 +102,10 @@ def tidy(axis: axes.Axes, x: str, y: str, title: str = '', percent: str = '') ->
   axis.tick_params(colors='#555555', labelsize=9)
   axis.grid(axis='y', color='#ECECEC', linewidth=0.8)
   axis.set_axisbelow(True)
-  if 'y' in percent:
-    axis.yaxis.set_major_locator(ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
-    axis.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: f'{100 * y:.4g}%'))
+  for name, one in (('x', axis.xaxis), ('y', axis.yaxis)):
+    if name in percent:
+      one.set_major_locator(ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
+      one.set_major_formatter(ticker.FuncFormatter(lambda value, _: f'{100 * value:.4g}%'))
 
 
 def label_ends(axis: axes.Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:

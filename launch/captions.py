@@ -1,11 +1,36 @@
 """Title and caption of every picture of the report, by file name without ending."""
 
+from probes import linear
+
+_CHECKPOINTS = (
+  'Every point is a checkpoint along one learning-rate schedule, so not a converged model; the '
+  'large one is the last. Step 0, before any update, is left out. Means over runs at equal steps, '
+  'thin lines are the runs; larger points and darker lines are larger models. The accuracy is that '
+  f'of the quick probe on validation: linear, fitted on at most {linear.QUICK_LABELS} labels, best '
+  'layer, one penalty.'
+)
+
 CAPTIONS = {
   'bits_against_accuracy': (
     'Bits against the probe',
     'One marker a run. Filled: exact code. Open with an arrow: an upper bound, the code is at '
     'most this long. Objectives without a likelihood stand apart; they have no place on the axis '
     'of bits.',
+  ),
+  'scaling': (
+    'Scaling: the probe against bits, during training',
+    'One panel an objective, one line a size, as in figure 3 of ImageGPT (Chen et al. 2020). The '
+    'horizontal axis is reversed: fewer bits lie to the right, so a line that rises to the right '
+    'says that better compression went with a more linear representation. '
+    f'{_CHECKPOINTS} Heights compare between panels. Horizontal positions do not: exact bits, '
+    'upper bounds (≤) and losses of objectives without a likelihood are different quantities, and '
+    'every panel has an axis of its own.',
+  ),
+  'scaling_by_tokens': (
+    'Scaling: the probe against tokens predicted, during training',
+    'As above, against the share of predictions on validation whose most probable token is the '
+    f'right one. {_CHECKPOINTS} Which tokens are predicted, and from what, differs between '
+    'objectives: horizontal positions do not compare between panels.',
   ),
   'regret_curves': (
     'Regret during training',

@@ -31,6 +31,9 @@ _RATES = flags.DEFINE_list(
   'A grid; each objective takes the rate with the lowest validation loss of its own. '
   "Default: the config's one rate, printed as untuned.",
 )
+_SIZES = flags.DEFINE_list(
+  'sizes', None, "Presets of the backbone, each trained and tuned; default: the config's own."
+)
 _JOBS = flags.DEFINE_integer(
   'jobs', None, 'Runs at a time; default: one a core on CPU, one in all on accelerators.'
 )
@@ -71,7 +74,14 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
   preemption.install()
   workdir = os.path.abspath(os.path.expanduser(_WORKDIR.value))
   runs, notes = plan.make(
-    _CONFIG.value, _OBJECTIVES.value, seeds, rates, overrides, workdir, _DATA_DIR.value
+    _CONFIG.value,
+    _OBJECTIVES.value,
+    seeds,
+    rates,
+    overrides,
+    workdir,
+    _DATA_DIR.value,
+    sizes=_SIZES.value,
   )
   for note in notes:
     print(note)
@@ -122,6 +132,8 @@ def _command(overrides: Sequence[str]) -> str:
     words.append(f'--seeds={",".join(_SEEDS.value)}')
   if _RATES.value:
     words.append(f'--learning_rates={",".join(_RATES.value)}')
+  if _SIZES.value:
+    words.append(f'--sizes={",".join(_SIZES.value)}')
   return shlex.join([*words, *overrides])
 
 

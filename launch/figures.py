@@ -12,6 +12,7 @@ from launch import (
   canvas,
   figures_probes,
   figures_samples,
+  figures_scaling,
   figures_training,
   figures_truth,
   summary,
@@ -23,7 +24,8 @@ __all__ = ['NAMES', 'draw_all', 'kind_of', 'layer_curve', 'scientific', 'spread'
 
 _ACCURACY = 'test accuracy of the probe'
 NAMES = (
-  'bits_against_accuracy', 'regret_curves', 'regret_by_size', 'regret_by_hidden', 'latents',
+  'bits_against_accuracy', 'scaling', 'scaling_by_tokens',
+  'regret_curves', 'regret_by_size', 'regret_by_hidden', 'latents',
   'accuracy_by_layer', 'accuracy_by_labels', 'loss_against_labels', 'accuracy_by_level',
   'similarity', 'samples', 'training_curves',
   'accuracy_during_training',
@@ -233,6 +235,8 @@ def draw_all(
     'accuracy_by_layer': accuracy_by_layer(results),
     'accuracy_by_labels': accuracy_by_labels(results),
     'accuracy_by_level': accuracy_by_level(results),
+    'scaling': figures_scaling.scaling(results, curves),
+    'scaling_by_tokens': figures_scaling.scaling_by_tokens(results, curves),
     'training_curves': figures_training.training_curves(results, curves),
     'accuracy_during_training': figures_training.accuracy_during_training(results, curves),
     'regret_curves': figures_truth.regret_curves(results, curves),

@@ -63,15 +63,18 @@ def _result_table(results: Mapping) -> str:
   summary, looks = results['summary'], canvas.styles(results)
   also = any(entry['also'] for entry in summary)
   levels = any(entry['linear_best_levels'] for entry in summary)
+  tokens = any(entry['token_accuracy'] is not None for entry in summary)
   head = ['objective', 'code', 'bits per dimension<small>test</small>']
   head += ['by another code' + small('same weights')] * also
+  head += ['tokens<br>predicted' + small('test, %')] * tokens
   head += _probe_heads(pairs, levels)
   rows = []
   for entry in summary:
     style = looks[canvas.kind_of(entry)]
     swatch = f'<span class="swatch" style="background:{style.colour}"></span>'
     cells = [swatch + escape(style.label), code_text(entry['code']), _bits_cell(entry)]
-    cells += [_also_cell(entry)] * also + _probe_cells(entry, pairs, levels)
+    cells += [_also_cell(entry)] * also + [_token_cell(entry)] * tokens
+    cells += _probe_cells(entry, pairs, levels)
     cells.append(wording.repetitions_text(entry))
     rows.append(('' if entry.get('trained', True) else 'control', cells))
   if raw:
@@ -79,7 +82,8 @@ def _result_table(results: Mapping) -> str:
     for p, n in pairs:
       cells.append(percent_text((raw.get(p) or {}).get(n, {}).get('accuracy')))
       cells += [''] * (levels and (p, n) == ('linear', 'all'))
-    rows.append(('control', [escape(wording.raw_text(results)), '', '', *[''] * also, *cells, '']))
+    cells = [''] * (2 + also + tokens) + cells
+    rows.append(('control', [escape(wording.raw_text(results)), *cells, '']))
   for name, label in (('histogram', 'per-pixel histogram'), ('uniform', 'uniform')):
     bits = results['controls'].get(f'{name}_bits_per_dim')
     if bits is not None:
@@ -138,6 +142,15 @@ def _also_cell(entry: Mapping) -> str:
   return '<br>'.join(cells)
 
 
+def _token_cell(entry: Mapping) -> str:
+  """Token accuracy, and of which tokens; '–' for an objective that predicts none."""
+  name = 'token_accuracy'
+  if entry[name] is None:
+    return '–'
+  spread = small(spread_text(entry, name, name, 100, 1))
+  return percent_text(entry[name]) + spread + small(entry['token_accuracy_of'] or '')
+
+
 def _reading(results: Mapping) -> str:
   """The lines directly under the result table: units, then what may be said of differences."""
   unit, few = wording.unit_word(results), results_lib.MINIMUM_SEEDS
@@ -150,6 +163,12 @@ def _reading(results: Mapping) -> str:
     lines.append(
       'Best level: test accuracy at the noise level or mask ratio that validation chose, the clean '
       'input among them; the headline beside it is the clean input.'
+    )
+  if any(entry['token_accuracy'] is not None for entry in results['summary']):
+    lines.append(
+      'Tokens predicted: how often the most probable token is the right one, mean over examples. '
+      'The next token, given all before it, and hidden tokens, given the others, are different '
+      'questions: objectives do not compare on it, sizes of one objective do.'
     )
   for label, entry in zip(wording.names(results), results['summary'], strict=True):
     bits = entry.get('masked_cross_entropy_bits')

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 import dataclasses
+import glob
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -14,6 +16,7 @@ import ml_collections
 from codes import histogram
 from launch import assessment, configs, experiment
 from launch.errors import UserError
+from models.config import PRESETS
 import objectives
 from probes import baselines, features
 from training.metrics import write_atomically
@@ -87,6 +90,7 @@ def make(
   overrides: Sequence[str],
   workdir: str,
   data_dir: str,
+  sizes: Sequence[str] | None = None,
 ) -> tuple[list[PlannedRun], list[str]]:
   """Every run, checked before the first one starts.
 
@@ -94,10 +98,13 @@ def make(
   its data can't serve is left out with a reason; one that the user named is an error.
 
   Returns:
-    The runs, objective by objective inside a seed, and a line on everything left out.
+    The runs, objective by objective inside a seed, the smallest size first, and a line on
+    everything that the reader should know of the plan.
   """
   if ':' in os.path.basename(path):
     raise UserError(f'--config={path}: compare takes the file alone; see --objectives')
+  if sizes is not None:
+    sizes = _ordered(sizes, overrides)
   own = defaults(path)
   chosen = list(names or own.objectives)
   by_name, notes = {}, []
@@ -118,18 +125,54 @@ def make(
     if override not in applied:
       raise UserError(f'{override}: none of {", ".join(chosen)} has this setting')
   runs = []
-  for tag, repeated in own.replicates.items():
+  for size, (tag, repeated) in itertools.product(sizes or [None], own.replicates.items()):
     for seed in seeds or own.seeds:
       for name, (fitting, trains) in by_name.items():
         for rate in rates if rates and trains else [None]:
           arguments = [*repeated, *fitting, f'--config.training.seed={seed}']
-          runs.append(_plan(path, name, seed, rate, tag, arguments, workdir, data_dir))
+          runs.append(_plan(path, name, size, rate, seed, tag, arguments, workdir, data_dir))
   if not runs:
     raise UserError('no objective is left to compare')
-  for planned in runs:
-    if os.path.exists(os.path.join(planned.workdir, 'config.json')):
-      configs.check_same(planned.workdir, planned.config)
+  _check_directories(runs, workdir)
+  if sizes and len(sizes) > 1 and built.probed:
+    width = PRESETS[sizes[0]]['width']
+    notes.append(f'PCA and random ReLU of the raw input are as wide as {sizes[0]}: {width}')
   return runs, notes
+
+
+def _ordered(sizes: Sequence[str], overrides: Sequence[str]) -> list[str]:
+  """The sizes from small to large; UserError if they can't be what is compared."""
+  for size in sizes:
+    if size not in PRESETS:
+      raise UserError(f"--sizes: unknown size '{size}'; known: {', '.join(PRESETS)}")
+  if not sizes or len(set(sizes)) != len(sizes):
+    raise UserError(f'--sizes must name each size once, at least one: {",".join(sizes)}')
+  for override in overrides:
+    if re.match(r'--config\.model\.(preset|width|layers|heads)=', override):
+      raise UserError(f'{override} and --sizes both say how large the backbone is: give one')
+  return [size for size in PRESETS if size in sizes]
+
+
+def _check_directories(runs: Sequence[PlannedRun], workdir: str) -> None:
+  """UserError where a directory holds another run than planned, or a finished one is planned again.
+
+  The same run under two names could not stand in one report.
+  """
+  planned = {run.workdir: configs.plain(run.config) for run in runs}
+  for run in runs:
+    if os.path.exists(os.path.join(run.workdir, 'config.json')):
+      configs.check_same(run.workdir, run.config)
+  for path in sorted(glob.glob(os.path.join(glob.escape(workdir), 'runs', '*', 'run.json'))):
+    directory = os.path.dirname(path)
+    if directory in planned or not os.path.exists(os.path.join(directory, 'config.json')):
+      continue
+    found = configs.read_saved(directory)['config']
+    again = [other for other, config in planned.items() if config == found]
+    if again:
+      raise UserError(
+        f'{directory} is finished and would be trained again as {os.path.basename(again[0])}: '
+        'rename it to that, or choose another --workdir'
+      )
 
 
 def _applies(override: str, path: str, name: str) -> bool:
@@ -142,11 +185,15 @@ def _applies(override: str, path: str, name: str) -> bool:
   return setting[1] in objectives.settings(name)
 
 
-def _plan(path, name, seed, rate, tag, arguments, workdir, data_dir) -> PlannedRun:
-  parts = [name, f'seed{seed}']
+def _plan(path, name, size, rate, seed, tag, arguments, workdir, data_dir) -> PlannedRun:
+  parts = [name]
+  if size is not None:
+    arguments = [*arguments, f'--config.model.preset={size}']
+    parts.append(size)
   if rate is not None:
     arguments = [*arguments, f'--config.optimizer.learning_rate={rate!r}']
-    parts.insert(1, f'lr{rate:g}')
+    parts.append(f'lr{rate:g}')
+  parts.append(f'seed{seed}')
   if tag:
     parts.append(tag)
   label = '-'.join(parts)
@@ -160,7 +207,10 @@ def _plan(path, name, seed, rate, tag, arguments, workdir, data_dir) -> PlannedR
     f'--data_dir={data_dir}',
     *arguments,
   ]
-  return PlannedRun(label, directory, configs.load(path, name, arguments), command)
+  config = configs.load(path, name, arguments)
+  if size is not None and (config.model.width or config.model.layers or config.model.heads):
+    raise UserError(f'--sizes: {path} itself says how large the backbone is (config.model)')
+  return PlannedRun(label, directory, config, command)
 
 
 def write_controls(planned: PlannedRun, workdir: str, data_dir: str) -> None:

@@ -48,6 +48,7 @@ RUN_FIELDS = (
   ('objective', 'seed', 'size', 'code', 'bits_per_dim', 'bits_per_dim_stderr', 'parameters')
   + ('train_flops', 'steps', 'tokens_seen', 'tokens_scored', 'epochs', 'wall_seconds', 'workdir')
   + ('probes', 'also', 'truth', 'probes_by_level', 'latents', 'settings_of_data')
+  + ('token_accuracy', 'token_accuracy_of')
 )
 # A bound's terms add up to it but for float32 (bits per dimension).
 _TERMS_ROUNDING = 1e-3

@@ -177,6 +177,7 @@ def _describe(
     'validation': {
       'loss': validation.get('validation/loss'),
       'bits_per_dim': validation.get('validation/bits_per_dim'),
+      'token_accuracy': validation.get('validation/token_accuracy'),
       'best_loss': counters.best_loss,
       'best_step': counters.best_step,
     },
@@ -225,6 +226,7 @@ def to_tensorboard(
   """Final scalars, the layer curve, samples and the HParams row."""
   step = record['steps']
   results = {'final/bits_per_dim': record['bits_per_dim']}
+  results['final/token_accuracy'] = record.get('token_accuracy')
   for labels, cell in record['probes'].get('linear', {}).items():
     results[f'final/probe/linear/{labels}_labels'] = cell['accuracy']
   for measure in suite.measures():

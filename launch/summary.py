@@ -100,6 +100,9 @@ def _entry(
   entry['evaluation_draws'] = first.get('evaluation_draws')
   flags = [run['no_context_learned'] for run in members]
   entry['no_context_learned'] = None if None in flags else any(flags)
+  name = 'token_accuracy'
+  entry |= _spread(name, members, lambda run: run.get(name), name)
+  entry['token_accuracy_of'] = first.get('token_accuracy_of')
   for key in ('bits', 'histogram_bits'):
     values = [(run.get('masked_cross_entropy') or {}).get(key) for run in members]
     entry[f'masked_cross_entropy_{key}'] = _mean(values)

@@ -108,6 +108,10 @@ def _run_rows(run: Mapping) -> list[dict]:
     rows.append(_row(run, name, validation.get(name), split='validation', **own))
   rows.append(_row(run, 'loss', run.get('train_loss'), split='train', **own))
   rows.append(_row(run, 'loss', (run.get('test_loss') or {}).get('value'), split='test', **own))
+  fraction = {'unit': 'fraction', 'split': 'test', 'stderr': run.get('token_accuracy_stderr')}
+  rows.append(_row(run, 'token_accuracy', run.get('token_accuracy'), **fraction))
+  fraction |= {'split': 'validation', 'stderr': None}
+  rows.append(_row(run, 'token_accuracy', validation.get('token_accuracy'), **fraction))
   masked = run.get('masked_cross_entropy') or {}
   for name, key in (('', 'bits'), ('/histogram', 'histogram_bits')):
     measure = f'masked_cross_entropy{name}'

@@ -33,6 +33,7 @@ class Autoregressive(base.Objective):
   code: ClassVar[base.Code] = base.Code.EXACT
   causal: ClassVar[bool] = True
   shift: ClassVar[bool] = True
+  predicts: ClassVar[str | None] = 'next token'
 
   def __post_init__(self):
     if self.order not in _ORDERS:

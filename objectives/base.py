@@ -86,12 +86,15 @@ class Score(NamedTuple):
       mean the same for every objective because of it.
     scored_B: number of predictions that carried weight.
     terms: parts that add up to nats_B, by name, each (B,).
+    token_accuracy_B: share of the predictions whose most probable token is the target, NaN for a
+      view that asks for none; None where predictions are not of tokens.
   """
 
   nats_B: jax.Array
   loss_B: jax.Array
   scored_B: jax.Array
   terms: dict[str, jax.Array]
+  token_accuracy_B: jax.Array | None = None
 
 
 Apply = Callable[..., Any]
@@ -103,6 +106,23 @@ def cross_entropy(logits_xV: jax.Array, targets: jax.Array) -> jax.Array:
   logits_xV = logits_xV.astype(jnp.float32)
   picked = jnp.take_along_axis(logits_xV, targets[..., None], axis=-1)[..., 0]
   return jax.nn.logsumexp(logits_xV, axis=-1) - picked
+
+
+def token_accuracy(
+  logits_BxTxV: jax.Array, targets_BxT: jax.Array, counted_BxT: jax.Array
+) -> jax.Array:
+  """Share of the counted positions at which the most probable token is the target; (B,).
+
+  k tokens that are equally probable are worth 1/k each, so that a uniform prediction scores 1/V.
+  NaN for a row without counted positions.
+  """
+  best_BxTx1 = jnp.max(logits_BxTxV, axis=-1, keepdims=True)
+  tied_BxT = jnp.sum(logits_BxTxV == best_BxTx1, axis=-1)
+  picked_BxTx1 = jnp.take_along_axis(logits_BxTxV, targets_BxT[..., None], axis=-1)
+  right_BxT = (picked_BxTx1 == best_BxTx1)[..., 0] / tied_BxT
+  count_B = jnp.sum(counted_BxT, axis=-1)
+  share_B = jnp.sum(jnp.where(counted_BxT, right_BxT, 0.0), axis=-1) / jnp.maximum(count_B, 1)
+  return jnp.where(count_B > 0, share_B, jnp.nan)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +140,7 @@ class Objective:
     input_scale: initial standard deviation of tokens and positions, where the objective needs
       another than the backbone's default; chosen on validation, printed in the fairness table.
     trained_on: what the loss is, for the fairness table.
+    predicts: which tokens the token accuracy is of; None where predictions are not of tokens.
   """
 
   code: ClassVar[Code] = Code.NONE
@@ -132,6 +153,7 @@ class Objective:
   loss_unit: ClassVar[str] = 'nats per token'
   input_scale: ClassVar[float | None] = None
   trained_on = 'cross-entropy'
+  predicts: ClassVar[str | None] = 'hidden tokens'
 
   def check(self, space: Space) -> None:
     """Raises ValueError, in one line, if this objective can't be used on `space`."""
@@ -184,7 +206,13 @@ class Objective:
     ce_BxT = cross_entropy(outputs.logits_BxTxV, view.targets_T)
     nats_B = jnp.sum(view.weights_T * ce_BxT, axis=-1)
     scored_B = jnp.sum(view.weights_T > 0, axis=-1)
-    return Score(nats_B, self.per_dimension(nats_B, space), scored_B, {})
+    accuracy_B = token_accuracy(outputs.logits_BxTxV, view.targets_T, self.counted(view, space))
+    return Score(nats_B, self.per_dimension(nats_B, space), scored_B, {}, accuracy_B)
+
+  def counted(self, view: View, space: Space) -> jax.Array:
+    """Which predictions of a batched view the token accuracy is of, bool BxT: all that score."""
+    del space
+    return view.weights_T > 0
 
   def per_dimension(self, nats_B: jax.Array, space: Space) -> jax.Array:
     """Nats per example -> nats per predicted dimension."""

@@ -21,6 +21,7 @@ class Denoising(base.Objective):
 
   code: ClassVar[base.Code] = base.Code.NONE
   stochastic: ClassVar[bool] = True
+  predicts: ClassVar[str | None] = 'all tokens, some replaced'
 
   def __post_init__(self):
     if not 0 < self.ratio <= 1:

@@ -82,6 +82,7 @@ class GaussianDiffusion(base.Objective):
   time_input: ClassVar[bool] = True
   stochastic: ClassVar[bool] = True
   input_scale: ClassVar[float | None] = 0.3
+  predicts: ClassVar[str | None] = None
 
   def __post_init__(self):
     for name, known in (('schedule', _SCHEDULES), ('train_on', _LOSSES)):

@@ -88,6 +88,10 @@ class Masked(base.Objective):
     inputs_T = jnp.where(chosen_T, seen_T, example.tokens_T)
     return base.View(inputs_T, example.tokens_T, chosen_T / jnp.sum(chosen_T))
 
+  def counted(self, view: base.View, space: base.Space) -> jax.Array:
+    """Chosen positions that show MASK: a token left in sight would flatter the accuracy."""
+    return super().counted(view, space) & (view.inputs == space.mask_token)
+
   def per_dimension(self, nats_B: jax.Array, space: base.Space) -> jax.Array:
     return nats_B
 

@@ -66,6 +66,9 @@ def make_evaluation(
   Where the source's probabilities are known (`truth`), 'regret' is nats above what the source's
   own conditionals cost on the same view, and 'regret_by_count' (B, T) splits it by the number of
   scored predictions: its column k-1 is the part of the regret that views with k of them bring.
+
+  For objectives that predict tokens, 'token_accuracy' is the mean over those draws that ask for
+  any (NaN if none does).
   """
   draws = objective.draws(draws, space)
 
@@ -81,6 +84,8 @@ def make_evaluation(
       view = batch_view(objective, space, batch['tokens'], batch['label'], strata_B, keys_B)
       score = objective.score(params, view, objective.run(apply, params, view), space)
       values = {'nats': score.nats_B, 'loss': score.loss_B, **score.terms}
+      if score.token_accuracy_B is not None:
+        values['token_accuracy'] = score.token_accuracy_B
       if truth is not None:
         reference_B = objective.reference(truth, batch['tokens'], view, space)
         if reference_B is not None:
@@ -90,6 +95,9 @@ def make_evaluation(
       return values
 
     values_SxB = jax.lax.map(one_draw, (strata_BxS.T, keys_BxS.T))
-    return jax.tree.map(lambda value_SxB: jnp.mean(value_SxB, axis=0), values_SxB)
+    means = jax.tree.map(lambda value_SxB: jnp.mean(value_SxB, axis=0), values_SxB)
+    if 'token_accuracy' in values_SxB:
+      means['token_accuracy'] = jnp.nanmean(values_SxB['token_accuracy'], axis=0)
+    return means
 
   return evaluate

@@ -20,6 +20,7 @@ class Supervised(base.Objective):
   code: ClassVar[base.Code] = base.Code.NONE
   uses_labels: ClassVar[bool] = True
   loss_unit: ClassVar[str] = 'nats per label'
+  predicts: ClassVar[str | None] = None
 
   def check(self, space: base.Space) -> None:
     if not space.classes:

@@ -11,6 +11,7 @@ class Untrained(base.Objective):
   """The backbone at initialisation, full attention on the clean example."""
 
   trains: ClassVar[bool] = False
+  predicts: ClassVar[str | None] = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -76,6 +76,89 @@ def test_learning_rates_multiply_only_what_trains(tmp_path, data_dir):
   ]
 
 
+def _plan_digits(workdir, data_dir, overrides=(), rates=None, **arguments):
+  names = ['autoregressive', 'untrained']
+  path = 'experiments/digits.py'
+  return plan.make(path, names, [0], rates, list(overrides), str(workdir), data_dir, **arguments)
+
+
+def test_sizes_multiply_everything_and_the_smallest_comes_first(tmp_path, data_dir):
+  runs, notes = _plan_digits(tmp_path, data_dir, rates=[1e-3, 2e-3], sizes=['micro', 'nano'])
+  assert [r.name for r in runs] == [
+    f'{name}-seed0'
+    for size in ('nano', 'micro')
+    for name in (
+      f'autoregressive-{size}-lr0.001',
+      f'autoregressive-{size}-lr0.002',
+      f'untrained-{size}',
+    )
+  ]
+  for planned in runs:
+    size = planned.name.split('-')[1]
+    assert f'--config.model.preset={size}' in planned.command
+    assert planned.config.model.preset == size
+    assert f'--workdir={tmp_path}/runs/{planned.name}' in planned.command
+    assert experiment.build(planned.config, data_dir).size == size
+  assert notes == ['PCA and random ReLU of the raw input are as wide as nano: 64']
+  one, notes = _plan_digits(tmp_path, data_dir, sizes=['micro'])
+  assert [r.name for r in one] == ['autoregressive-micro-seed0', 'untrained-micro-seed0']
+  assert notes == []
+
+
+def test_without_sizes_labels_and_commands_are_what_they_were(tmp_path, data_dir):
+  runs, notes = _plan_digits(tmp_path, data_dir, ['--config.model.preset=micro'])
+  assert [r.name for r in runs] == ['autoregressive-seed0', 'untrained-seed0'] and notes == []
+  assert runs[0].command[1:] == [
+    '-m',
+    'launch.train',
+    '--config=experiments/digits.py:autoregressive',
+    f'--workdir={tmp_path}/runs/autoregressive-seed0',
+    f'--data_dir={data_dir}',
+    '--config.model.preset=micro',
+    '--config.training.seed=0',
+  ]
+
+
+@pytest.mark.parametrize(
+  ('sizes', 'overrides', 'message'),
+  [
+    (['nano', 'huge'], [], "--sizes: unknown size 'huge'; known: nano, micro, mini"),
+    (['nano', 'nano'], [], '--sizes must name each size once'),
+    ([], [], '--sizes must name each size once, at least one'),
+    (['nano'], ['--config.model.preset=micro'], '--config.model.preset=micro and --sizes both'),
+    (['nano'], ['--config.model.width=32'], '--config.model.width=32 and --sizes both'),
+    (['nano'], ['--config.model.layers=2'], '--config.model.layers=2 and --sizes both'),
+    (['nano'], ['--config.model.heads=2'], '--config.model.heads=2 and --sizes both'),
+  ],
+)
+def test_bad_sizes_are_one_clear_line(sizes, overrides, message, tmp_path, data_dir):
+  with pytest.raises(UserError) as caught:
+    _plan_digits(tmp_path, data_dir, overrides, sizes=sizes)
+  assert message in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_a_config_file_with_a_shape_of_its_own_has_no_sizes(tmp_path, data_dir):
+  path = tmp_path / 'wide.py'
+  path.write_text(
+    'from experiments import digits\n'
+    'def get_config(arg):\n  config = digits.get_config(arg)\n  config.model.width = 96\n'
+    '  return config\n'
+  )
+  with pytest.raises(UserError, match='wide.py itself says how large'):
+    plan.make(str(path), ['masked'], [0], None, [], str(tmp_path), data_dir, sizes=['nano'])
+
+
+def test_a_finished_run_is_not_planned_again_under_another_name(tmp_path, data_dir):
+  (planned,) = [r for r in _plan_digits(tmp_path, data_dir)[0] if 'auto' in r.name]
+  run.open_workdir(planned.workdir, planned.config)
+  assert len(_plan_digits(tmp_path, data_dir, sizes=['nano'])[0]) == 2  # not finished: no matter
+  (tmp_path / 'runs' / planned.name / 'run.json').write_text('{}')
+  assert len(_plan_digits(tmp_path, data_dir)[0]) == 2
+  with pytest.raises(UserError, match='seed0 is finished .* again as autoregressive-nano-seed0'):
+    _plan_digits(tmp_path, data_dir, sizes=['nano'])
+  assert len(_plan_digits(tmp_path, data_dir, sizes=['micro'])[0]) == 2
+
+
 @pytest.mark.parametrize('objective', ['autoregressive', 'masked_diffusion', 'masked'])
 def test_regret_is_bits_above_the_entropy(objective, tmp_path):
   built = _build(objective)

@@ -282,11 +282,26 @@ def test_compare_refuses_before_anything_starts(data_dir, tmp_path):
     (['--seeds=0,0'], '--seeds must name each value once'),
     (['--learning_rates=fast'], '--learning_rates must be a list of numbers'),
     (['--objectives=masked', '--config.objective.rato=1'], 'rato'),
+    (['--sizes=nano,huge'], "--sizes: unknown size 'huge'; known: nano, micro"),
   ]:
     code, _, err = _finish(_start('compare', *base, *arguments))
     assert code == 2 and len(err.strip().splitlines()) == 1, err
     assert expected in err
   assert not (tmp_path / 'runs').exists()
+
+
+def test_the_printed_command_holds_the_sizes():
+  program = (
+    'import sys; from absl import flags; from launch import compare; flags.FLAGS(sys.argv);'
+    'print(compare._command(["--config.training.steps=9"]))'
+  )
+  arguments = ['--config=experiments/digits.py', '--seeds=0,1', '--sizes=nano,micro']
+  command = [sys.executable, '-c', program, *arguments]
+  done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+  assert done.stdout.strip() == (
+    'python -m launch.compare --config=experiments/digits.py --workdir=DIR --seeds=0,1 '
+    '--sizes=nano,micro --config.training.steps=9'
+  ), done.stderr
 
 
 def test_print_config_lists_fields_defaults_and_types():

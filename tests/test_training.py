@@ -70,6 +70,16 @@ def test_record_and_arrays_agree(data_dir, tmp_path):
   assert record['bits_per_dim'] == pytest.approx(nats.mean() / 64 / np.log(2))
   stderr = nats.std(ddof=1) / np.sqrt(300) / 64 / np.log(2)
   assert record['bits_per_dim_stderr'] == pytest.approx(stderr, rel=1e-6)
+  shares = arrays['token_accuracy'].astype(np.float64)
+  assert shares.shape == (300,) and 0 <= shares.min() <= shares.max() <= 1
+  assert record['token_accuracy'] == pytest.approx(shares.mean(), rel=1e-6)
+  stderr = shares.std(ddof=1) / np.sqrt(300)
+  assert record['token_accuracy_stderr'] == pytest.approx(stderr, rel=1e-5)
+  assert record['token_accuracy_of'] == 'hidden tokens' and not record['terms']
+  curve = [row for row in metrics.read_curve(str(tmp_path / 'metrics.jsonl'))
+           if 'validation/loss' in row]  # fmt: skip
+  assert curve[0]['validation/token_accuracy'] == pytest.approx(1 / 17, rel=1e-5)  # uniform
+  assert curve[-1]['validation/token_accuracy'] == record['validation']['token_accuracy']
   accuracy = np.mean(arrays['linear/all/predictions'] == arrays['labels'])
   assert record['probes']['linear']['all']['accuracy'] == pytest.approx(accuracy)
   few = np.mean(arrays['linear/40/predictions'] == arrays['labels'][None])
@@ -85,9 +95,15 @@ def test_record_and_arrays_agree(data_dir, tmp_path):
 
 
 def test_autoregressive_scores_every_token(data_dir, tmp_path):
-  record = run.execute(tiny.build(data_dir, 'autoregressive'), str(tmp_path))
+  experiment = tiny.build(data_dir, 'autoregressive')
+  record = run.execute(experiment, str(tmp_path))
   assert record['tokens_scored'] == record['tokens_seen']
   assert record['code'] == 'exact' and record['evaluation_draws'] == 1
+  params, tokens = _final_params(experiment, str(tmp_path))[0].params, experiment.dataset.test
+  forward = jax.jit(lambda p, x: experiment.apply(p, x, causal=True, shift=True).logits_BxTxV)
+  guesses = np.argmax(np.asarray(forward(params['backbone'], tokens.tokens_NxT)), axis=-1)
+  assert record['token_accuracy'] == pytest.approx(np.mean(guesses == tokens.tokens_NxT), abs=1e-4)
+  assert record['token_accuracy_of'] == 'next token'
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(data_dir, tmp_path):
