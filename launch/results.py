@@ -183,6 +183,11 @@ def _notes(runs: Sequence[Mapping]) -> list[str]:
     if missing:
       listed = '; '.join(map(choice.replicate_text, missing))
       notes.append(f'{objective} ({size}) lacks {listed}: its mean is over fewer replicates')
+  left_out = {(run['objective'], name) for run in runs for name in run.get('also_left_out') or ()}
+  notes += [
+    f'{objective} was not scored by {name}: too many passes an example at this length'
+    for objective, name in sorted(left_out)
+  ]
   for run in runs:
     if run.get('imported'):
       notes.append(

@@ -10,7 +10,7 @@ import tiny
 
 from data import sources
 from experiments import noise, text_file
-from launch import configs, experiment, plan, reading, results, run
+from launch import assessment, configs, experiment, plan, reading, results, run
 from launch.errors import UserError
 
 
@@ -87,3 +87,14 @@ def test_two_versions_of_a_set_are_not_averaged(tmp_path):
   assert results.assemble(reading.find(pair))['data_hash'] == 'aa'
   with pytest.raises(UserError, match='runs differ in data_hash'):
     results.assemble(reading.find([*pair, tmp_path / '3']))
+
+
+def test_a_code_of_very_many_passes_is_left_out_and_the_report_says_so(
+  tmp_path, monkeypatch, data_dir
+):
+  monkeypatch.setattr(assessment, '_MOST_PASSES', 63)  # The chain rule takes 64 on digits.
+  built = tiny.build(data_dir, 'masked_diffusion')
+  record = run.execute(built, str(tmp_path / 'runs' / 'masked_diffusion'))
+  assert record['also'] == {} and record['also_left_out'] == ['chain rule in raster order']
+  notes = results.assemble(results.find([tmp_path]))['notes']
+  assert any('was not scored by chain rule in raster order' in note for note in notes)
