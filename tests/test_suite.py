@@ -44,12 +44,15 @@ def features(seed=0, layers=2, dims=5, classes=4):
     last={s: x[:, :, -1] for s, x in sequences.items()},
     inputs={s: x[-1].reshape(len(x[-1]), -1) for s, x in sequences.items()},
     sequences=lambda split, layer, rows: sequences[split][layer, rows],
+    tuner=lambda rows, known, *, at, ask, **_: np.stack(
+      [3 * np.eye(classes, dtype=np.float32)[labels[ask[0]][ask[1]]] for _ in at]
+    ),
   )
 
 
 @pytest.fixture(scope='module')
 def found():
-  return suite.run(features(), config(), 0)
+  return suite.run(features(), config(), 0, tuple(PROBES))
 
 
 def test_every_probe_has_a_default_entry_and_measures():
@@ -100,7 +103,7 @@ def test_every_probe_reads_the_class(found):
 def test_corrupt_test_labels_change_no_choice(found):
   given = features()
   wrong = np.random.default_rng(9).integers(4, size=36).astype(np.int32)
-  corrupt, _ = suite.run(dataclasses.replace(given, labels_test=wrong), config(), 0)
+  corrupt, _ = suite.run(dataclasses.replace(given, labels_test=wrong), config(), 0, tuple(PROBES))
   assert choices(corrupt) == choices(found[0])
 
 
@@ -122,9 +125,9 @@ def choices(results):
 
 
 def test_what_features_lack_is_left_out():
-  bare = dataclasses.replace(features(), last=None, inputs=None, sequences=None)
-  results, _ = suite.run(bare, config(), 0)
-  assert set(PROBES) - set(results) == {'pooling', 'attentive', 'control_task'}
+  bare = dataclasses.replace(features(), last=None, inputs=None, sequences=None, tuner=None)
+  results, _ = suite.run(bare, config(), 0, tuple(PROBES))
+  assert set(PROBES) - set(results) == {'pooling', 'attentive', 'control_task', 'finetune'}
 
 
 def test_only_configured_probes_run():
