@@ -55,7 +55,8 @@ def scaling(results: Mapping, curves: Curves) -> figure.Figure | None:
   def name(runs: Sequence[Mapping]) -> str:
     if not _coded(runs):
       return f'own validation loss,\n{runs[0].get("loss_unit") or "no likelihood"}'
-    return ('≤ ' if runs[0]['code'] == 'upper_bound' else '') + 'bits per dimension'
+    bound = runs[0]['code'] == 'upper_bound'
+    return 'validation bits per dimension' + (' (≤)' if bound else '')
 
   made = _panels(results, curves, keys, name)
   for axis in made.axes if made else ():
@@ -67,8 +68,7 @@ def scaling_by_tokens(results: Mapping, curves: Curves) -> figure.Figure | None:
   """The share of tokens that were predicted right on validation, against the quick probe."""
 
   def name(runs: Sequence[Mapping]) -> str:
-    of = runs[0].get('token_accuracy_of')
-    return f'accuracy, {of}' if of else 'token accuracy'
+    return f'validation token accuracy,\n{runs[0].get("token_accuracy_of") or "any token"}'
 
   return _panels(results, curves, dict.fromkeys(canvas.grouped(results), TOKENS), name, 'x')
 
@@ -113,13 +113,18 @@ def _panels(
 
 
 def _line(
-  axis: axes.Axes, x_SxX: np.ndarray, y_SxX: np.ndarray, style: Style, size: str | None, area: float
+  axis: axes.Axes,
+  x_SxX: np.ndarray,
+  y_SxX: np.ndarray,
+  style: Style,
+  size: str | None,
+  point: float,
 ) -> None:
   """The mean over runs with a point a checkpoint, a larger one for the last; runs are thin."""
   x, y = x_SxX.mean(0), y_SxX.mean(0)
   axis.plot(x, y, color=style.colour, linestyle=style.line, linewidth=1.5, marker='o',
-            markersize=area, label=size)  # fmt: skip
-  axis.plot(x[-1:], y[-1:], 'o', color=style.colour, markersize=area + 4, markeredgecolor='white',
+            markersize=point, label=size)  # fmt: skip
+  axis.plot(x[-1:], y[-1:], 'o', color=style.colour, markersize=point + 4, markeredgecolor='white',
             linestyle='none')  # fmt: skip
   for own_x, own_y in zip(x_SxX, y_SxX, strict=True) if len(x_SxX) > 1 else ():
     axis.plot(own_x, own_y, color=style.colour, linewidth=0.6, alpha=0.5, zorder=1)

@@ -88,8 +88,8 @@ def test_panels_are_objectives_and_lines_are_sizes(sized):
   assert list(panels) == ['autoregressive', 'masked_diffusion', 'supervised (saw all labels)']
   names = [axis.get_xlabel() for axis in panels.values()]
   assert names == [
-    'bits per dimension',
-    '≤ bits per dimension',
+    'validation bits per dimension',
+    'validation bits per dimension (≤)',
     'own validation loss,\nnats per label',
   ]
   for objective, axis in zip(('autoregressive', 'masked_diffusion'), made.axes, strict=False):
@@ -114,7 +114,7 @@ def test_tokens_have_a_picture_of_their_own(sized):
   _, results = sized
   made = figures_scaling.scaling_by_tokens(results, curves_of(results))
   assert [a.get_title(loc='left') for a in made.axes] == ['autoregressive', 'masked_diffusion']
-  names = ['accuracy, next token', 'accuracy, hidden tokens']
+  names = [f'validation token accuracy,\n{of}' for of in ('next token', 'hidden tokens')]
   assert [axis.get_xlabel() for axis in made.axes] == names
   left, right = made.axes[0].get_xlim()
   assert left < right
