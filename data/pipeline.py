@@ -1,5 +1,6 @@
 """Training batches: the global batch is a pure function of (seed, step)."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import grain
@@ -26,12 +27,12 @@ class Batches:
       draw = dataset.train
       self._examples = grain.MapDataset.range(_ENDLESS).map(lambda index: draw(seed, index))
 
-  def rows(self, step: int, start: int, stop: int) -> dict[str, Any]:
-    """Rows start..stop of global batch `step`: {'tokens': int32 (B, T), 'label': int32 (B,)}."""
+  def rows(self, step: int, rows: Iterable[int]) -> dict[str, Any]:
+    """These rows of global batch `step`: {'tokens': int32 (B, T), 'label': int32 (B,)}."""
     first = step * self.batch_size
-    records = [self._examples[first + row] for row in range(start, stop)]
+    records = [self._examples[first + int(row)] for row in rows]
     return {name: np.stack([record[name] for record in records]) for name in records[0]}
 
   def __getitem__(self, step: int) -> dict[str, Any]:
     """The whole global batch of `step`."""
-    return self.rows(step, 0, self.batch_size)
+    return self.rows(step, range(self.batch_size))

@@ -42,6 +42,7 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
         'seed': 0,
         'steps': 800,
         'batch_size': 32,
+        'microbatches': 1,  # parts of a batch done one after the other, for memory
         'log_every': 10,
         'evaluate_every': 100,  # validation loss, small probe, checkpoint
         'evaluate_at': (),  # and at these steps, for curves that fall fast at first

@@ -16,7 +16,7 @@ from launch.experiment import Experiment
 from objectives import Code, Network
 from probes import linear, selection, suite
 from probes.features import Features, assemble
-from training import preemption
+from training import preemption, sharding
 
 # Streams of evaluation keys, one a split.
 _VALIDATION, _TEST = 0, 1
@@ -339,5 +339,8 @@ def sample(experiment: Experiment, params: Any) -> np.ndarray | None:
     return None
   network = Network(experiment.apply, experiment.decode)
   key = jax.random.fold_in(jax.random.key(experiment.config.evaluation.seed), 2)
-  draw = jax.jit(lambda p, k: objective.sample(network, p, k, count, experiment.space))
+  draw = jax.jit(
+    lambda p, k: objective.sample(network, p, k, count, experiment.space),
+    out_shardings=sharding.replicated(experiment.mesh),
+  )
   return np.asarray(draw(params, key))

@@ -11,6 +11,7 @@ from absl import app, flags, logging
 from launch.errors import UserError
 
 USAGE_ERROR = 2
+LOST = 3
 
 
 def fail(message: str, code: int = USAGE_ERROR) -> None:
@@ -58,13 +59,39 @@ def describe_flag_error(error: Exception) -> str:
   return text
 
 
+def _give_up(error: Exception) -> None:
+  """Ends one process of several, which the others can't go on without, and does not wait."""
+  import traceback
+
+  import jax
+
+  from training import distributed
+  from training.errors import TrainingError
+
+  code = LOST
+  if isinstance(error, (UserError, TrainingError)):
+    reason, code = str(error), USAGE_ERROR
+  elif isinstance(error, jax.errors.JaxRuntimeError):
+    first = str(error).strip().splitlines()[0]
+    reason = (
+      f'the run can not go on, most likely another process was lost ({first[:200]}); the same '
+      'command on all of them goes on from the last checkpoint'
+    )
+  else:
+    traceback.print_exc()
+    reason = f'{type(error).__name__}: {error}'
+  line = ' '.join(f'process {jax.process_index()}: {reason}'.split())
+  print(line, file=sys.stderr)
+  distributed.leave(code)
+
+
 def run(main: Callable[..., int | None], *, takes_config: bool = False) -> None:
   """Parses flags and runs `main(argv)`; expected failures become one line and an exit code.
 
   With `takes_config`, `--config.a.b=c` arguments are handed over as `main(argv, overrides)`.
 
-  Exit codes: 0 done, 1 a run of several failed, 2 bad input or a run that can't go on, 42 stopped
-  on request with everything saved.
+  Exit codes: 0 done, 1 a run of several failed, 2 bad input or a run that can't go on, 3 one
+  process of several was lost, 42 stopped on request with everything saved.
   """
   overrides: list[str] = []
 
@@ -82,23 +109,28 @@ def run(main: Callable[..., int | None], *, takes_config: bool = False) -> None:
 
   def guarded(argv: Sequence[str]) -> int | None:
     # Imported here so that a mistyped flag is answered before anything heavy is loaded.
-    from training import preemption
+    from training import distributed, preemption
     from training.errors import Preempted, TrainingError
 
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)
     try:
-      return main(argv, overrides) if takes_config else main(argv)
-    except (UserError, TrainingError) as error:
-      fail(error)
+      code = main(argv, overrides) if takes_config else main(argv)
+      distributed.finish()
+      return code
     except Preempted as stop:
+      distributed.finish()
       fail(f'{stop}; run the same command to go on', preemption.EXIT_CODE)
-    except KeyboardInterrupt:
-      fail('interrupted; run the same command to go on', 130)
-    except OSError as error:
-      if error.filename is None:
+    except Exception as error:
+      if distributed.active():
+        _give_up(error)
+      if isinstance(error, (UserError, TrainingError)):
+        fail(error)
+      if not isinstance(error, OSError) or error.filename is None:
         raise
       fail(f'{error.filename}: {error.strerror}')
+    except KeyboardInterrupt:
+      fail('interrupted; run the same command to go on', 130)
     return None
 
   app.run(guarded, argv=sys.argv, flags_parser=parse)

@@ -16,7 +16,7 @@ from models.config import PRESETS, ModelConfig
 import objectives
 from objectives import scoring
 from probes import features as features_lib
-from training import evaluation, sharding
+from training import distributed, evaluation, sharding
 from training.loop import Costs
 from training.state import Task
 
@@ -51,7 +51,7 @@ class Experiment:
       }
 
     loss = scoring.make_loss(self.objective, self.apply, self.space)
-    return Task(init, loss, jax.random.key(self.config.training.seed))
+    return Task(init, scoring.draw, loss, jax.random.key(self.config.training.seed))
 
   @functools.cached_property
   def decode(self) -> Any:
@@ -249,7 +249,9 @@ def _check_settings(config: ml_collections.ConfigDict) -> None:
 def build(config: ml_collections.ConfigDict, data_dir: str) -> Experiment:
   """Builds everything but parameters; UserError, one line, for any setting that can't be."""
   _check_settings(config)
-  dataset, probe_dataset = load_datasets(config, data_dir)
+  with distributed.primary_first():
+    dataset, probe_dataset = load_datasets(config, data_dir)
+  distributed.check_equal('data set', f'{dataset.digest} {probe_dataset.digest}')
   if config.probe.train_rows < 0:
     raise UserError(f'probe.train_rows must not be negative, not {config.probe.train_rows}')
   if config.probe.train_rows and probe_dataset.classes:
@@ -276,7 +278,7 @@ def build(config: ml_collections.ConfigDict, data_dir: str) -> Experiment:
       **{name: m[name] for name in rest},
     )
     mesh = sharding.make_mesh()
-    sharding.local_rows(config.training.batch_size)
+    sharding.check_batch(config.training.batch_size, config.training.microbatches, mesh.size)
   except (ValueError, TypeError) as error:
     raise UserError(str(error)) from error
   try:

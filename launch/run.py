@@ -17,7 +17,7 @@ from launch.errors import UserError
 from launch.experiment import Experiment
 from probes import suite
 from probes.measures import at
-from training import checkpoint, loop
+from training import checkpoint, distributed, loop
 from training import optimizer as optimizer_lib
 from training import state as state_lib
 from training.metrics import MetricsWriter, write_atomically
@@ -48,12 +48,13 @@ def git_revision() -> str | None:
 def open_workdir(workdir: str, config: ml_collections.ConfigDict) -> None:
   """Makes the run directory and writes config.json, or checks that the one there is the same."""
   try:
-    os.makedirs(workdir, exist_ok=True)
-    if os.path.exists(os.path.join(workdir, 'config.json')):
-      configs.check_same(workdir, config)
-      return
-    saved = {'config': configs.plain(config), 'git': git_revision(), 'versions': versions()}
-    write_atomically(os.path.join(workdir, 'config.json'), json.dumps(saved, indent=1))
+    with distributed.primary_first():
+      os.makedirs(workdir, exist_ok=True)
+      if os.path.exists(os.path.join(workdir, 'config.json')):
+        configs.check_same(workdir, config)
+        return
+      saved = {'config': configs.plain(config), 'git': git_revision(), 'versions': versions()}
+      write_atomically(os.path.join(workdir, 'config.json'), json.dumps(saved, indent=1))
   except OSError as error:
     raise UserError(f'workdir {workdir} can not be written: {error.strerror}') from error
 
@@ -95,7 +96,7 @@ def _execute(
   config, task, mesh = experiment.config, experiment.task, experiment.mesh
   state, counters = loop.restore_or_init(task, config, checkpoints, mesh, restore_step)
   begin = int(state.step)
-  writer = MetricsWriter(workdir, begin if begin else None)
+  writer = MetricsWriter(workdir, begin if begin else None, distributed.is_primary())
   parameters = {k: state_lib.count(v) for k, v in state.params.items()}
   if experiment.objective.trains:
     state = loop.train(
@@ -121,8 +122,9 @@ def _execute(
     # The secondary checkpoint gets the primary probe alone.
     record['at_best']['probes'], _ = assessment.probe(experiment, best_state.params, ('linear',))
   writer.close()
-  write_record(workdir, record, arrays)
-  to_tensorboard(experiment, workdir, record, arrays.get('samples'))
+  if distributed.is_primary():
+    write_record(workdir, record, arrays)
+    to_tensorboard(experiment, workdir, record, arrays.get('samples'))
   return record
 
 

@@ -4,6 +4,7 @@ python -m launch.train --config=experiments/digits.py:masked_diffusion --workdir
 """
 
 from collections.abc import Sequence
+import json
 
 from absl import flags
 
@@ -17,6 +18,16 @@ _PRINT = flags.DEFINE_bool('print_config', False, 'List every field, its value a
 _RESTORE = flags.DEFINE_integer(
   'restore_step', None, 'Go on from this checkpoint; newer ones are set aside.'
 )
+_DISTRIBUTED = flags.DEFINE_enum(
+  'distributed',
+  'none',
+  ['none', 'auto', 'explicit'],
+  'One process; all processes that Cloud TPU, Slurm, MPI or Kubernetes started; or as given below.',
+)
+_COORDINATOR = flags.DEFINE_string('coordinator_address', None, 'HOST:PORT of process 0.')
+_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many processes make the run.')
+_PROCESS = flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
+_CONNECT = flags.DEFINE_integer('connect_seconds', 300, 'How long processes wait for each other.')
 
 
 def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
@@ -36,16 +47,30 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
     raise UserError('--workdir=DIR is needed')
   from launch import experiment as experiment_lib
   from launch import run
-  from training import preemption
+  from training import distributed, preemption
 
+  _join()
   preemption.install()
+  distributed.check_equal('config', json.dumps(configs.plain(config), sort_keys=True))
   run.open_workdir(_WORKDIR.value, config)
   if run.read_record(_WORKDIR.value):
-    print(f'{_WORKDIR.value} is finished; python -m launch.report {_WORKDIR.value} shows it')
+    if distributed.is_primary():
+      print(f'{_WORKDIR.value} is finished; python -m launch.report {_WORKDIR.value} shows it')
     return
   experiment = experiment_lib.build(config, _DATA_DIR.value)
   record = run.execute(experiment, _WORKDIR.value, _RESTORE.value)
-  print(run.summary(record))
+  if distributed.is_primary():
+    print(run.summary(record))
+
+
+def _join() -> None:
+  """Finds the other processes, if there are any; must come before anything is computed."""
+  from training import distributed
+
+  where = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+  asked = flags.FLAGS['distributed'].present > 0
+  distributed.check_settings(_DISTRIBUTED.value, asked, *where)
+  distributed.initialize(_DISTRIBUTED.value, *where, _CONNECT.value)
 
 
 if __name__ == '__main__':

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from objectives import finetuning as loss_lib
+from objectives import scoring
 from probes.finetune import Tuner
 from training import finetuning
 
@@ -47,6 +48,7 @@ def _make_fits(
   return finetuning.Fits(
     {**params, 'head': head},
     finetuning.make_optimizer(config.optimizer, weight_decay, warmup),
+    scoring.draw,
     loss_lib.make_loss(*parts, generative),
     loss_lib.make_logits(*parts),
     config.optimizer.clip_norm,

@@ -37,7 +37,7 @@ def make_loss(
   layer: int,
   generative: float,
 ) -> Any:
-  """Builds `loss(params, batch, key) -> (loss, metrics)`.
+  """Builds `loss(params, batch) -> (loss, metrics)`; the batch holds what `scoring.draw` returns.
 
   `generative` is c. An objective that learns nothing of its own, or only labels, has no L_GEN.
   """
@@ -45,11 +45,11 @@ def make_loss(
   learns = generative and objective.trains and not objective.uses_labels
   own = scoring.make_loss(objective, apply, space) if learns else None
 
-  def loss(params: base.Params, batch: dict[str, jax.Array], key: jax.Array):
+  def loss(params: base.Params, batch: dict[str, jax.Array]):
     value = jnp.mean(base.cross_entropy(logits(params, batch), batch['label']))
     metrics = {'classification': value}
     if own is not None:
-      metrics['generative'] = own(params, batch, key)[0]
+      metrics['generative'] = own(params, batch)[0]
       value = value + generative * metrics['generative']
     return value, {'loss': value, **metrics}
 

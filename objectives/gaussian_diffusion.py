@@ -204,7 +204,8 @@ class GaussianDiffusion(base.Objective):
 
     In gamma, where the network's error g does not depend on the schedule, the second moment is
     the integral of g^2 / q over the density q = 1/gamma' of gamma. Samples of q estimate its
-    gradient without differentiating the network.
+    gradient without differentiating the network. The logarithm's denominator is the mean over the
+    rows at hand: with microbatches, over one of them.
     """
     low, high = endpoints(vocabulary)
     share = jax.nn.softmax(own['schedule'])

@@ -27,20 +27,29 @@ def batch_view(
   return jax.vmap(one)(tokens_BxT, label_B, strata_B, keys_B)
 
 
+def draw(key: jax.Array, rows: int) -> dict[str, jax.Array]:
+  """What each row of a global training batch has of its own: 'stratum' (B,) and 'key' (B,).
+
+  Drawn for the whole batch, so that splitting it over devices or microbatches changes nothing.
+  """
+  strata_key, view_key = jax.random.split(key)
+  return {
+    'stratum': base.training_strata(strata_key, rows),
+    'key': jax.random.split(view_key, rows),
+  }
+
+
 def make_loss(objective: base.Objective, apply: base.Apply, space: base.Space) -> Any:
-  """Builds `loss(params, batch, key) -> (loss, metrics)` on the global batch.
+  """Builds `loss(params, batch) -> (loss, metrics)` on a batch that holds what `draw` returns.
 
   The loss is the mean over examples of nats per predicted dimension; the metrics are
   'loss' and, for objectives with a code, 'bits_per_dim' and its terms, and 'scored', the
   number of predictions that carried weight.
   """
 
-  def loss(params: base.Params, batch: dict[str, jax.Array], key: jax.Array):
-    strata_key, view_key = jax.random.split(key)
-    size = batch['tokens'].shape[0]
-    strata_B = base.training_strata(strata_key, size)
-    keys_B = jax.random.split(view_key, size)
-    view = batch_view(objective, space, batch['tokens'], batch['label'], strata_B, keys_B)
+  def loss(params: base.Params, batch: dict[str, jax.Array]):
+    rows = (batch[name] for name in ('tokens', 'label', 'stratum', 'key'))
+    view = batch_view(objective, space, *rows)
     score = objective.score(params, view, objective.run(apply, params, view), space)
     value = jnp.mean(score.loss_B)
     metrics = {'loss': value, 'scored': jnp.sum(score.scored_B)}

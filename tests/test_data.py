@@ -79,7 +79,7 @@ def test_a_batch_is_a_function_of_seed_and_step(dataset):
   other = pipeline.Batches(dataset, seed=2, batch_size=32)
   assert np.any(other[0]['tokens'] != forwards[0])
   # Processes that each ask for their rows see the global batch, in order.
-  parts = [first.rows(7, start, start + 8)['tokens'] for start in range(0, 32, 8)]
+  parts = [first.rows(7, range(start, start + 8))['tokens'] for start in range(0, 32, 8)]
   np.testing.assert_array_equal(np.concatenate(parts), forwards[7])
 
 

@@ -183,7 +183,8 @@ def test_the_bound_has_no_gradient_in_the_schedule():
 
   def nats(own):
     params = {'backbone': {}, 'objective': own}
-    loss, metrics = scoring.make_loss(objective, _optimal, SPACE)(params, batch, jax.random.key(0))
+    rows = {**batch, **scoring.draw(jax.random.key(0), V)}
+    loss, metrics = scoring.make_loss(objective, _optimal, SPACE)(params, rows)
     return metrics['bits_per_dim']
 
   assert not np.any(jax.grad(nats)(own)['schedule'])
@@ -235,7 +236,7 @@ def test_simple_weighting_is_the_mean_squared_error_of_the_noise():
   key = jax.random.key(0)
   batch = {'tokens': jnp.arange(V)[:, None], 'label': jnp.zeros(V, jnp.int32)}
   loss, metrics = scoring.make_loss(objective, _optimal, SPACE)(
-    {'backbone': {}, 'objective': {}}, batch, key
+    {'backbone': {}, 'objective': {}}, {**batch, **scoring.draw(key, V)}
   )
   assert 'bits_per_dim' not in metrics
   # The same by its definition: recompute eps-hat from z and the posterior mean.
@@ -272,8 +273,9 @@ def test_the_real_backbone_runs_clean_noisy_and_with_gradients():
   objective = objectives.get('gaussian_diffusion', schedule='linear')
   params = {'backbone': transformer.init(config, jax.random.key(0)), 'objective': {}}
   batch = {'tokens': jnp.arange(8).reshape(2, 4), 'label': jnp.zeros(2, jnp.int32)}
+  batch |= scoring.draw(jax.random.key(0), 2)
   loss = scoring.make_loss(objective, apply, space)
-  gradient = jax.grad(lambda p: loss(p, batch, jax.random.key(0))[0])(params)
+  gradient = jax.grad(lambda p: loss(p, batch)[0])(params)
   assert float(jnp.abs(gradient['backbone']['output_DxV']).max()) > 0
   clean = objective.probe_view(jnp.array([0, 1, 2, 7]), space)
   np.testing.assert_array_equal(np.argmax(clean.inputs, -1), [0, 1, 2, 7])

@@ -42,10 +42,10 @@ class _Failing:
   def __init__(self, batches, at: int):
     self._batches, self._at = batches, at
 
-  def rows(self, step, start, stop):
+  def rows(self, step, rows):
     if step == self._at:
       raise RuntimeError('power cut')
-    return self._batches.rows(step, start, stop)
+    return self._batches.rows(step, rows)
 
 
 @pytest.mark.parametrize('name', ['masked_diffusion', 'autoregressive'])
@@ -178,12 +178,11 @@ def test_one_update_is_adamw_on_the_clipped_gradient():
   """Against the formula of AdamW with decay on matrices only."""
   params = {'w_DxD': jnp.full((2, 2), 2.0), 'scale': jnp.full((2,), 3.0)}
 
-  def loss(p, batch, key):
-    del key
+  def loss(p, batch):
     value = jnp.sum(p['w_DxD'] * batch['a']) + jnp.sum(p['scale'] * batch['b'])
     return value, {'loss': value, 'scored': jnp.int32(1)}
 
-  task = state_lib.Task(lambda key: params, loss, jax.random.key(0))
+  task = state_lib.Task(lambda key: params, lambda key, rows: {}, loss, jax.random.key(0))
   config = tiny.config().optimizer
   config.warmup_steps, config.clip_norm, config.learning_rate = 0, 0.5, 0.1
   tx = optimizer_lib.make_optimizer(config, 10)
@@ -273,3 +272,58 @@ def test_optimizer_settings_are_checked():
   assert isinstance(
     optimizer_lib.make_optimizer(tiny.config().optimizer, 1), optax.GradientTransformation
   )
+
+
+@pytest.mark.parametrize(
+  'name,settings',
+  [('masked_diffusion', ()), ('gaussian_diffusion', ('--config.objective.schedule=linear',))],
+)
+def test_microbatches_make_the_same_update(name, settings, data_dir):
+  """Each row keeps its own randomness, so only the order of the sums differs."""
+  experiment = tiny.build(data_dir, name, *settings)
+  # A model whose output has left zero: there every gradient but the output's vanishes.
+  params = jax.tree.map(lambda x: x + 0.05, experiment.task.init(jax.random.key(1)))
+  # Of the gradient itself, not of Adam's sign of it.
+  tx = optax.sgd(1.0)
+  state = state_lib.TrainState(jnp.int32(0), params, tx.init(params))
+  batch = {name: jnp.asarray(rows) for name, rows in experiment.batches[0].items()}
+  found = [
+    jax.jit(state_lib.make_update(experiment.task, tx, 1.0, parts))(state, batch)
+    for parts in (1, 4)
+  ]
+  leaves = zip(*map(jax.tree.leaves, (params, found[0][0].params, found[1][0].params)), strict=True)
+  moved = 0.0
+  for x, whole, parts in leaves:
+    np.testing.assert_allclose(whole - x, parts - x, atol=2e-6)
+    moved = max(moved, float(jnp.abs(whole - x).max()))
+  assert moved > 0.01
+  assert set(found[0][1]) == set(found[1][1])
+  for metric, value in found[0][1].items():
+    assert float(found[1][1][metric]) == pytest.approx(float(value), rel=1e-4, abs=1e-6), metric
+
+
+def test_a_batch_that_does_not_split_is_refused(data_dir):
+  with pytest.raises(ValueError, match='batch of 8 in 3 microbatches does not split'):
+    tiny.build(data_dir, 'masked', '--config.training.microbatches=3')
+  with pytest.raises(ValueError, match='microbatches must be at least 1, not 0'):
+    tiny.build(data_dir, 'masked', '--config.training.microbatches=0')
+
+
+def test_nothing_is_compiled_after_the_first_step(data_dir, tmp_path):
+  """Counts XLA's compilations at every step between two evaluations."""
+  compilations = []
+  jax.monitoring.register_event_duration_secs_listener(
+    lambda event, *_, **__: compilations.append(event) if 'backend_compile' in event else None
+  )
+  experiment = tiny.build(data_dir, 'masked', '--config.training.evaluate_every=100')
+  batches, counts = experiment.batches, []
+
+  class Counting:
+    def rows(self, step, rows):
+      counts.append(len(compilations))
+      return batches.rows(step, rows)
+
+  experiment.__dict__['batches'] = Counting()
+  run.execute(experiment, str(tmp_path))
+  assert counts[0] > 0 and counts[1] > counts[0]  # Step 1 compiles the update.
+  assert counts[2:] == [counts[2]] * 6

@@ -6,6 +6,7 @@ from typing import Any
 from etils import epath
 import orbax.checkpoint as ocp
 
+from training import distributed
 from training.errors import CheckpointError
 from training.state import TrainState
 
@@ -85,13 +86,15 @@ class Checkpoints:
     """Moves checkpoints newer than `step` out of the way, without deleting them."""
     self.wait()
     for manager in (self._last, self._best):
-      for newer in [s for s in manager.all_steps() if s > step]:
+      newer_steps = [s for s in manager.all_steps() if s > step]
+      for newer in newer_steps if distributed.is_primary() else ():
         source = epath.Path(manager.directory) / str(newer)
         target = epath.Path(self._directory) / 'set_aside' / f'{manager.directory.name}_{newer}'
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
           target.rmtree()
         source.rename(target)
+      distributed.barrier()
       manager.reload()
 
   def wait(self) -> None:

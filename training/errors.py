@@ -5,6 +5,10 @@ class TrainingError(RuntimeError):
   """A run can't go on; the message is one line and says why."""
 
 
+class DistributedError(TrainingError):
+  """The processes of a run do not find or do not match each other."""
+
+
 class CheckpointError(TrainingError):
   """A checkpoint can't be read; the message names it and what else there is."""
 

@@ -34,16 +34,14 @@ def over_split(
   arrays = {**arrays, 'index': np.arange(size, dtype=np.int32)}
   batch_size = min(batch_size, size)
   batch_size += -batch_size % mesh.size
-  start, stop = sharding.local_rows(batch_size)
+  owned = sharding.local_rows(batch_size, mesh)
   results = []
   for first in range(0, size, batch_size):
     if interruptible:
       preemption.check()
-    rows = np.arange(first, first + batch_size)
     # The last batch is filled up with the split's last row so that every shape is compiled once.
-    local = {
-      name: values[np.minimum(rows, size - 1)[start:stop]] for name, values in arrays.items()
-    }
+    rows = np.minimum(first + owned, size - 1)
+    local = {name: values[rows] for name, values in arrays.items()}
     out = jax.tree.map(np.asarray, function(sharding.place_batch(local, mesh)))
     kept = min(batch_size, size - first)
     results.append(jax.tree.map(lambda value, kept=kept: value[:kept], out))

@@ -52,7 +52,8 @@ class Fits:
   Args:
     params: what every fit starts from.
     optimizer: of `make_optimizer`.
-    loss: (params, batch, key) -> (scalar, metrics).
+    draw: (key, rows) -> what each row of a batch has of its own.
+    loss: (params, batch) -> (scalar, metrics).
     predict: (params, batch) -> rows of outputs.
     clip_norm: of gradients.
     mesh: where everything lives.
@@ -63,6 +64,7 @@ class Fits:
     self,
     params: Any,
     optimizer: optax.GradientTransformation,
+    draw: Callable[..., Any],
     loss: Callable[..., Any],
     predict: Callable[..., jax.Array],
     clip_norm: float,
@@ -78,7 +80,7 @@ class Fits:
     self._predict = jax.jit(predict, out_shardings=sharding.replicated(mesh))
 
     def update(state: TrainState, batch: Any, key: jax.Array) -> tuple[TrainState, Any]:
-      task = Task(init=lambda _: params, loss=loss, key=key)
+      task = Task(init=lambda _: params, draw=draw, loss=loss, key=key)
       return state_lib.make_update(task, optimizer, clip_norm)(state, batch)
 
     self._update = jax.jit(update, donate_argnums=0)
@@ -111,11 +113,11 @@ class Fits:
     # A copy: updates reuse the buffers of their state.
     state = TrainState(step, jax.tree.map(jnp.copy, self._params), opt_state)
     key = jax.random.key(int(np.random.SeedSequence(tuple(seed)).generate_state(1)[0]))
-    start, stop = sharding.local_rows(size)
+    owned = sharding.local_rows(size, self._mesh)
     outputs, before = [], None
     for done, rows in enumerate(order, 1):
       preemption.check()
-      local = {name: values[rows[start:stop]] for name, values in arrays.items()}
+      local = {name: values[rows[owned]] for name, values in arrays.items()}
       state, metrics = self._update(state, sharding.place_batch(local, self._mesh), key)
       # The device works on this step while the host makes the next batch, and no further.
       jax.block_until_ready(before)

@@ -8,14 +8,15 @@ import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tqdm
 
+from training import distributed, preemption, sharding
 from training import optimizer as optimizer_lib
-from training import preemption, sharding
 from training import state as state_lib
 from training.checkpoint import Checkpoints
-from training.errors import TrainingError
+from training.errors import Preempted, TrainingError
 from training.metrics import MetricsWriter
 from training.state import Task, TrainState
 
@@ -60,13 +61,28 @@ def restore_or_init(
   return state, Counters(**counters)
 
 
+def _stoppable(update: Callable[..., Any]) -> Callable[..., Any]:
+  """`update` with a third argument, by which any device asks all of them to stop.
+
+  The answer comes back as a metric of the step: every process reads it at the same step, and none
+  waits for another to ask.
+  """
+
+  def step(state: TrainState, batch: Any, stop_N: jax.Array) -> tuple[TrainState, dict]:
+    state, metrics = update(state, batch)
+    return state, {**metrics, 'stop': jnp.max(stop_N)}
+
+  return step
+
+
 class _Window:
   """Metrics of steps that are still running; those of finished ones go to the counters."""
 
-  def __init__(self, counters: Counters, schedule: Callable[[int], Any]):
+  def __init__(self, counters: Counters, rates_S: np.ndarray):
     self.running: list[tuple[int, dict[str, jax.Array]]] = []
+    self.stop = False
     self._counters = counters
-    self._schedule = schedule
+    self._rates_S = rates_S
 
   def fetch(self, keep: int) -> None:
     """Waits for all running steps but the newest `keep`.
@@ -81,12 +97,13 @@ class _Window:
         if not math.isfinite(values[name]):
           raise TrainingError(
             f'step {step}: {name} is {values[name]} (loss {values["loss"]:.4g}, gradient norm '
-            f'{values["gradient_norm"]:.4g}, learning rate {float(self._schedule(step - 1)):.3g}); '
+            f'{values["gradient_norm"]:.4g}, learning rate {self._rates_S[step - 1]:.3g}); '
             'lower optimizer.learning_rate or optimizer.clip_norm; '
             'the last good checkpoint is untouched'
           )
       self._counters.tokens_scored += int(values.pop('scored'))
       self._counters.clipped_steps += int(values.pop('clipped'))
+      self.stop |= values.pop('stop') > 0
       self._counters.window.append(values)
 
   def mean(self) -> dict[str, float]:
@@ -114,7 +131,7 @@ def train(
   Args:
     task: what to train.
     config: with `training` and `optimizer`.
-    batches: `rows(step, start, stop)` gives this process's rows of a global batch.
+    batches: `rows(step, rows)` gives these rows of a global batch.
     state: where to begin; its buffers are reused.
     counters: go on from here; updated in place.
     costs: of one step.
@@ -130,15 +147,25 @@ def train(
   settings = config.training
   optimizer = optimizer_lib.make_optimizer(config.optimizer, settings.steps)
   schedule = optimizer_lib.schedule(config.optimizer, settings.steps)
+  # All at once, so that no log entry compiles anything.
+  rates_S = np.asarray(jax.jit(jax.vmap(schedule))(np.arange(settings.steps)))
   update = jax.jit(
-    state_lib.make_update(task, optimizer, config.optimizer.clip_norm), donate_argnums=0
+    _stoppable(
+      state_lib.make_update(task, optimizer, config.optimizer.clip_norm, settings.microbatches)
+    ),
+    donate_argnums=0,
   )
-  start, stop = sharding.local_rows(settings.batch_size)
-  window = _Window(counters, schedule)
+  rows = sharding.local_rows(settings.batch_size, mesh)
+  window = _Window(counters, rates_S)
   clock = _Clock(counters)
   begin = int(state.step)
   bar = tqdm.tqdm(
-    total=settings.steps, initial=begin, desc='train', unit='step', disable=None, leave=False
+    total=settings.steps,
+    initial=begin,
+    desc='train',
+    unit='step',
+    leave=False,
+    disable=None if distributed.is_primary() else True,
   )
 
   def columns(step: int) -> dict[str, float]:
@@ -161,26 +188,27 @@ def train(
   clock.start_window()
   for step in range(begin + 1, settings.steps + 1):
     with clock.making_input():
-      batch = sharding.place_batch(batches.rows(step - 1, start, stop), mesh)
-    state, metrics = update(state, batch)
+      batch = sharding.place_batch(batches.rows(step - 1, rows), mesh)
+      stop = sharding.place_flag(preemption.asked_here(), mesh)
+    state, metrics = update(state, batch, stop)
     window.running.append((step, metrics))
     clock.steps += 1
     # The device works on this step while the host deals with the one before.
     window.fetch(keep=1)
     if (step - 1) % settings.log_every == 0 and counters.window:
-      _log(step - 1, window, counters, writer, clock, costs, schedule, columns, bar)
+      _log(step - 1, window, counters, writer, clock, costs, rates_S, columns, bar)
     bar.update()
-    if preemption.requested():
+    if window.stop:
       window.fetch(keep=0)
       clock.stop()
       checkpoints.save(state, step, dataclasses.asdict(counters), best=False)
       checkpoints.wait()
-      preemption.check()
+      raise Preempted(preemption.MESSAGE)
     due = step % settings.evaluate_every == 0 or step in settings.evaluate_at
     if due or step == settings.steps:
       window.fetch(keep=0)
       if counters.window:
-        _log(step, window, counters, writer, clock, costs, schedule, columns, bar)
+        _log(step, window, counters, writer, clock, costs, rates_S, columns, bar)
       evaluate_and_save(step)
       clock.start_window()
   bar.close()
@@ -224,7 +252,7 @@ class _Clock:
     self._mark = time.monotonic()
 
 
-def _log(step, window, counters, writer, clock, costs, schedule, columns, bar) -> None:
+def _log(step, window, counters, writer, clock, costs, rates_S, columns, bar) -> None:
   """Writes the mean over the window's steps and shows it on the bar."""
   means = window.mean()
   rate = clock.steps * costs.tokens / clock.window_seconds()
@@ -237,7 +265,7 @@ def _log(step, window, counters, writer, clock, costs, schedule, columns, bar) -
     {
       **scalars,
       'gradient_norm': means['gradient_norm'],
-      'learning_rate': float(schedule(step - 1)),
+      'learning_rate': float(rates_S[step - 1]),
       'tokens_per_second': rate,
       'input_fraction': input_fraction,
       'clipped_fraction': counters.clipped_steps / step,

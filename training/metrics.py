@@ -12,10 +12,13 @@ class MetricsWriter:
   """Writes `metrics.jsonl` and TensorBoard events into one directory.
 
   On resume, what was written after the restored step is dropped from both, so that a curve never
-  shows a step twice.
+  shows a step twice. Of several processes one is `active`; the others write nothing.
   """
 
-  def __init__(self, workdir: str, resumed_step: int | None = None):
+  def __init__(self, workdir: str, resumed_step: int | None = None, active: bool = True):
+    self._board = None
+    if not active:
+      return
     self._path = os.path.join(workdir, 'metrics.jsonl')
     kept = [] if resumed_step is None else read_curve(self._path, resumed_step)
     write_atomically(self._path, ''.join(json.dumps(row) + '\n' for row in kept))
@@ -24,6 +27,8 @@ class MetricsWriter:
 
   def write(self, step: int, scalars: dict[str, float], **columns: float) -> None:
     """One row. `columns` (tokens, flops, wall) go to the file only."""
+    if self._board is None:
+      return
     scalars = {name: float(value) for name, value in scalars.items()}
     for name, value in scalars.items():
       self._board.add_scalar(name, value, step)
@@ -32,10 +37,12 @@ class MetricsWriter:
       file.write(json.dumps({'step': step, **finite}) + '\n')
 
   def flush(self) -> None:
-    self._board.flush()
+    if self._board is not None:
+      self._board.flush()
 
   def close(self) -> None:
-    self._board.close()
+    if self._board is not None:
+      self._board.close()
 
 
 def read_curve(path: str, last_step: int | None = None) -> list[dict[str, float]]:

@@ -1,11 +1,17 @@
-"""SIGTERM and SIGINT ask the run to save and stop; a single process would otherwise die unsaved."""
+"""SIGTERM asks the run to save and stop; a single process would otherwise die unsaved.
+
+With several processes one of them may be asked alone. All stop together: the training loop sends
+the question through its step, everything else through `requested`.
+"""
 
 import signal
 import threading
 
+from training import distributed
 from training.errors import Preempted
 
 EXIT_CODE = 42
+MESSAGE = 'stopped on request; everything computed is saved'
 _requested = threading.Event()
 
 
@@ -15,11 +21,19 @@ def install() -> None:
   signal.signal(signal.SIGTERM, lambda *_: _requested.set())
 
 
+def asked_here() -> bool:
+  """Whether this process was asked."""
+  return _requested.is_set()
+
+
 def requested() -> bool:
+  """Whether any process was asked; all of them must call it at the same places."""
+  if distributed.any_process(_requested.is_set()):
+    _requested.set()
   return _requested.is_set()
 
 
 def check() -> None:
   """Raises Preempted if a stop was asked for; call it where nothing would be lost."""
   if requested():
-    raise Preempted('stopped on request; everything computed is saved')
+    raise Preempted(MESSAGE)

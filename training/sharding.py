@@ -44,18 +44,34 @@ def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec('data'))
 
 
-def local_rows(global_rows: int) -> tuple[int, int]:
-  """The rows start..stop of a global batch that this process must supply."""
-  if global_rows % jax.device_count():
-    raise ValueError(
-      f'a batch of {global_rows} does not split evenly over {jax.device_count()} devices'
-    )
-  share = global_rows // jax.process_count()
-  return jax.process_index() * share, (jax.process_index() + 1) * share
+def check_batch(rows: int, microbatches: int, devices: int) -> None:
+  """Raises ValueError unless every device gets the same number of rows of every microbatch."""
+  if microbatches < 1:
+    raise ValueError(f'training.microbatches must be at least 1, not {microbatches}')
+  if rows % (devices * microbatches):
+    parts = f' in {microbatches} microbatches' if microbatches > 1 else ''
+    raise ValueError(f'a batch of {rows}{parts} does not split evenly over {devices} devices')
+
+
+def local_rows(global_rows: int, mesh: jax.sharding.Mesh) -> np.ndarray:
+  """The numbers, ascending, of the rows of a global batch that this process must supply.
+
+  A mesh that follows the wires of a pod need not list one process's devices side by side, so they
+  need not be one stretch.
+  """
+  check_batch(global_rows, 1, mesh.size)
+  owned = batch_sharding(mesh).addressable_devices_indices_map((global_rows,)).values()
+  return np.unique([np.arange(global_rows)[index] for index in owned])
+
+
+def place_flag(flag: bool, mesh: jax.sharding.Mesh) -> jax.Array:
+  """int32 (devices,): this process's answer on each of its devices."""
+  flags = np.full(len(local_rows(mesh.size, mesh)), flag, np.int32)
+  return jax.make_array_from_process_local_data(batch_sharding(mesh), flags)
 
 
 def place_batch(local: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
-  """This process's rows of a global batch -> global arrays split over `data`."""
+  """This process's rows (`local_rows`) of a global batch -> global arrays split over `data`."""
   sharding = batch_sharding(mesh)
   return {
     name: jax.make_array_from_process_local_data(sharding, np.asarray(rows))

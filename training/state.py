@@ -28,12 +28,14 @@ class Task:
 
   Attributes:
     init: key -> parameters.
-    loss: (params, batch, key) -> (scalar, metrics), on the global batch.
+    draw: (key, rows) -> what each row of a global batch has of its own, joined to the batch.
+    loss: (params, batch) -> (scalar, metrics), means over the rows; 'scored' is a sum.
     key: decides initial parameters and every step's randomness.
   """
 
   init: Callable[[jax.Array], Params]
-  loss: Callable[[Params, Batch, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
+  draw: Callable[[jax.Array, int], Batch]
+  loss: Callable[[Params, Batch], tuple[jax.Array, dict[str, jax.Array]]]
   key: jax.Array
 
 
@@ -68,14 +70,22 @@ def _build(task: Task, optimizer: optax.GradientTransformation) -> Callable[...,
 
 
 def make_update(
-  task: Task, optimizer: optax.GradientTransformation, clip_norm: float
+  task: Task,
+  optimizer: optax.GradientTransformation,
+  clip_norm: float,
+  microbatches: int = 1,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-  """One update: state and global batch -> new state and metrics."""
+  """One update: state and global batch -> new state and metrics.
+
+  With `microbatches` the gradient is the mean over that many parts, one after the other, each of
+  which takes an equal number of rows from every device. Every row keeps its randomness, so the
+  update is the same but for rounding, where the loss is a mean over rows and nothing else.
+  """
 
   def update(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
     key = jax.random.fold_in(jax.random.split(task.key)[1], state.step)
-    grad = jax.grad(task.loss, has_aux=True)
-    gradients, metrics = grad(state.params, batch, key)
+    batch = {**batch, **task.draw(key, jax.tree.leaves(batch)[0].shape[0])}
+    gradients, metrics = _gradients(task.loss, state.params, batch, microbatches)
     norm = optax.global_norm(gradients)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -83,6 +93,32 @@ def make_update(
     return TrainState(state.step + 1, params, opt_state), metrics
 
   return update
+
+
+def _gradients(
+  loss: Callable[..., Any], params: Params, batch: Batch, microbatches: int
+) -> tuple[Params, dict[str, jax.Array]]:
+  """Gradients and metrics of a batch: means over microbatches, 'scored' summed."""
+  grad = jax.grad(loss, has_aux=True)
+  if microbatches == 1:
+    return grad(params, batch)
+
+  def part(x: jax.Array) -> jax.Array:
+    # Neighbouring rows live on one device and go to different parts: no row moves.
+    rows = x.reshape(x.shape[0] // microbatches, microbatches, *x.shape[1:])
+    return jnp.moveaxis(rows, 1, 0)
+
+  def add(total: Any, microbatch: Batch) -> tuple[Any, None]:
+    return jax.tree.map(jnp.add, total, grad(params, microbatch)), None
+
+  parts = jax.tree.map(part, batch)
+  first = jax.tree.map(lambda x: x[0], parts)
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(grad, params, first))
+  (gradients, metrics), _ = jax.lax.scan(add, zeros, parts)
+  means = jax.tree.map(lambda x: x / microbatches, (gradients, metrics))
+  if 'scored' in metrics:
+    means[1]['scored'] = metrics['scored']
+  return means
 
 
 def count(params: Params) -> int:

@@ -1,0 +1,192 @@
+"""Several processes on this machine: the same numbers, one stop for all, no one left hanging."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tiny
+
+from training import distributed, metrics, sharding
+from training.errors import DistributedError
+
+ROOT = pathlib.Path(__file__).parent.parent
+STEPS = 60
+SETTINGS = (
+  *tiny.OVERRIDES,
+  f'--config.training.steps={STEPS}',
+  '--config.training.batch_size=16',
+  '--config.training.log_every=1',
+  '--config.training.evaluate_every=30',
+  '--config.evaluation.draws=1',
+  '--config.evaluation.samples=0',
+  '--config.probe.linear.labels=10',
+  '--config.probe.linear.draws=1',
+  '--config.probe.levels=False',
+  '--config.probe.during_training=False',
+)
+
+
+@pytest.fixture(scope='module')
+def start(data_dir, tmp_path_factory):
+  """start(workdir, processes, devices, *more) -> the processes of one run."""
+  cache = tmp_path_factory.mktemp('cache')
+  tiny.build(data_dir)  # Prepares the data.
+  running = []
+
+  def launch(workdir, processes, devices, *more):
+    environment = {
+      **os.environ,
+      'JAX_PLATFORMS': 'cpu',
+      'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+      'JAX_COMPILATION_CACHE_DIR': str(cache),
+      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    }
+    with socket.socket() as free:
+      free.bind(('127.0.0.1', 0))
+      address = f'127.0.0.1:{free.getsockname()[1]}'
+    group = []
+    for i in range(processes):
+      where = ('--distributed=explicit', f'--coordinator_address={address}',
+               f'--num_processes={processes}', f'--process_id={i}')  # fmt: skip
+      command = [
+        sys.executable, '-m', 'launch.train', '--config=experiments/digits.py:masked_diffusion',
+        f'--workdir={workdir}', f'--data_dir={data_dir}', *SETTINGS, *more,
+        *(where if processes > 1 else ()),
+      ]  # fmt: skip
+      log = open(f'{workdir}.{i}.log', 'a')
+      group.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log))
+      log.close()
+    running.extend(group)
+    return group
+
+  yield launch
+  for process in running:
+    process.kill()
+    process.wait()
+
+
+def _codes(group, seconds=300):
+  end = time.monotonic() + seconds
+  return [process.wait(max(0.1, end - time.monotonic())) for process in group]
+
+
+def _wait_for(workdir, step, group):
+  """Returns once the run has logged this step."""
+  end = time.monotonic() + 300
+  while time.monotonic() < end:
+    rows = metrics.read_curve(os.path.join(workdir, 'metrics.jsonl'))
+    if rows and rows[-1]['step'] >= step:
+      return
+    assert all(process.poll() is None for process in group), 'a process ended early'
+    time.sleep(0.05)
+  raise AssertionError(f'step {step} was never reached')
+
+
+def _losses(workdir):
+  rows = metrics.read_curve(os.path.join(workdir, 'metrics.jsonl'))
+  return {row['step']: row['train/loss'] for row in rows if 'train/loss' in row}
+
+
+def test_processes_and_devices_change_nothing_and_a_run_moves_between_them(start, tmp_path):
+  """2 x 4, stopped by SIGTERM to one worker, 1 x 2, stopped, 2 x 4: as 1 x 8 and as one device."""
+  alone, eight, moved = (str(tmp_path / name) for name in ('alone', 'eight', 'moved'))
+  group = start(moved, 2, 4)
+  _wait_for(moved, 20, group)
+  group[1].send_signal(signal.SIGTERM)
+  assert _codes(group) == [42, 42]
+  first = max(_losses(moved))
+  assert 20 <= first < STEPS
+  group = start(moved, 1, 2)
+  _wait_for(moved, first + 2, group)
+  group[0].send_signal(signal.SIGTERM)
+  assert _codes(group) == [42]
+  assert first < max(_losses(moved)) < STEPS
+  assert _codes(start(moved, 2, 4)) == [0, 0]
+  assert _codes(start(alone, 1, 1)) == [0] and _codes(start(eight, 1, 8)) == [0]
+
+  expected = _losses(alone)
+  assert sorted(expected) == list(range(1, STEPS + 1))
+  for workdir in (eight, moved):
+    found = _losses(workdir)
+    assert sorted(found) == sorted(expected)
+    np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-5)
+  records = [json.load(open(f'{d}/run.json')) for d in (alone, eight, moved)]
+  for record in records[1:]:
+    assert record['bits_per_dim'] == pytest.approx(records[0]['bits_per_dim'], rel=1e-5)
+    assert record['tokens_scored'] == records[0]['tokens_scored']
+  nats = [np.load(f'{d}/arrays.npz')['nats'] for d in (alone, eight, moved)]
+  for found in nats[1:]:
+    np.testing.assert_allclose(found, nats[0], rtol=1e-4)
+  # One process reports; the other is silent.
+  assert 'bits/dim' in pathlib.Path(f'{moved}.0.log').read_text()
+  assert 'bits/dim' not in pathlib.Path(f'{moved}.1.log').read_text()
+
+
+def test_a_killed_worker_takes_the_other_with_it(start, tmp_path):
+  workdir = str(tmp_path / 'killed')
+  group = start(workdir, 2, 4, '--config.training.steps=100000')
+  _wait_for(workdir, 3, group)
+  group[1].kill()
+  assert _codes(group, seconds=60)[0] not in (0, 42)
+  log = pathlib.Path(f'{workdir}.0.log').read_text()
+  assert 'goes on from the last checkpoint' in log or 'heartbeat' in log.lower(), log[-2000:]
+
+
+EXPLICIT = {'coordinator_address': 'localhost:1234', 'num_processes': 2, 'process_id': 1}
+NOTHING = dict.fromkeys(EXPLICIT)
+
+
+@pytest.mark.parametrize(
+  'mode,asked,given,environment,message',
+  [
+    ('explicit', True, EXPLICIT | {'process_id': None}, {}, 'needs --process_id too'),
+    ('explicit', True, NOTHING, {}, '--coordinator_address and --num_processes and --process_id'),
+    ('explicit', True, EXPLICIT | {'coordinator_address': 'localhost'}, {}, 'is not HOST:PORT'),
+    ('explicit', True, EXPLICIT | {'process_id': 2}, {}, 'must be from 0 to 1'),
+    ('none', False, EXPLICIT, {}, '--coordinator_address needs --distributed=explicit'),
+    ('none', False, NOTHING, {'SLURM_STEP_NUM_TASKS': '8'}, '8 Slurm tasks.*--distributed=auto'),
+    ('none', False, NOTHING, {'TPU_WORKER_HOSTNAMES': 'a,b'}, 'names 2 TPU hosts'),
+    ('none', False, NOTHING, {'MEGASCALE_NUM_SLICES': '2'}, '2 TPU slices'),
+    ('explicit', True, EXPLICIT, {}, None),
+    ('none', True, NOTHING, {'SLURM_STEP_NUM_TASKS': '8'}, None),
+    ('none', False, NOTHING, {'SLURM_STEP_NUM_TASKS': '1', 'TPU_WORKER_HOSTNAMES': 'a'}, None),
+  ],
+)
+def test_half_set_processes_are_refused(mode, asked, given, environment, message):
+  arguments = (mode, asked, *given.values(), environment)
+  if message is None:
+    distributed.check_settings(*arguments)
+    return
+  with pytest.raises(DistributedError, match=message):
+    distributed.check_settings(*arguments)
+
+
+def test_without_others_everything_is_decided_alone():
+  assert distributed.is_primary() and not distributed.active()
+  assert distributed.any_process(True) and not distributed.any_process(False)
+  with distributed.primary_first():
+    distributed.check_equal('config', 'anything')
+
+
+class _Scattered:
+  """A sharding that gives a process rows which do not lie side by side, as a pod's ring does."""
+
+  def __init__(self, slices):
+    self._slices = slices
+
+  def addressable_devices_indices_map(self, shape):
+    del shape
+    return {i: (piece,) for i, piece in enumerate(self._slices)}
+
+
+def test_rows_follow_the_mesh_not_the_number_of_the_process(monkeypatch):
+  pieces = [slice(6, 8), slice(0, 2)]
+  monkeypatch.setattr(sharding, 'batch_sharding', lambda mesh: _Scattered(pieces))
+  np.testing.assert_array_equal(sharding.local_rows(8, sharding.make_mesh()), [0, 1, 6, 7])

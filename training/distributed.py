@@ -1,0 +1,205 @@
+"""Several processes, one run: JAX's distributed runtime, and the little hosts must agree on.
+
+Every process runs the same program on the same numbers; only the first one writes. What the
+processes must decide together (whether to stop) goes through the two functions at the end.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import hashlib
+import os
+import sys
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+import numpy as np
+
+from training.errors import DistributedError
+
+MODES = ('none', 'auto', 'explicit')
+# A process that has not been heard of for so long is dead, and the others give up.
+HEARTBEAT_SECONDS = 30
+# (variable, what it counts): set by launchers of several processes.
+_COUNTS = (
+  ('SLURM_STEP_NUM_TASKS', 'Slurm tasks'),
+  ('OMPI_COMM_WORLD_SIZE', 'MPI processes'),
+  ('PMI_SIZE', 'MPI processes'),
+  ('MEGASCALE_NUM_SLICES', 'TPU slices'),
+  ('JAX_NUM_PROCESSES', 'processes'),
+)
+_LISTS = (('TPU_WORKER_HOSTNAMES', 'TPU hosts'), ('TPU_PROCESS_ADDRESSES', 'TPU processes'))
+
+
+def surroundings(environment: Any = os.environ) -> str | None:
+  """What says that this process is one of several, None if nothing does."""
+  for name, meaning in _COUNTS:
+    count = environment.get(name, '')
+    if count.isdigit() and int(count) > 1:
+      return f'{name}={count} ({count} {meaning})'
+  for name, meaning in _LISTS:
+    members = [part for part in environment.get(name, '').split(',') if part.strip()]
+    if len(members) > 1:
+      return f'{name} names {len(members)} {meaning}'
+  return None
+
+
+def check_settings(
+  mode: str,
+  asked: bool,
+  coordinator_address: str | None,
+  num_processes: int | None,
+  process_id: int | None,
+  environment: Any = os.environ,
+) -> None:
+  """Refuses settings under which processes would not find each other, before anything is loaded.
+
+  Args:
+    mode: one of MODES.
+    asked: whether the user named the mode, 'none' included.
+    coordinator_address, num_processes, process_id: as given, None where not.
+    environment: of this process.
+
+  Raises:
+    DistributedError: half of the settings, settings of another mode, or one process of several
+      that was not told so and would train as a run of its own.
+  """
+  given = {
+    'coordinator_address': coordinator_address,
+    'num_processes': num_processes,
+    'process_id': process_id,
+  }
+  if mode == 'explicit':
+    missing = [f'--{name}' for name, value in given.items() if value is None]
+    if missing:
+      raise DistributedError(f'--distributed=explicit needs {" and ".join(missing)} too')
+    host, _, port = coordinator_address.rpartition(':')
+    if not host or not port.isdigit():
+      raise DistributedError(f'--coordinator_address={coordinator_address} is not HOST:PORT')
+    if num_processes < 1 or not 0 <= process_id < num_processes:
+      raise DistributedError(
+        f'--process_id={process_id} must be from 0 to {num_processes - 1}, below --num_processes'
+      )
+    return
+  for name, value in given.items():
+    if value is not None:
+      raise DistributedError(f'--{name} needs --distributed=explicit')
+  if mode == 'none' and not asked:
+    found = surroundings(environment)
+    if found:
+      raise DistributedError(
+        f'{found}, but --distributed is not set: --distributed=auto makes one run of all of them, '
+        '--distributed=none a run of its own of each'
+      )
+
+
+def initialize(
+  mode: str,
+  coordinator_address: str | None = None,
+  num_processes: int | None = None,
+  process_id: int | None = None,
+  connect_seconds: int = 300,
+) -> None:
+  """Joins the other processes; must come before JAX touches a device.
+
+  Raises:
+    DistributedError: the processes do not find each other.
+  """
+  if mode == 'none':
+    return
+  # Stopping is agreed on below. JAX's own service would take SIGTERM away from Python, and Orbax
+  # asks it with step numbers of its own.
+  jax.config.update('jax_enable_preemption_service', False)
+  settings: dict[str, Any] = {}
+  if mode == 'explicit':
+    settings = dict(
+      coordinator_address=coordinator_address,
+      num_processes=num_processes,
+      process_id=process_id,
+      cluster_detection_method='deactivate',
+    )
+  try:
+    jax.distributed.initialize(
+      **settings,
+      heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+      initialization_timeout=connect_seconds,
+    )
+  except (ValueError, RuntimeError, KeyError, TypeError) as error:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if mode == 'explicit':
+      raise DistributedError(
+        f'process {process_id} of {num_processes} did not find the others at '
+        f'{coordinator_address}: {first}'
+      ) from error
+    raise DistributedError(
+      f'--distributed=auto found no complete description of the processes in the environment '
+      f'({first}); say it with --distributed=explicit'
+    ) from error
+  found = surroundings()
+  if jax.process_count() == 1 and found:
+    raise DistributedError(
+      f'{found}, but JAX sees one process alone; say how many with --distributed=explicit'
+    )
+
+
+def active() -> bool:
+  """Whether there are other processes."""
+  return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def is_primary() -> bool:
+  """Whether this process writes: the first one, or the only one."""
+  return not active() or jax.process_index() == 0
+
+
+def any_process(flag: bool) -> bool:
+  """Whether any process says so. All must call it, the same number of times."""
+  if not active():
+    return flag
+  return bool(np.any(_gather(np.int32(flag))))
+
+
+def barrier() -> None:
+  """Returns once every process has come here."""
+  any_process(False)
+
+
+@contextlib.contextmanager
+def primary_first() -> Iterator[None]:
+  """Lets the first process do this alone, then the others: what it prepares they only read."""
+  if not is_primary():
+    barrier()
+  try:
+    yield
+  finally:
+    if is_primary():
+      barrier()
+
+
+def check_equal(what: str, text: str) -> None:
+  """Raises DistributedError, on all processes, unless all hold the same text."""
+  if not active():
+    return
+  digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.int32)
+  rows = _gather(digest).reshape(jax.process_count(), -1)
+  if (rows != rows[0]).any():
+    other = int(np.flatnonzero((rows != rows[0]).any(1))[0])
+    raise DistributedError(f'process {other} has another {what} than process 0')
+
+
+def finish() -> None:
+  """Ends the run together with the other processes; none may be left waiting for this one."""
+  if active():
+    barrier()
+    jax.distributed.shutdown()
+
+
+def leave(code: int) -> None:
+  """Ends this process at once: the others can't go on without it, and notice."""
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(code)
+
+
+def _gather(values: np.ndarray) -> np.ndarray:
+  return np.asarray(multihost_utils.process_allgather(values))
