@@ -17,7 +17,7 @@ from launch.errors import UserError
 from launch.experiment import Experiment
 from probes import suite
 from probes.measures import at
-from training import checkpoint, distributed, loop
+from training import checkpoint, distributed, loop, profile
 from training import optimizer as optimizer_lib
 from training import state as state_lib
 from training.metrics import MetricsWriter, write_atomically
@@ -73,15 +73,18 @@ def execute(
   workdir: str,
   restore_step: int | None = None,
   known: Mapping[str, Any] | None = None,
+  profiled: profile.Steps | None = None,
 ) -> dict:
   """Trains (or goes on training), scores and probes; returns and writes the record.
 
+  `profiled` names steps of which a trace is written to the run directory.
   `known` replaces fields of the record that only a run trained here can fill in.
   """
   open_workdir(workdir, experiment.config)
   checkpoints = checkpoint.Checkpoints(os.path.join(workdir, 'checkpoints'))
   try:
-    return _execute(experiment, workdir, checkpoints, restore_step, known or {})
+    tracer = profile.Tracer(workdir, profiled)
+    return _execute(experiment, workdir, checkpoints, restore_step, known or {}, tracer)
   finally:
     checkpoints.close()
 
@@ -92,6 +95,7 @@ def _execute(
   checkpoints: checkpoint.Checkpoints,
   restore_step: int | None,
   known: Mapping[str, Any],
+  tracer: profile.Tracer,
 ) -> dict:
   config, task, mesh = experiment.config, experiment.task, experiment.mesh
   state, counters = loop.restore_or_init(task, config, checkpoints, mesh, restore_step)
@@ -110,6 +114,7 @@ def _execute(
       writer,
       lambda params, step: assessment.validate(experiment, params),
       mesh,
+      tracer,
     )
   record, arrays = assessment.assess(experiment, state.params)
   record |= _describe(experiment, workdir, counters, parameters) | dict(known)

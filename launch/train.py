@@ -28,6 +28,9 @@ _COORDINATOR = flags.DEFINE_string('coordinator_address', None, 'HOST:PORT of pr
 _PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many processes make the run.')
 _PROCESS = flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
 _CONNECT = flags.DEFINE_integer('connect_seconds', 300, 'How long processes wait for each other.')
+_PROFILE = flags.DEFINE_string(
+  'profile_steps', None, "FIRST:LAST: a trace of these steps, for TensorBoard's profiler."
+)
 
 
 def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
@@ -47,7 +50,7 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
     raise UserError('--workdir=DIR is needed')
   from launch import experiment as experiment_lib
   from launch import run
-  from training import distributed, preemption
+  from training import distributed, preemption, profile
 
   _join()
   preemption.install()
@@ -58,7 +61,8 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
       print(f'{_WORKDIR.value} is finished; python -m launch.report {_WORKDIR.value} shows it')
     return
   experiment = experiment_lib.build(config, _DATA_DIR.value)
-  record = run.execute(experiment, _WORKDIR.value, _RESTORE.value)
+  profiled = profile.parse(_PROFILE.value, config.training.steps)
+  record = run.execute(experiment, _WORKDIR.value, _RESTORE.value, profiled=profiled)
   if distributed.is_primary():
     print(run.summary(record))
 

@@ -11,7 +11,7 @@ import pytest
 import tiny
 
 from launch import assessment, run
-from training import checkpoint, evaluation, loop, metrics, sharding
+from training import checkpoint, evaluation, loop, metrics, profile, sharding
 from training import optimizer as optimizer_lib
 from training import state as state_lib
 from training.errors import CheckpointError, TrainingError
@@ -327,3 +327,15 @@ def test_nothing_is_compiled_after_the_first_step(data_dir, tmp_path):
   run.execute(experiment, str(tmp_path))
   assert counts[0] > 0 and counts[1] > counts[0]  # Step 1 compiles the update.
   assert counts[2:] == [counts[2]] * 6
+
+
+def test_profiled_steps_are_traced(data_dir, tmp_path):
+  experiment = tiny.build(data_dir, 'masked', "--config.probe.suite=('linear',)")
+  steps = profile.parse('3:4', 8)
+  run.execute(experiment, str(tmp_path), profiled=steps)
+  traces = list(tmp_path.glob('plugins/profile/*/*.xplane.pb'))
+  assert len(traces) == 1 and b'PjitFunction(step)' in traces[0].read_bytes()
+  assert profile.parse(None, 8) is None
+  for wrong in ('3', '4:3', '0:2', '7:9', 'a:b'):
+    with pytest.raises(TrainingError, match=r'FIRST:LAST .* <= 8'):
+      profile.parse(wrong, 8)

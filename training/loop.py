@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from training import distributed, preemption, sharding
+from training import distributed, preemption, profile, sharding
 from training import optimizer as optimizer_lib
 from training import state as state_lib
 from training.checkpoint import Checkpoints
@@ -125,6 +125,7 @@ def train(
   writer: MetricsWriter,
   evaluate: Callable[[Any, int], dict[str, float]],
   mesh: jax.sharding.Mesh,
+  tracer: profile.Tracer | None = None,
 ) -> TrainState:
   """Trains until `config.training.steps`.
 
@@ -139,6 +140,7 @@ def train(
     writer: gets a row every `log_every` steps and every evaluation.
     evaluate: (params, step) -> scalars, with 'validation/loss' among them.
     mesh: where everything lives.
+    tracer: told of every step before it starts and after it was dispatched.
 
   Raises:
     TrainingError: a loss or gradient is not finite; no checkpoint of such a state is written.
@@ -187,11 +189,15 @@ def train(
     evaluate_and_save(0)
   clock.start_window()
   for step in range(begin + 1, settings.steps + 1):
+    if tracer:
+      tracer.before(step)
     with clock.making_input():
       batch = sharding.place_batch(batches.rows(step - 1, rows), mesh)
       stop = sharding.place_flag(preemption.asked_here(), mesh)
     state, metrics = update(state, batch, stop)
     window.running.append((step, metrics))
+    if tracer:
+      tracer.after(step, metrics)
     clock.steps += 1
     # The device works on this step while the host deals with the one before.
     window.fetch(keep=1)
