@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from absl import flags
+from etils import epath
 import ml_collections
 from ml_collections import config_flags
 
@@ -105,8 +106,7 @@ def read_saved(workdir: str) -> dict[str, Any]:
   """The content of WORKDIR/config.json; UserError if there is none or it can't be read."""
   path = os.path.join(workdir, 'config.json')
   try:
-    with open(path, encoding='utf-8') as file:
-      return json.load(file)
+    return json.loads(epath.Path(path).read_text())
   except FileNotFoundError as error:
     raise UserError(f'{workdir} is not a run directory: it has no config.json') from error
   except (OSError, json.JSONDecodeError) as error:

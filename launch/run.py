@@ -8,6 +8,7 @@ import os
 import subprocess
 from typing import Any
 
+from etils import epath
 import ml_collections
 import numpy as np
 import tensorboardX
@@ -20,7 +21,7 @@ from probes.measures import at
 from training import checkpoint, distributed, loop, profile
 from training import optimizer as optimizer_lib
 from training import state as state_lib
-from training.metrics import MetricsWriter, write_atomically
+from training.metrics import MetricsWriter, is_remote, write_atomically
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'scikit-learn')
 
@@ -49,8 +50,8 @@ def open_workdir(workdir: str, config: ml_collections.ConfigDict) -> None:
   """Makes the run directory and writes config.json, or checks that the one there is the same."""
   try:
     with distributed.primary_first():
-      os.makedirs(workdir, exist_ok=True)
-      if os.path.exists(os.path.join(workdir, 'config.json')):
+      epath.Path(workdir).mkdir(parents=True, exist_ok=True)
+      if epath.Path(workdir, 'config.json').exists():
         configs.check_same(workdir, config)
         return
       saved = {'config': configs.plain(config), 'git': git_revision(), 'versions': versions()}
@@ -62,8 +63,7 @@ def open_workdir(workdir: str, config: ml_collections.ConfigDict) -> None:
 def read_record(workdir: str) -> dict[str, Any] | None:
   """The record of a finished run, None if it is not finished."""
   try:
-    with open(os.path.join(workdir, 'run.json'), encoding='utf-8') as file:
-      return json.load(file)
+    return json.loads(epath.Path(workdir, 'run.json').read_text())
   except FileNotFoundError:
     return None
 
@@ -205,7 +205,7 @@ def _describe(
     'clipped_fraction': counters.clipped_steps / steps if steps else None,
     'saw_labels': objective.uses_labels,
     'wall_seconds': counters.wall_seconds,
-    'workdir': os.path.abspath(workdir),
+    'workdir': workdir if is_remote(workdir) else os.path.abspath(workdir),
     'git': git_revision(),
     'versions': versions(),
     'at_best': None,
@@ -223,7 +223,7 @@ def write_record(workdir: str, record: dict[str, Any], arrays: dict[str, np.ndar
 
 def read_arrays(workdir: str) -> dict[str, np.ndarray]:
   """The arrays saved with a finished run."""
-  with np.load(os.path.join(workdir, 'arrays.npz')) as arrays:
+  with np.load(io.BytesIO(epath.Path(workdir, 'arrays.npz').read_bytes())) as arrays:
     return dict(arrays)
 
 

@@ -339,3 +339,48 @@ def test_profiled_steps_are_traced(data_dir, tmp_path):
   for wrong in ('3', '4:3', '0:2', '7:9', 'a:b'):
     with pytest.raises(TrainingError, match=r'FIRST:LAST .* <= 8'):
       profile.parse(wrong, 8)
+
+
+def test_a_bucket_holds_the_same_files(monkeypatch, tmp_path):
+  """A bucket in memory stands for gs://: what is not Orbax's or TensorBoard's own goes there."""
+  fsspec = pytest.importorskip('fsspec')
+  from fsspec.implementations.memory import MemoryFileSystem
+
+  class Bucket(MemoryFileSystem):
+    protocol, store, pseudo_dirs = ('gcs', 'gs'), {}, ['']
+
+    @classmethod
+    def _strip_protocol(cls, path):
+      return MemoryFileSystem._strip_protocol(str(path).replace('gs://', 'memory://'))
+
+  fsspec.register_implementation('gcs', Bucket, clobber=True)
+  boards = []
+  monkeypatch.setattr(
+    metrics.tensorboardX, 'SummaryWriter', lambda where, purge_step: boards.append(where) or Board()
+  )
+
+  class Board:
+    def add_scalar(self, *_):
+      pass
+
+    flush = close = add_scalar
+
+  place = 'gs://bucket/run'
+  config = tiny.config('masked')
+  run.open_workdir(place, config)
+  run.open_workdir(place, config)
+  with pytest.raises(Exception, match='training.steps 8 -> 9'):
+    run.open_workdir(place, tiny.config('masked', '--config.training.steps=9'))
+  assert run.read_record(place) is None
+  for resumed, steps in ((None, (1, 2, 3)), (2, (3, 4))):
+    writer = metrics.MetricsWriter(place, resumed)
+    for step in steps:
+      writer.write(step, {'loss': step / 2}, wall=1.0)
+    writer.close()
+  rows = metrics.read_curve(f'{place}/metrics.jsonl')
+  assert [(row['step'], row['loss']) for row in rows] == [(1, 0.5), (2, 1.0), (3, 1.5), (4, 2.0)]
+  assert boards == [place, place]
+  run.write_record(place, {'a': 1}, {'x': np.arange(3)})
+  assert run.read_record(place) == {'a': 1}
+  np.testing.assert_array_equal(run.read_arrays(place)['x'], [0, 1, 2])
+  assert not (tmp_path / 'gs:').exists() and not os.path.exists('gs:')

@@ -182,6 +182,7 @@ def train(
       counters.best_loss, counters.best_step = loss, step
     counters.validation = scalars
     writer.write(step, scalars, **columns(step))
+    writer.flush()
     clock.stop()
     checkpoints.save(state, step, dataclasses.asdict(counters), best=best)
 
@@ -206,6 +207,7 @@ def train(
     bar.update()
     if window.stop:
       window.fetch(keep=0)
+      writer.flush()
       clock.stop()
       checkpoints.save(state, step, dataclasses.asdict(counters), best=False)
       checkpoints.wait()

@@ -1,18 +1,25 @@
-"""Scalars to TensorBoard and to a plain file, without TensorFlow."""
+"""Scalars to TensorBoard and to a plain file, without TensorFlow; files here or in a bucket."""
 
 import json
 import math
 import os
 import tempfile
 
+from etils import epath
 import tensorboardX
+
+
+def is_remote(path: str) -> bool:
+  """Whether a path is in a bucket (gs://...) rather than in a file system."""
+  return '://' in path
 
 
 class MetricsWriter:
   """Writes `metrics.jsonl` and TensorBoard events into one directory.
 
   On resume, what was written after the restored step is dropped from both, so that a curve never
-  shows a step twice. Of several processes one is `active`; the others write nothing.
+  shows a step twice. Of several processes one is `active`; the others write nothing. In a bucket,
+  where nothing can be appended, the file is replaced at every `flush`.
   """
 
   def __init__(self, workdir: str, resumed_step: int | None = None, active: bool = True):
@@ -21,7 +28,8 @@ class MetricsWriter:
       return
     self._path = os.path.join(workdir, 'metrics.jsonl')
     kept = [] if resumed_step is None else read_curve(self._path, resumed_step)
-    write_atomically(self._path, ''.join(json.dumps(row) + '\n' for row in kept))
+    self._lines = [json.dumps(row) + '\n' for row in kept]
+    write_atomically(self._path, ''.join(self._lines))
     purge = None if resumed_step is None else resumed_step + 1
     self._board = tensorboardX.SummaryWriter(workdir, purge_step=purge)
 
@@ -33,38 +41,51 @@ class MetricsWriter:
     for name, value in scalars.items():
       self._board.add_scalar(name, value, step)
     finite = {k: v for k, v in {**columns, **scalars}.items() if math.isfinite(v)}
+    line = json.dumps({'step': step, **finite}) + '\n'
+    if is_remote(self._path):
+      self._lines.append(line)
+      return
     with open(self._path, 'a', encoding='utf-8') as file:
-      file.write(json.dumps({'step': step, **finite}) + '\n')
+      file.write(line)
 
   def flush(self) -> None:
-    if self._board is not None:
-      self._board.flush()
+    """Puts on disk what was written; call it before a checkpoint that claims these steps."""
+    if self._board is None:
+      return
+    self._board.flush()
+    if is_remote(self._path):
+      write_atomically(self._path, ''.join(self._lines))
 
   def close(self) -> None:
     if self._board is not None:
+      self.flush()
       self._board.close()
 
 
 def read_curve(path: str, last_step: int | None = None) -> list[dict[str, float]]:
   """Rows of a metrics.jsonl; a line cut short by a killed process is skipped."""
   rows = []
-  if os.path.exists(path):
-    with open(path, encoding='utf-8') as file:
-      for line in file:
-        try:
-          row = json.loads(line)
-        except json.JSONDecodeError:
-          continue
-        if last_step is None or row['step'] <= last_step:
-          rows.append(row)
+  if not epath.Path(path).exists():
+    return rows
+  for line in epath.Path(path).read_text().splitlines():
+    try:
+      row = json.loads(line)
+    except json.JSONDecodeError:
+      continue
+    if last_step is None or row['step'] <= last_step:
+      rows.append(row)
   return rows
 
 
 def write_atomically(path: str, content: str | bytes) -> None:
   """Replaces a file in one step: a reader or a killed writer never sees half of it."""
+  content = content.encode() if isinstance(content, str) else content
+  if is_remote(path):
+    epath.Path(path).write_bytes(content)
+    return
   directory = os.path.dirname(os.path.abspath(path))
   handle, temporary = tempfile.mkstemp(dir=directory, prefix='.writing-')
   with os.fdopen(handle, 'wb') as file:
-    file.write(content.encode() if isinstance(content, str) else content)
+    file.write(content)
   os.chmod(temporary, 0o644)
   os.replace(temporary, path)
