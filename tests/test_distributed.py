@@ -190,3 +190,11 @@ def test_rows_follow_the_mesh_not_the_number_of_the_process(monkeypatch):
   pieces = [slice(6, 8), slice(0, 2)]
   monkeypatch.setattr(sharding, 'batch_sharding', lambda mesh: _Scattered(pieces))
   np.testing.assert_array_equal(sharding.local_rows(8, sharding.make_mesh()), [0, 1, 6, 7])
+
+
+def test_a_coordinator_that_is_not_there_is_one_line():
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    address = f'127.0.0.1:{free.getsockname()[1]}'
+  with pytest.raises(DistributedError, match=f'nothing answers at .*{address} after 0 s'):
+    distributed.initialize('explicit', address, 2, 1, connect_seconds=0)

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import contextlib
 import hashlib
 import os
+import socket
 import sys
+import time
 from typing import Any
 
 import jax
@@ -118,6 +120,15 @@ def initialize(
       process_id=process_id,
       cluster_detection_method='deactivate',
     )
+    if process_id > 0:
+      _reach(coordinator_address, connect_seconds)
+    else:
+      # JAX ends a process with a stack trace when nobody comes: say before what it waits for.
+      print(
+        f'process 0 waits up to {connect_seconds} s for the other {num_processes - 1} to come to '
+        f'{coordinator_address}',
+        file=sys.stderr,
+      )
   try:
     jax.distributed.initialize(
       **settings,
@@ -140,6 +151,27 @@ def initialize(
     raise DistributedError(
       f'{found}, but JAX sees one process alone; say how many with --distributed=explicit'
     )
+
+
+def _reach(address: str, seconds: float) -> None:
+  """Waits until something listens at HOST:PORT; JAX would abort the process if nothing ever does.
+
+  Raises:
+    DistributedError: nothing does.
+  """
+  host, _, port = address.rpartition(':')
+  end = time.monotonic() + seconds
+  while True:
+    try:
+      socket.create_connection((host.strip('[]'), int(port)), timeout=5).close()
+      return
+    except OSError as error:
+      if time.monotonic() > end:
+        raise DistributedError(
+          f'nothing answers at --coordinator_address={address} after {seconds:g} s '
+          f'({error.strerror or error}): process 0 must run there'
+        ) from error
+    time.sleep(0.5)
 
 
 def active() -> bool:
