@@ -42,16 +42,6 @@ _CACHE = flags.DEFINE_string(
 )
 
 
-def _numbers(name: str, texts: Sequence[str], kind: type) -> list:
-  try:
-    values = [kind(text) for text in texts]
-  except ValueError as error:
-    raise UserError(f'--{name} must be a list of numbers, not {",".join(texts)}') from error
-  if not values or len(set(values)) != len(values):
-    raise UserError(f'--{name} must name each value once, at least one: {",".join(texts)}')
-  return values
-
-
 def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
   if len(argv) > 1:
     raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
@@ -59,8 +49,8 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
     raise UserError('--workdir=DIR is needed')
   if _JOBS.value is not None and _JOBS.value < 1:
     raise UserError(f'--jobs must be at least 1, not {_JOBS.value}')
-  seeds = _numbers('seeds', _SEEDS.value, int) if _SEEDS.value is not None else None
-  rates = _numbers('learning_rates', _RATES.value, float) if _RATES.value else None
+  seeds = entry.numbers('seeds', _SEEDS.value, int) if _SEEDS.value is not None else None
+  rates = entry.numbers('learning_rates', _RATES.value, float) if _RATES.value else None
   if rates and min(rates) <= 0:
     raise UserError(f'--learning_rates must be above 0, not {min(rates):g}')
   # The parent only reads, probes raw inputs and draws; accelerators are left to the runs.

@@ -39,6 +39,17 @@ def config_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
   return rest, overrides
 
 
+def numbers(name: str, texts: Sequence[str], kind: type) -> list:
+  """The values of a list flag; UserError unless they are numbers, each once."""
+  try:
+    values = [kind(text) for text in texts]
+  except ValueError as error:
+    raise UserError(f'--{name} must be a list of numbers, not {",".join(texts)}') from error
+  if not values or len(set(values)) != len(values):
+    raise UserError(f'--{name} must name each value once, at least one: {",".join(texts)}')
+  return values
+
+
 def describe_flag_error(error: Exception) -> str:
   """A flag parser's exception as one line a person can act on."""
   text = str(error).replace('\\n', ' ')

@@ -91,11 +91,15 @@ def make(
   workdir: str,
   data_dir: str,
   sizes: Sequence[str] | None = None,
+  build: bool = True,
 ) -> tuple[list[PlannedRun], list[str]]:
   """Every run, checked before the first one starts.
 
   Prepares the data sets once, so that no two runs do. An objective that the config file lists but
   its data can't serve is left out with a reason; one that the user named is an error.
+
+  Without `build` no data is looked at, so that runs can be planned where there is none: then a
+  setting that does not suit the data fails where the run starts.
 
   Returns:
     The runs, objective by objective inside a seed, the smallest size first, and a line on
@@ -113,6 +117,9 @@ def make(
     fitting = [o for o in overrides if _applies(o, path, name)]
     applied.update(fitting)
     config = configs.load(path, name, fitting)
+    if not build:
+      by_name[name] = (fitting, objectives.OBJECTIVES[name].trains)
+      continue
     try:
       built = experiment.build(config, data_dir)
     except experiment.Unsuitable as reason:
@@ -134,7 +141,7 @@ def make(
   if not runs:
     raise UserError('no objective is left to compare')
   _check_directories(runs, workdir)
-  if sizes and len(sizes) > 1 and built.probed:
+  if build and sizes and len(sizes) > 1 and built.probed:
     width = PRESETS[sizes[0]]['width']
     notes.append(f'PCA and random ReLU of the raw input are as wide as {sizes[0]}: {width}')
   return runs, notes

@@ -21,6 +21,7 @@ from probes.measures import at
 from training import checkpoint, distributed, loop, profile
 from training import optimizer as optimizer_lib
 from training import state as state_lib
+from training.errors import Preempted
 from training.metrics import MetricsWriter, is_remote, write_atomically
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'scikit-learn')
@@ -82,11 +83,27 @@ def execute(
   """
   open_workdir(workdir, experiment.config)
   checkpoints = checkpoint.Checkpoints(os.path.join(workdir, 'checkpoints'))
+  _say(workdir, 'running')
   try:
     tracer = profile.Tracer(workdir, profiled)
-    return _execute(experiment, workdir, checkpoints, restore_step, known or {}, tracer)
+    record = _execute(experiment, workdir, checkpoints, restore_step, known or {}, tracer)
+    _say(workdir, 'done')
+    return record
+  except Preempted:
+    _say(workdir, 'preempted')
+    raise
+  except Exception as error:
+    _say(workdir, 'failed', ' '.join(f'{type(error).__name__}: {error}'.split())[:300])
+    raise
   finally:
     checkpoints.close()
+
+
+def _say(workdir: str, state: str, reason: str = '') -> None:
+  """WORKDIR/state.json, for launch.status: the last thing that the run knew of itself."""
+  if distributed.is_primary():
+    said = {'state': state, 'reason': reason}
+    write_atomically(os.path.join(workdir, 'state.json'), json.dumps(said) + '\n')
 
 
 def _execute(

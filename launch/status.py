@@ -1,0 +1,141 @@
+"""How far every run of a comparison or a sweep is.
+
+python -m launch.status DIR
+
+State of a run: what it last said of itself (state.json): done, preempted (stopped on request: the
+same command goes on), failed, running. A run that says it runs but has written nothing for
+--silent_minutes is `silent`: killed, or in a long compilation or evaluation. `waiting`: planned by
+launch.sweep, never started.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+import concurrent.futures
+import json
+import time
+from typing import Any
+
+from absl import flags
+
+from launch import entry
+from launch.errors import UserError
+
+_SILENT = flags.DEFINE_float('silent_minutes', 10.0, 'A running run silent for longer is suspect.')
+STATES = ('done', 'running', 'silent', 'preempted', 'failed', 'waiting')
+_AT_ONCE = 32
+
+
+def main(argv: Sequence[str]) -> int:
+  if len(argv) != 2:
+    raise UserError('one directory is needed: python -m launch.status DIR')
+  rows = survey(argv[1], _SILENT.value * 60, time.time())
+  if not rows:
+    raise UserError(f'{argv[1]} holds no run and no sweep.json')
+  print(table(rows))
+  return 0
+
+
+def survey(top: str, silent_seconds: float, now: float) -> list[dict[str, Any]]:
+  """One row a run: name, state, step, steps, seconds_left (None if unknown), reason."""
+  from etils import epath
+
+  path = epath.Path(top)
+  if not path.exists():
+    raise UserError(f'{top} does not exist')
+  places = {str(where): (name, None) for name, where in _directories(path)}
+  for planned in _json(path / 'sweep.json').get('runs', []):
+    places[planned['workdir'].rstrip('/')] = (planned['name'], planned['steps'])
+
+  def look(item: tuple[str, tuple[str, int | None]]) -> dict[str, Any]:
+    where, (name, steps) = item
+    return {'name': name, **_state(epath.Path(where), steps, silent_seconds, now)}
+
+  # In a bucket every look takes a round trip.
+  with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
+    return sorted(pool.map(look, places.items()), key=lambda row: row['name'])
+
+
+def _directories(top: Any) -> Iterator[tuple[str, Any]]:
+  """(name, directory) of every run that has begun: here, in runs/ and in POINT/runs/."""
+  if (top / 'config.json').exists():
+    yield top.name, top
+    return
+  for pattern in ('runs/*/config.json', '*/runs/*/config.json'):
+    for found in top.glob(pattern):
+      point = found.parent.parent.parent
+      prefix = '' if point == top else f'{point.name}/'
+      yield f'{prefix}{found.parent.name}', found.parent
+
+
+def _json(path: Any) -> Mapping[str, Any]:
+  """A small JSON object; an empty one where there is none or half of one."""
+  try:
+    return json.loads(path.read_text())
+  except (OSError, ValueError):
+    return {}
+
+
+def _state(where: Any, steps: int | None, silent_seconds: float, now: float) -> dict[str, Any]:
+  from training.metrics import read_curve
+
+  saved = _json(where / 'config.json').get('config')
+  if saved:
+    steps = saved['training']['steps']
+  row = {'state': 'waiting', 'step': 0, 'steps': steps, 'seconds_left': None, 'reason': ''}
+  if (where / 'run.json').exists():
+    return {**row, 'state': 'done', 'step': steps}
+  if not saved:
+    return row
+  curve = read_curve(str(where / 'metrics.jsonl'))
+  said = _json(where / 'state.json')
+  row |= {'state': said.get('state', 'running'), 'reason': said.get('reason', '')}
+  row['step'] = max((int(line['step']) for line in curve), default=0)
+  if row['state'] in ('running', 'done'):
+    # 'done' without a record: it was removed, or is just being written.
+    newest = max(_written(where / name) for name in ('metrics.jsonl', 'state.json', 'config.json'))
+    row['state'] = 'running' if now - newest <= silent_seconds else 'silent'
+    if row['state'] == 'silent':
+      row['reason'] = f'nothing written for {_duration(now - newest)}'
+    row['seconds_left'] = seconds_left(curve, steps)
+  return row
+
+
+def _written(path: Any) -> float:
+  try:
+    return float(path.stat().mtime)
+  except OSError:
+    return 0.0
+
+
+def seconds_left(curve: Sequence[Mapping[str, float]], steps: int) -> float | None:
+  """Training time left at the pace of the last rows, evaluations included; None if unknown."""
+  timed = [row for row in curve if 'wall' in row][-50:]
+  if len(timed) < 2 or timed[-1]['step'] <= timed[0]['step']:
+    return None
+  pace = (timed[-1]['wall'] - timed[0]['wall']) / (timed[-1]['step'] - timed[0]['step'])
+  return max(0.0, pace * (steps - timed[-1]['step']))
+
+
+def _duration(seconds: float) -> str:
+  minutes = round(seconds / 60)
+  if minutes < 60:
+    return f'{minutes} min'
+  return f'{minutes // 60} h {minutes % 60:02d}' if minutes < 48 * 60 else f'{minutes // 1440} d'
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+  """The rows for a terminal, and a line of counts."""
+  width = max(len(row['name']) for row in rows)
+  lines = []
+  for row in rows:
+    steps = '?' if row['steps'] is None else row['steps']
+    left = '' if row['seconds_left'] is None else f'{_duration(row["seconds_left"])} of training'
+    note = row['reason'] or left
+    lines.append(
+      f'{row["name"]:<{width}}  {row["state"]:<9}  {row["step"]}/{steps}  {note}'.rstrip()
+    )
+  counts = [(sum(row['state'] == state for row in rows), state) for state in STATES]
+  return '\n'.join([*lines, ', '.join(f'{count} {state}' for count, state in counts if count)])
+
+
+if __name__ == '__main__':
+  entry.run(main)
