@@ -13,6 +13,9 @@ from experiments import base
 from launch import entry
 from launch.errors import UserError
 
+# Fields of `model` that are younger than some runs, and what those runs did.
+_YOUNGER = {'remat_policy': 'full', 'attention': 'xla'}
+
 
 def load(path: str, objective: str | None, overrides: Sequence[str]) -> ml_collections.ConfigDict:
   """The config of `path` for one objective, with `--config.a.b=c` overrides applied.
@@ -106,11 +109,15 @@ def read_saved(workdir: str) -> dict[str, Any]:
   path = os.path.join(workdir, 'config.json')
   try:
     with open(path, encoding='utf-8') as file:
-      return json.load(file)
+      saved = json.load(file)
   except FileNotFoundError as error:
     raise UserError(f'{workdir} is not a run directory: it has no config.json') from error
   except (OSError, json.JSONDecodeError) as error:
     raise UserError(f'{path} can not be read: {error}') from error
+  config = saved.get('config', {})
+  if 'model' in config:
+    config['model'] = _YOUNGER | config['model']
+  return saved
 
 
 def check_same(workdir: str, config: ml_collections.ConfigDict) -> None:
