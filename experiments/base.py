@@ -28,6 +28,8 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
         'norm_epsilon': 1e-5,
         'compute_dtype': 'float32',
         'remat': False,
+        'remat_policy': 'full',  # or 'dots': keep the products with weights
+        'attention': 'xla',  # or a fused kernel: 'cudnn', 'tpu'
       },
       'optimizer': {
         'learning_rate': 2e-3,

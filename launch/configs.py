@@ -14,6 +14,12 @@ from experiments import base
 from launch import entry
 from launch.errors import UserError
 
+# Fields that are younger than some runs, and what those runs did.
+_YOUNGER = {
+  'model': {'remat_policy': 'full', 'attention': 'xla'},
+  'training': {'microbatches': 1},
+}
+
 
 def load(path: str, objective: str | None, overrides: Sequence[str]) -> ml_collections.ConfigDict:
   """The config of `path` for one objective, with `--config.a.b=c` overrides applied.
@@ -106,11 +112,16 @@ def read_saved(workdir: str) -> dict[str, Any]:
   """The content of WORKDIR/config.json; UserError if there is none or it can't be read."""
   path = os.path.join(workdir, 'config.json')
   try:
-    return json.loads(epath.Path(path).read_text())
+    saved = json.loads(epath.Path(path).read_text())
   except FileNotFoundError as error:
     raise UserError(f'{workdir} is not a run directory: it has no config.json') from error
   except (OSError, json.JSONDecodeError) as error:
     raise UserError(f'{path} can not be read: {error}') from error
+  config = saved.get('config', {})
+  for section, fields_ in _YOUNGER.items():
+    if section in config:
+      config[section] = fields_ | config[section]
+  return saved
 
 
 def check_same(workdir: str, config: ml_collections.ConfigDict) -> None:

@@ -9,6 +9,7 @@ import sys
 from absl import app, flags, logging
 
 from launch.errors import UserError
+from training import host_memory
 
 USAGE_ERROR = 2
 LOST = 3
@@ -105,6 +106,7 @@ def run(main: Callable[..., int | None], *, takes_config: bool = False) -> None:
   process of several was lost, 42 stopped on request with everything saved.
   """
   overrides: list[str] = []
+  host_memory.keep_freed()
 
   def parse(argv: list[str]) -> list[str]:
     try:

@@ -11,7 +11,7 @@ import numpy as np
 from data import pipeline, sources
 from launch import tuning
 from launch.errors import UserError
-from models import decoding, transformer
+from models import decoding, kernels, transformer
 from models.config import PRESETS, ModelConfig
 import objectives
 from objectives import scoring
@@ -50,7 +50,9 @@ class Experiment:
         'objective': self.objective.init(own_key, self.space, self.model.width),
       }
 
-    loss = scoring.make_loss(self.objective, self.apply, self.space)
+    platform = self.mesh.devices.flat[0].platform
+    apply = transformer.make_apply(self.model.for_training(platform), self.mesh)
+    loss = scoring.make_loss(self.objective, apply, self.space)
     return Task(init, scoring.draw, loss, jax.random.key(self.config.training.seed))
 
   @functools.cached_property
@@ -269,7 +271,8 @@ def build(config: ml_collections.ConfigDict, data_dir: str) -> Experiment:
     chosen = config.objective.to_dict()
     objective = objectives.get(chosen.pop('name'), **chosen)
     shape = {**PRESETS[m.preset], **{k: m[k] for k in ('width', 'layers', 'heads') if m[k]}}
-    rest = ('mlp_ratio', 'token_init', 'position_init', 'norm_epsilon', 'compute_dtype', 'remat')
+    rest = ('mlp_ratio', 'token_init', 'position_init', 'norm_epsilon', 'compute_dtype')
+    rest += ('remat', 'remat_policy', 'attention')
     model = ModelConfig(
       vocabulary=dataset.vocabulary,
       length=dataset.length,
@@ -278,6 +281,7 @@ def build(config: ml_collections.ConfigDict, data_dir: str) -> Experiment:
       **{name: m[name] for name in rest},
     )
     mesh = sharding.make_mesh()
+    kernels.check(model.attention, mesh.devices.flat[0].platform)
     sharding.check_batch(config.training.batch_size, config.training.microbatches, mesh.size)
   except (ValueError, TypeError) as error:
     raise UserError(str(error)) from error
@@ -285,6 +289,11 @@ def build(config: ml_collections.ConfigDict, data_dir: str) -> Experiment:
     objective.check(space)
   except ValueError as error:
     raise Unsuitable(str(error)) from error
+  if objective.window is not None and model.attention != 'xla':
+    raise UserError(
+      f"model.attention '{model.attention}' has no window, which objective.context asks for; "
+      "'xla' has"
+    )
   return Experiment(
     config=config,
     dataset=dataset,
@@ -292,6 +301,6 @@ def build(config: ml_collections.ConfigDict, data_dir: str) -> Experiment:
     space=space,
     objective=objective,
     model=model,
-    apply=transformer.make_apply(model),
+    apply=transformer.make_apply(model, mesh),
     mesh=mesh,
   )

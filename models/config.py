@@ -2,6 +2,14 @@
 
 import dataclasses
 
+# Compilation takes as many times longer as there are layers.
+_UNROLL_UP_TO = 8
+_CHOICES = {
+  'compute_dtype': ('float32', 'bfloat16'),
+  'remat_policy': ('full', 'dots'),
+  'attention': ('xla', 'cudnn', 'tpu'),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
@@ -20,6 +28,10 @@ class ModelConfig:
     norm_epsilon: added to the mean square in the RMS norm.
     compute_dtype: 'float32' or 'bfloat16'; parameters, softmax and log-likelihoods stay float32.
     remat: recompute each block in the backward pass instead of keeping its activations.
+    remat_policy: what remat keeps nevertheless: 'full' recomputes all of a block, 'dots' keeps the
+      products with weights and recomputes attention and whatever is elementwise.
+    attention: 'xla', or a fused kernel: 'cudnn' on GPU, 'tpu' on TPU; see models/kernels.py.
+    unroll: write the layers out one after the other instead of looping over them.
   """
 
   vocabulary: int
@@ -34,6 +46,9 @@ class ModelConfig:
   norm_epsilon: float = 1e-5
   compute_dtype: str = 'float32'
   remat: bool = False
+  remat_policy: str = 'full'
+  attention: str = 'xla'
+  unroll: bool = False
 
   def __post_init__(self):
     for name in ('vocabulary', 'length', 'width', 'layers', 'heads', 'mlp_ratio'):
@@ -41,10 +56,26 @@ class ModelConfig:
         raise ValueError(f'model.{name} must be at least 1, not {getattr(self, name)}')
     if self.width % self.heads:
       raise ValueError(f'model.width {self.width} is not a multiple of model.heads {self.heads}')
-    if self.compute_dtype not in ('float32', 'bfloat16'):
+    for name, known in _CHOICES.items():
+      if getattr(self, name) not in known:
+        allowed = ', '.join(f"'{choice}'" for choice in known)
+        raise ValueError(f"model.{name} must be one of {allowed}, not '{getattr(self, name)}'")
+    head = self.width // self.heads
+    if self.attention == 'cudnn' and (self.compute_dtype != 'bfloat16' or head % 8 or head > 128):
       raise ValueError(
-        f"model.compute_dtype must be 'float32' or 'bfloat16', not '{self.compute_dtype}'"
+        "model.attention 'cudnn' needs model.compute_dtype 'bfloat16' and heads whose width is a "
+        f'multiple of 8 up to 128, not {self.compute_dtype} and {head}'
       )
+
+  def for_training(self, platform: str) -> 'ModelConfig':
+    """This backbone as it is trained on a platform: a short one is unrolled on CPU.
+
+    There a loop writes every activation into an array over all layers and copies it out again for
+    the backward pass, a fifth of a small step. Accelerators hide that and gain by one program for
+    all layers, as does whoever recomputes: a loop is what keeps XLA from sharing the two.
+    """
+    unroll = platform == 'cpu' and not self.remat and self.layers <= _UNROLL_UP_TO
+    return dataclasses.replace(self, unroll=unroll)
 
   @property
   def mask_token(self) -> int:

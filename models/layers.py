@@ -5,6 +5,7 @@ Activations travel as one (B*T)xD matrix: XLA's CPU gradient of a 3-D product is
 slower than that of the same product flattened, and accelerators see the same program either way.
 """
 
+from collections.abc import Callable
 import math
 
 from flax import nnx
@@ -77,16 +78,19 @@ class Block(nnx.Module):
     self.mlp_out_FxD = normal(rngs, (mlp_ratio * width, width), 0.02)
 
   def __call__(
-    self, h_NxD: jax.Array, batch: int, mask_1xTxT: jax.Array | None
+    self,
+    h_NxD: jax.Array,
+    batch: int,
+    attend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
   ) -> tuple[jax.Array, jax.Array]:
-    """Runs the block on N = B*T rows.
+    """Runs the block on N = B*T rows; `attend` mixes the values, BHxTxK.
 
     Returns:
       The residual stream after the block, and the block's normalised input (what probes read).
     """
     normed_NxD = self.norm_attention(h_NxD)
     q, k, v = self.project(normed_NxD, batch)
-    return self.finish(h_NxD, attention(q, k, v, mask_1xTxT), batch), normed_NxD
+    return self.finish(h_NxD, attend(q, k, v), batch), normed_NxD
 
   def project(self, normed_NxD: jax.Array, batch: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Queries, keys and values of N = B*T rows, each BHxTxK."""

@@ -15,10 +15,15 @@ from flax import nnx
 import jax
 import jax.numpy as jnp
 
-from models import layers
+from models import kernels, layers
 from models.config import ModelConfig
 
 Params = Any
+
+_REMAT_POLICIES = {
+  'full': None,
+  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
 
 
 class Outputs(NamedTuple):
@@ -89,6 +94,7 @@ class Transformer(nnx.Module):
     read: Callable[[jax.Array], Any] | None = None,
     residuals: bool = False,
     window: int | None = None,
+    attend: kernels.Attend | None = None,
   ) -> Outputs:
     """Runs the backbone.
 
@@ -102,12 +108,15 @@ class Transformer(nnx.Module):
       window: with `causal`, how many inputs (the position's own among them) may influence a
         position through the whole network. The layers share it: were each to look back so far,
         the network would look back L times as far.
+      attend: a fused kernel instead of `layers.attention`; it has no window.
     """
     h_BxTxD = self.embed(inputs, shift=shift, time_B=time_B)
     batch, tokens, width = h_BxTxD.shape
     distance_1xTxT = (jnp.arange(tokens)[:, None] - jnp.arange(tokens)[None])[None]
     if window is not None and not causal:
       raise ValueError('a window needs causal attention')
+    if window is not None and attend is not None:
+      raise ValueError(f"model.attention '{self.config.attention}' has no window; 'xla' has")
     windows_L = share_window(window, tokens, self.config.layers)
     graphdef, stacked = nnx.split(self.blocks)
 
@@ -117,10 +126,16 @@ class Transformer(nnx.Module):
     def step(h_NxD, layer):
       state, window_ = layer
       block = nnx.merge(graphdef, state)
-      mask_1xTxT = None
-      if causal:
-        mask_1xTxT = (distance_1xTxT >= 0) & (distance_1xTxT < window_)
-      after_NxD, normed_NxD = block(h_NxD, batch, mask_1xTxT)
+
+      def mix(q_BHxTxK: jax.Array, k_BHxTxK: jax.Array, v_BHxTxK: jax.Array) -> jax.Array:
+        if attend is not None:
+          return attend(q_BHxTxK, k_BHxTxK, v_BHxTxK, batch, causal)
+        mask_1xTxT = None
+        if causal:
+          mask_1xTxT = (distance_1xTxT >= 0) & (distance_1xTxT < window_)
+        return layers.attention(q_BHxTxK, k_BHxTxK, v_BHxTxK, mask_1xTxT)
+
+      after_NxD, normed_NxD = block(h_NxD, batch, mix)
       seen = (
         None if read is None else read(unflatten(normed_NxD)),
         unflatten(h_NxD) if residuals else None,
@@ -128,8 +143,12 @@ class Transformer(nnx.Module):
       return after_NxD, seen
 
     if self.config.remat:
-      step = jax.checkpoint(step, prevent_cse=False)
-    h_NxD, (reads, stream) = jax.lax.scan(step, h_BxTxD.reshape(-1, width), (stacked, windows_L))
+      step = jax.checkpoint(
+        step, prevent_cse=False, policy=_REMAT_POLICIES[self.config.remat_policy]
+      )
+    h_NxD, (reads, stream) = jax.lax.scan(
+      step, h_BxTxD.reshape(-1, width), (stacked, windows_L), unroll=self.config.unroll
+    )
     normed_NxD, logits_NxV = self.readout(h_NxD)
     final_BxTxD = unflatten(normed_NxD)
 
@@ -193,14 +212,17 @@ def make_bind(config: ModelConfig) -> Callable[[Params], Transformer]:
   return bind
 
 
-def make_apply(config: ModelConfig) -> Callable[..., Outputs]:
+def make_apply(
+  config: ModelConfig, mesh: jax.sharding.Mesh | None = None
+) -> Callable[..., Outputs]:
   """Builds the module once and returns `apply(params, inputs, *, causal, shift=False, ...)`.
 
-  The returned function is pure: `params` is the tree from `init`.
+  The returned function is pure: `params` is the tree from `init`. `mesh` is what the batch is split
+  over, where `config.attention` must know it.
   """
-  bind = make_bind(config)
+  bind, attend = make_bind(config), kernels.make(config.attention, mesh)
 
   def apply(params: Params, inputs: jax.Array, **arguments) -> Outputs:
-    return bind(params)(inputs, **arguments)
+    return bind(params)(inputs, attend=attend, **arguments)
 
   return apply

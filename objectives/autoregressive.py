@@ -41,6 +41,10 @@ class Autoregressive(base.Objective):
     if self.context < 0:
       raise ValueError(f'objective.context must not be negative, not {self.context}')
 
+  @property
+  def window(self) -> int | None:
+    return self.context or None
+
   def permutation(self, space: base.Space) -> np.ndarray:
     """Which charged token each slot holds; an end token stays last."""
     order = np.arange(space.length)
@@ -58,7 +62,7 @@ class Autoregressive(base.Objective):
     return base.View(tokens_T, tokens_T, base.charged(space))
 
   def run(self, apply: base.Apply, params: base.Params, view: base.View, **arguments: Any) -> Any:
-    window = {'window': self.context} if self.context else {}
+    window = {} if self.window is None else {'window': self.window}
     return super().run(apply, params, view, **window, **arguments)
 
   def probe_view(
@@ -78,7 +82,7 @@ class Autoregressive(base.Objective):
     count: int,
     space: base.Space,
   ) -> jax.Array:
-    slots_BxT = network.decode(params['backbone'], key, count, window=self.context or None)
+    slots_BxT = network.decode(params['backbone'], key, count, window=self.window)
     # The last slot's logits were never trained where it is an end token: that is always 0.
     slots_BxT = jnp.where(base.charged(space)[None] > 0, slots_BxT, 0)
     return jnp.zeros_like(slots_BxT).at[:, self.permutation(space)].set(slots_BxT)

@@ -214,6 +214,11 @@ class Objective:
     del space
     return view.weights_T > 0
 
+  @property
+  def window(self) -> int | None:
+    """How many inputs may influence a prediction, the backbone's `window`; None: all."""
+    return None
+
   def per_dimension(self, nats_B: jax.Array, space: Space) -> jax.Array:
     """Nats per example -> nats per predicted dimension."""
     return nats_B / space.dims

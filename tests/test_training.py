@@ -11,6 +11,7 @@ import pytest
 import tiny
 
 from launch import assessment, run
+from launch.errors import UserError
 from training import checkpoint, evaluation, loop, metrics, profile, sharding
 from training import optimizer as optimizer_lib
 from training import state as state_lib
@@ -303,9 +304,9 @@ def test_microbatches_make_the_same_update(name, settings, data_dir):
 
 
 def test_a_batch_that_does_not_split_is_refused(data_dir):
-  with pytest.raises(ValueError, match='batch of 8 in 3 microbatches does not split'):
+  with pytest.raises(UserError, match='batch of 8 in 3 microbatches does not split'):
     tiny.build(data_dir, 'masked', '--config.training.microbatches=3')
-  with pytest.raises(ValueError, match='microbatches must be at least 1, not 0'):
+  with pytest.raises(UserError, match='microbatches must be at least 1, not 0'):
     tiny.build(data_dir, 'masked', '--config.training.microbatches=0')
 
 

@@ -1,0 +1,128 @@
+"""Implementations of attention, and policies of recomputation, give the same numbers."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from launch.errors import UserError
+from models import kernels, layers, transformer
+from models.config import ModelConfig
+
+BATCH, HEADS = 2, 2
+# Nothing here runs twice: programs that are quick to compile are the quickest.
+quickly = functools.partial(
+  jax.jit,
+  compiler_options={'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True},
+)
+
+
+def _qkv(tokens: int, width: int):
+  shape = (3, BATCH * HEADS, tokens, width)
+  return tuple(2 * jax.random.normal(jax.random.key(0), shape, jnp.float32))
+
+
+def _reference(causal: bool, q, k, v):
+  mask = jnp.tril(jnp.ones(2 * q.shape[1:2], bool))[None] if causal else None
+  return layers.attention(q, k, v, mask)
+
+
+def _value_and_gradients(attend, qkv):
+  weights = jax.random.normal(jax.random.key(1), qkv[2].shape)
+
+  def total(*qkv):
+    mixed = attend(*qkv)
+    return jnp.sum(weights * mixed), mixed
+
+  (_, mixed), gradients = jax.value_and_grad(total, (0, 1, 2), has_aux=True)(*qkv)
+  return mixed, *gradients
+
+
+def _assert_same(attend, causal: bool, qkv):
+  @quickly
+  def both(qkv):
+    expected = _value_and_gradients(functools.partial(_reference, causal), qkv)
+    return _value_and_gradients(attend, qkv), expected
+
+  for a, b in zip(*both(qkv), strict=True):
+    assert np.abs(b).max() > 0.1
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+# Head widths of nano, igpt_s; one length that is padded and one that is whole blocks.
+@pytest.mark.parametrize(
+  'causal, tokens, width', [(True, 100, 16), (False, 100, 16), (True, 256, 64)]
+)
+def test_the_tpu_kernel_equals_xla_in_values_and_gradients(causal, tokens, width):
+  def attend(q, k, v):
+    return kernels.tpu(q, k, v, BATCH, causal, interpret=True)
+
+  _assert_same(attend, causal, _qkv(tokens, width))
+
+
+@pytest.mark.parametrize('causal', [True, False])
+def test_the_call_of_cudnn_equals_xla_in_values_and_gradients(causal):
+  """Layout, scale and mask of the call; cuDNN's own arithmetic needs a GPU."""
+
+  def attend(q, k, v):
+    return kernels.cudnn(q, k, v, BATCH, causal, implementation='xla')
+
+  _assert_same(attend, causal, _qkv(7, 8))
+
+
+def test_the_backbone_calls_the_kernel_it_is_told_to(monkeypatch):
+  shape = {'vocabulary': 5, 'length': 9, 'width': 16, 'layers': 1, 'heads': HEADS}
+  shapes = jax.eval_shape(lambda: transformer.init(ModelConfig(**shape), jax.random.key(0)))
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(lambda x: 0.5 * rng.normal(size=x.shape).astype(x.dtype), shapes)
+  tokens = jax.random.randint(jax.random.key(2), (BATCH, 9), 0, 5)
+  calls, tpu = [], kernels.tpu
+
+  def interpreted(*arguments):
+    calls.append(arguments[3:])
+    return tpu(*arguments, interpret=True)
+
+  monkeypatch.setattr(kernels, 'tpu', interpreted)
+  logits = {}
+  for name in ('xla', 'tpu'):
+    apply = transformer.make_apply(ModelConfig(**shape, attention=name))
+    forward = quickly(functools.partial(apply, causal=True, shift=True))
+    logits[name] = forward(params, tokens).logits_BxTxV
+  assert set(calls) == {(BATCH, True)}
+  assert np.abs(logits['xla']).max() > 0.1
+  np.testing.assert_allclose(logits['tpu'], logits['xla'], rtol=1e-4, atol=1e-4)
+  with pytest.raises(ValueError, match="model.attention 'tpu' has no window"):
+    apply(params, tokens, causal=True, shift=True, window=3)
+
+
+@pytest.mark.parametrize(
+  'objective, overrides, message',
+  [
+    ('autoregressive', ('attention=tpu',), "'tpu' runs on tpu only, and this is cpu"),
+    ('masked', ('attention=cudnn', 'compute_dtype=bfloat16'), "'cudnn' runs on gpu only"),
+    ('masked', ('attention=cudnn',), "needs model.compute_dtype 'bfloat16'"),
+    ('masked', ('attention=flash',), "must be one of 'xla', 'cudnn', 'tpu', not 'flash'"),
+    ('masked', ('remat_policy=some',), "must be one of 'full', 'dots', not 'some'"),
+  ],
+)
+def test_what_can_not_run_is_refused_when_it_is_built(objective, overrides, message, data_dir):
+  with pytest.raises(UserError, match=message):
+    tiny.build(data_dir, objective, *(f'--config.model.{override}' for override in overrides))
+
+
+def test_a_window_is_refused_with_a_kernel(data_dir, monkeypatch):
+  monkeypatch.setattr(kernels, 'check', lambda name, platform: None)
+  settings = ('--config.model.attention=tpu', '--config.objective.context=4')
+  with pytest.raises(UserError, match="'tpu' has no window, which objective.context asks for"):
+    tiny.build(data_dir, 'autoregressive', *settings)
+
+
+def test_a_short_backbone_is_unrolled_on_cpu_alone():
+  config = ModelConfig(vocabulary=5, length=7, layers=8)
+  assert config.for_training('cpu').unroll
+  assert not config.for_training('tpu').unroll and not config.for_training('gpu').unroll
+  assert not ModelConfig(vocabulary=5, length=7, layers=9).for_training('cpu').unroll
+  assert not ModelConfig(vocabulary=5, length=7, layers=4, remat=True).for_training('cpu').unroll

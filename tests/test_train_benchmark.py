@@ -1,0 +1,117 @@
+"""The training benchmark: both sides train the same network, and what it prints is right."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks import jax_train, train
+from benchmarks.sizes import OPTIMIZER, SIZES, STEPS, Size
+from benchmarks.workers import make_batches
+from models.config import ModelConfig
+from training import optimizer as optimizer_lib
+from training import state as state_lib
+
+_SIZE = Size('tiny', 5, 9, 16, 2, 2, 4)
+
+
+def _moved(params, scale=0.1):
+  """Away from initialisation, where the zero output table would hide everything."""
+  leaves, tree = jax.tree.flatten(params)
+  keys = jax.random.split(jax.random.key(1), len(leaves))
+  moved = [x + scale * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+  return jax.tree.unflatten(tree, moved)
+
+
+def test_the_peer_is_the_same_network_with_the_same_updates():
+  """Equal parameters give equal loss and gradient norm, over a few updates of both."""
+  torch_train = pytest.importorskip('benchmarks.torch_train', exc_type=ImportError)
+  import ml_collections
+
+  task = jax_train.make_task(ModelConfig(**_SIZE.model()))
+  params = _moved(task.init(jax.random.key(0)))
+  optimizer = optimizer_lib.make_optimizer(ml_collections.ConfigDict(OPTIMIZER), STEPS)
+  update = jax.jit(state_lib.make_update(task, optimizer, OPTIMIZER['clip_norm']))
+  state = state_lib.TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+  peer = torch_train.Training(_SIZE)
+  peer.network.copy_from(params['backbone'])
+  count = sum(p.numel() for p in peer.network.parameters())
+  assert count == state_lib.count(params['backbone'])
+  batches = make_batches(_SIZE, 12)
+  labels = jnp.full((_SIZE.batch,), -1, jnp.int32)
+  norms = []
+  for tokens in batches:
+    state, metrics = update(state, {'tokens': jnp.asarray(tokens), 'label': labels})
+    loss, norm = peer.step(tokens.astype(np.int64))
+    assert float(metrics['loss']) == pytest.approx(loss, rel=1e-4)
+    assert float(metrics['gradient_norm']) == pytest.approx(norm, rel=1e-4)
+    norms.append(norm)
+  # The comparison means something: some gradients were clipped and some were not.
+  assert min(norms) < OPTIMIZER['clip_norm'] < max(norms)
+
+
+def test_the_peer_follows_our_schedule():
+  torch_train = pytest.importorskip('benchmarks.torch_train', exc_type=ImportError)
+  import ml_collections
+
+  ours = optimizer_lib.schedule(ml_collections.ConfigDict(OPTIMIZER), STEPS)
+  for step in (0, 1, 49, 50, 51, 1000, 60_000, STEPS):
+    assert torch_train.learning_rate(step) == pytest.approx(float(ours(step)), rel=1e-4, abs=1e-9)
+
+
+def test_utilisation_is_analytic_flops_over_the_fastest_product():
+  size = SIZES['nano']
+  row = {'case': 'alone', 'ratios': [0.5, 2.0, 1.0], 'tokens_per_second': 1000.0}
+  rows = [row | {'side': 'ours', 'matmul_flops': 1e9}, row | {'side': 'torch', 'matmul_flops': 4e9}]
+  train.add_utilisation(rows, size, peak_gflops=0.0)
+  # 6 N_matmul + 12 L T D a token.
+  flops = 6 * (4 * 12 * 64**2 + 64 * 17) + 12 * 4 * 64 * 64
+  assert rows[0]['mfu'] == pytest.approx(1000 * flops / 4e9)
+  assert rows[0]['ratio'] == 1.0 and rows[0]['peak_from'] == 'product by torch'
+  train.add_utilisation(rows, size, peak_gflops=8.0)
+  assert rows[1]['mfu'] == pytest.approx(1000 * flops / 8e9)
+  assert rows[1]['peak_from'] == '--peak_gflops'
+
+
+def test_sides_share_the_cores_alone_and_have_one_each_in_a_pair():
+  alone = train.sides('alone', [0, 1], 'fused')
+  assert [(s.library, s.devices, s.cores) for group in alone for s in group] == [
+    ('ours', 2, (0, 1)),
+    ('ours', 1, (0, 1)),
+    ('torch', 1, (0, 1)),
+  ]
+  pair = train.sides('pair', [0, 1], 'fused')
+  assert [[(s.library, s.cores) for s in group] for group in pair] == [
+    [('ours', (0,)), ('ours', (1,))],
+    [('torch', (0,)), ('torch', (1,))],
+  ]
+
+
+def test_freed_memory_is_kept():
+  """Pages of a block that is freed and taken again are handed out once, not every time."""
+  code = """
+import ctypes, resource, sys
+from training import host_memory
+changed = host_memory.keep_freed() if sys.argv[1] == 'keep' else True
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+  block = libc.malloc(2**26)
+  ctypes.memset(block, 1, 2**26)
+  libc.free(block)
+print(int(changed), resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+  def faults(mode):
+    out = subprocess.run([sys.executable, '-c', code, mode], capture_output=True, check=True)
+    return [int(word) for word in out.stdout.split()]
+
+  changed, kept = faults('keep')
+  if not changed:
+    pytest.skip('no glibc, or a host with an accelerator')
+  assert kept < 2 * 2**26 // 4096 < faults('default')[1]

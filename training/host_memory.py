@@ -1,0 +1,33 @@
+"""Memory that a step has freed stays with the process, ready for the next step.
+
+On CPU every execution takes its scratch memory from malloc, tens to hundreds of megabytes, and
+glibc gives a block of that size back to the system at once: each step then has all of its pages
+handed out and zeroed anew. Of a nano step that was two fifths of the time.
+"""
+
+import ctypes
+import glob
+
+# Parameters of glibc's mallopt(3), from malloc.h.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+_ACCELERATORS = ('/dev/accel*', '/dev/vfio/[0-9]*', '/dev/nvidia[0-9]*', '/dev/kfd')
+
+
+def keep_freed() -> bool:
+  """Tells glibc to keep what is freed; call it before the first computation.
+
+  One arena, because only the main one can grow to hold blocks of this size. A host with an
+  accelerator keeps the defaults: its steps do not live in host memory, and its input threads are
+  better off with arenas of their own.
+
+  Returns:
+    Whether anything was changed: never without glibc.
+  """
+  if any(glob.glob(pattern) for pattern in _ACCELERATORS):
+    return False
+  try:
+    mallopt = ctypes.CDLL(None).mallopt
+  except (AttributeError, OSError, TypeError):
+    return False
+  settings = ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, 2**30), (_TRIM_THRESHOLD, -1))
+  return all(mallopt(name, value) == 1 for name, value in settings)
