@@ -17,12 +17,18 @@ from training import optimizer as optimizer_lib
 from training import sharding
 from training import state as state_lib
 
+VARIANTS = {
+  'none': {'remat': False},
+  'dots': {'remat': True, 'remat_policy': 'dots'},
+  'full': {'remat': True, 'remat_policy': 'full'},
+}
 
-def make_task(model: ModelConfig) -> state_lib.Task:
+
+def make_task(model: ModelConfig, mesh: jax.sharding.Mesh) -> state_lib.Task:
   """Next-token prediction with this backbone."""
   space = objectives.Space(model.vocabulary, model.length, model.length)
   objective = objectives.get('autoregressive')
-  loss = scoring.make_loss(objective, transformer.make_apply(model), space)
+  loss = scoring.make_loss(objective, transformer.make_apply(model, mesh), space)
 
   def init(key: jax.Array) -> Any:
     return {'backbone': transformer.init(model, key), 'objective': {}}
@@ -30,12 +36,12 @@ def make_task(model: ModelConfig) -> state_lib.Task:
   return state_lib.Task(init, scoring.draw, loss, jax.random.key(0))
 
 
-def make_step(model: ModelConfig, mesh: jax.sharding.Mesh) -> tuple[Any, Any]:
-  """The jitted update as the loop has it, and a function that makes the state at step 0."""
-  task = make_task(model.for_training(mesh.devices.flat[0].platform))
+def make_step(model: ModelConfig, mesh: jax.sharding.Mesh) -> tuple[Any, state_lib.Task, Any]:
+  """The jitted update as the loop has it, and the task and the optimizer that it is made of."""
+  task = make_task(model, mesh)
   optimizer = optimizer_lib.make_optimizer(ml_collections.ConfigDict(OPTIMIZER), STEPS)
   update = state_lib.make_update(task, optimizer, OPTIMIZER['clip_norm'])
-  return jax.jit(update, donate_argnums=0), lambda: state_lib.init_state(task, optimizer, mesh)
+  return jax.jit(update, donate_argnums=0), task, optimizer
 
 
 def start(size: Size, batches: np.ndarray, **model: Any) -> tuple[dict, object]:
@@ -45,8 +51,9 @@ def start(size: Size, batches: np.ndarray, **model: Any) -> tuple[dict, object]:
     What is known after it, and `run(seconds) -> (steps, seconds)`.
   """
   mesh = sharding.make_mesh()
-  update, init = make_step(ModelConfig(**size.model(), **model), mesh)
-  state = init()
+  config = ModelConfig(**size.model(), **model).for_training(jax.default_backend())
+  update, task, optimizer = make_step(config, mesh)
+  state = state_lib.init_state(task, optimizer, mesh)
   labels = np.full((size.batch,), -1, np.int32)
   rows = sharding.local_rows(size.batch, mesh)
 
@@ -75,6 +82,33 @@ def start(size: Size, batches: np.ndarray, **model: Any) -> tuple[dict, object]:
 
   known = {'first_seconds': first, 'first_loss': loss, 'version': jax.__version__}
   return known | {'devices': jax.device_count(), 'platform': jax.default_backend()}, run
+
+
+def compiled(model: ModelConfig, batch: int, mesh: jax.sharding.Mesh) -> dict[str, float]:
+  """Bytes a device of one training step, and seconds to compile it.
+
+  Layers stay in a loop, whatever the platform: that is how they are trained at this size.
+  """
+  update, task, optimizer = make_step(model, mesh)
+  rows = sharding.batch_sharding(mesh)
+  examples = {
+    'tokens': jax.ShapeDtypeStruct((batch, model.length), jnp.int32, sharding=rows),
+    'label': jax.ShapeDtypeStruct((batch,), jnp.int32, sharding=rows),
+  }
+  state = state_lib.abstract_state(task, optimizer, mesh)
+  begin = time.perf_counter()
+  analysis = update.lower(state, examples).compile().memory_analysis()
+  return {
+    'argument_bytes': analysis.argument_size_in_bytes,
+    'output_bytes': analysis.output_size_in_bytes,
+    'shared_bytes': analysis.alias_size_in_bytes,
+    'temporary_bytes': analysis.temp_size_in_bytes,
+    'total_bytes': analysis.argument_size_in_bytes
+    + analysis.output_size_in_bytes
+    - analysis.alias_size_in_bytes
+    + analysis.temp_size_in_bytes,
+    'compile_seconds': time.perf_counter() - begin,
+  }
 
 
 def matmul_flops(width: int) -> float:

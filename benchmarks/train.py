@@ -12,7 +12,8 @@ tokens per second. Both sides keep freed memory (training/host_memory.py).
 Model FLOP utilisation is the analytic FLOPs of models/config.py (causal attention counted full)
 over --peak_gflops, or without it over the fastest large float32 product that either library made
 on the same cores in the same run. Peak memory is the process's own, libraries included. First step:
-ours includes compilation.
+ours includes compilation. Others: how many cores the rest of the machine used during the blocks;
+with more than a few hundredths of one the run says little, least of all on two threads.
 """
 
 from collections.abc import Sequence
@@ -24,8 +25,8 @@ from typing import Any
 from absl import app, flags
 
 from benchmarks.sizes import SIZES, Size
-from benchmarks.workers import Side, Worker, together
-from models.config import ModelConfig
+from benchmarks.utilisation import add_utilisation, table
+from benchmarks.workers import Worker, sides, together
 
 _SIZES = flags.DEFINE_list('sizes', list(SIZES), 'Which trainings.')
 _CASES = flags.DEFINE_list('cases', ['alone', 'pair'], 'One training on all cores, one a core.')
@@ -36,31 +37,20 @@ _ADAMW = flags.DEFINE_enum('adamw', 'fused', ['plain', 'foreach', 'fused'], "PyT
 _OUT = flags.DEFINE_string('out', None, 'Where to write everything as JSON.')
 
 
-def sides(case: str, cores: Sequence[int], adamw: str) -> list[list[Side]]:
-  """Groups of processes that run at the same time; the last group is PyTorch's."""
-  whole, peer = tuple(cores), (('adamw', adamw),)
-  if case == 'alone':
-    ours = [len(whole), 1] if len(whole) > 1 else [1]
-    return [[Side(f'ours, {n} device{"s"[: n > 1]}', 'ours', n, whole)] for n in ours] + [
-      [Side('torch', 'torch', 1, whole, peer)]
-    ]
-  return [
-    [Side('ours', 'ours', 1, (core,)) for core in whole],
-    [Side('torch', 'torch', 1, (core,), peer) for core in whole],
-  ]
-
-
 def measure(case: str, size: Size, rounds: int, seconds: float, adamw: str) -> list[dict]:
   """One row a group of processes, PyTorch's last; see `table` for the columns."""
   cores = sorted(os.sched_getaffinity(0))
   groups = [[Worker(side, size) for side in group] for group in sides(case, cores, adamw)]
   rates: list[list[float]] = [[] for _ in groups]
+  others: list[list[float]] = [[] for _ in groups]
   for turn in range(rounds):
     # Who is first changes, lest the order decide.
     for g in sorted(range(len(groups)), key=lambda g: (g + turn) % len(groups)):
-      rates[g].append(together(groups[g], seconds)[1] * size.tokens)
+      rate, foreign = together(groups[g], seconds)
+      rates[g].append(rate * size.tokens)
+      others[g].append(foreign)
   rows = []
-  for group, rate in zip(groups, rates, strict=True):
+  for group, rate, foreign in zip(groups, rates, others, strict=True):
     ends = [worker.finish() for worker in group]
     rows.append({
       'size': size.name,
@@ -70,6 +60,7 @@ def measure(case: str, size: Size, rounds: int, seconds: float, adamw: str) -> l
       'tokens_per_second': statistics.median(rate),
       'tokens_per_second_by_round': rate,
       'ratios': [mine / peer for mine, peer in zip(rate, rates[-1], strict=True)],
+      'others_by_round': foreign,
       'first_step_seconds': max(worker.known['first_seconds'] for worker in group),
       'peak_megabytes': max(end['peak_megabytes'] for end in ends),
       # Those of a group ended one after the other: each had its cores to itself.
@@ -77,35 +68,6 @@ def measure(case: str, size: Size, rounds: int, seconds: float, adamw: str) -> l
       'known': [worker.known for worker in group],
     })  # fmt: skip
   return rows
-
-
-def add_utilisation(rows: Sequence[dict[str, Any]], size: Size, peak_gflops: float) -> None:
-  """Adds 'ratio' and 'mfu', and which peak that is a fraction of."""
-  flops = 3 * ModelConfig(**size.model()).forward_flops(size.batch) / size.tokens
-  fastest = max(rows, key=lambda row: row['matmul_flops'])
-  peak = 1e9 * peak_gflops or fastest['matmul_flops']
-  for row in rows:
-    row['ratio'] = statistics.median(row['ratios'])
-    row['flops_per_token'] = flops
-    row['mfu'] = row['tokens_per_second'] * flops / peak
-    row['peak_gflops'] = peak / 1e9
-    row['peak_from'] = '--peak_gflops' if peak_gflops else f'product by {fastest["side"]}'
-
-
-def table(rows: Sequence[dict[str, Any]]) -> str:
-  """The rows for people; ratios are ours over PyTorch, the median round and its range."""
-  lines = [
-    f'{"size":6} {"case":6} {"side":16} {"tokens/s":>10} {"ratio":>6} {"range":>13} {"MFU":>6} '
-    f'{"MB":>6} {"first step s":>13}'
-  ]
-  for row in rows:
-    low, high = min(row['ratios']), max(row['ratios'])
-    lines.append(
-      f'{row["size"]:6} {row["case"]:6} {row["side"]:16} {row["tokens_per_second"]:10,.0f} '
-      f'{row["ratio"]:6.2f} {low:6.2f}-{high:<6.2f} {row["mfu"]:6.1%} '
-      f'{row["peak_megabytes"]:6.0f} {row["first_step_seconds"]:13.2f}'
-    )
-  return '\n'.join(lines)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import time
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,20 @@ class Side:
   devices: int
   cores: tuple[int, ...]
   settings: tuple[tuple[str, Any], ...] = ()
+
+
+def sides(case: str, cores: Sequence[int], adamw: str) -> list[list[Side]]:
+  """Groups of processes that run at the same time; the last group is PyTorch's."""
+  whole, peer = tuple(cores), (('adamw', adamw),)
+  if case == 'alone':
+    ours = [len(whole), 1] if len(whole) > 1 else [1]
+    return [[Side(f'ours, {n} device{"s"[: n > 1]}', 'ours', n, whole)] for n in ours] + [
+      [Side('torch', 'torch', 1, whole, peer)]
+    ]
+  return [
+    [Side('ours', 'ours', 1, (core,)) for core in whole],
+    [Side('torch', 'torch', 1, (core,), peer) for core in whole],
+  ]
 
 
 class Worker:
@@ -90,6 +105,13 @@ class Worker:
     self._stop()
     return result
 
+  def cpu_seconds(self) -> float:
+    """Seconds that its threads have worked."""
+    with open(f'/proc/{self._process.pid}/stat', encoding='ascii') as file:
+      # The name in brackets may hold anything; user and system time are fields 14 and 15.
+      fields = file.read().rpartition(')')[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
   def finish(self) -> dict[str, float]:
     """Peak memory in MB and the FLOP/s of a large product; ends the process."""
     self._ask('finish')
@@ -134,9 +156,24 @@ def make_batches(size: Size, count: int = 16) -> np.ndarray:
   return rng.integers(0, size.vocabulary, shape).astype(np.int32)
 
 
-def together(workers: Sequence[Worker], seconds: float) -> tuple[list[float], float]:
-  """Runs all of them at once; steps per second of each, and their sum."""
+def together(workers: Sequence[Worker], seconds: float) -> tuple[float, float]:
+  """Runs all of them at once.
+
+  Returns:
+    Steps per second, summed, and how many cores everything else on the machine used meanwhile.
+  """
+  begin, busy = time.perf_counter(), _busy_seconds()
+  own = sum(worker.cpu_seconds() for worker in workers)
   for worker in workers:
     worker.begin(seconds)
-  rates = [steps / elapsed for steps, elapsed in (worker.end() for worker in workers)]
-  return rates, sum(rates)
+  rate = sum(steps / elapsed for steps, elapsed in [worker.end() for worker in workers])
+  own = sum(worker.cpu_seconds() for worker in workers) - own
+  others = (_busy_seconds() - busy - own) / (time.perf_counter() - begin)
+  return rate, max(0.0, others)
+
+
+def _busy_seconds() -> float:
+  """Seconds that all cores together have worked since the machine started."""
+  with open('/proc/stat', encoding='ascii') as file:
+    user, nice, system, _, _, interrupts, soft, steal = map(int, file.readline().split()[1:9])
+  return (user + nice + system + interrupts + soft + steal) / os.sysconf('SC_CLK_TCK')

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import jax_train, train
+from benchmarks import jax_train, utilisation, workers
 from benchmarks.sizes import OPTIMIZER, SIZES, STEPS, Size
 from benchmarks.workers import make_batches
 from models.config import ModelConfig
 from training import optimizer as optimizer_lib
+from training import sharding
 from training import state as state_lib
 
 _SIZE = Size('tiny', 5, 9, 16, 2, 2, 4)
@@ -31,7 +32,7 @@ def test_the_peer_is_the_same_network_with_the_same_updates():
   torch_train = pytest.importorskip('benchmarks.torch_train', exc_type=ImportError)
   import ml_collections
 
-  task = jax_train.make_task(ModelConfig(**_SIZE.model()))
+  task = jax_train.make_task(ModelConfig(**_SIZE.model()), sharding.make_mesh())
   params = _moved(task.init(jax.random.key(0)))
   optimizer = optimizer_lib.make_optimizer(ml_collections.ConfigDict(OPTIMIZER), STEPS)
   update = jax.jit(state_lib.make_update(task, optimizer, OPTIMIZER['clip_norm']))
@@ -66,28 +67,45 @@ def test_utilisation_is_analytic_flops_over_the_fastest_product():
   size = SIZES['nano']
   row = {'case': 'alone', 'ratios': [0.5, 2.0, 1.0], 'tokens_per_second': 1000.0}
   rows = [row | {'side': 'ours', 'matmul_flops': 1e9}, row | {'side': 'torch', 'matmul_flops': 4e9}]
-  train.add_utilisation(rows, size, peak_gflops=0.0)
+  utilisation.add_utilisation(rows, size, peak_gflops=0.0)
   # 6 N_matmul + 12 L T D a token.
   flops = 6 * (4 * 12 * 64**2 + 64 * 17) + 12 * 4 * 64 * 64
   assert rows[0]['mfu'] == pytest.approx(1000 * flops / 4e9)
   assert rows[0]['ratio'] == 1.0 and rows[0]['peak_from'] == 'product by torch'
-  train.add_utilisation(rows, size, peak_gflops=8.0)
+  utilisation.add_utilisation(rows, size, peak_gflops=8.0)
   assert rows[1]['mfu'] == pytest.approx(1000 * flops / 8e9)
   assert rows[1]['peak_from'] == '--peak_gflops'
 
 
 def test_sides_share_the_cores_alone_and_have_one_each_in_a_pair():
-  alone = train.sides('alone', [0, 1], 'fused')
+  alone = workers.sides('alone', [0, 1], 'fused')
   assert [(s.library, s.devices, s.cores) for group in alone for s in group] == [
     ('ours', 2, (0, 1)),
     ('ours', 1, (0, 1)),
     ('torch', 1, (0, 1)),
   ]
-  pair = train.sides('pair', [0, 1], 'fused')
+  pair = workers.sides('pair', [0, 1], 'fused')
   assert [[(s.library, s.cores) for s in group] for group in pair] == [
     [('ours', (0,)), ('ours', (1,))],
     [('torch', (0,)), ('torch', (1,))],
   ]
+
+
+def test_recomputation_needs_less_memory():
+  shape = {'vocabulary': 17, 'length': 128, 'width': 32, 'layers': 8, 'heads': 2}
+  found = {
+    name: jax_train.compiled(ModelConfig(**shape, **variant), 4, sharding.make_mesh())
+    for name, variant in jax_train.VARIANTS.items()
+  }
+  # Kept: eight layers of 4 x 2 attention matrices, of 128 x 128 float32, at the very least.
+  assert found['none']['temporary_bytes'] > 8 * 4 * 2 * 128 * 128 * 4
+  assert found['dots']['temporary_bytes'] < 0.5 * found['none']['temporary_bytes']
+  assert found['full']['temporary_bytes'] < found['dots']['temporary_bytes']
+  # Parameters and both moments, however activations are kept.
+  parameters = ModelConfig(**shape).matmul_parameters() + (18 + 128 + 1 + 8 * 2 + 1) * 32
+  for row in found.values():
+    assert row['argument_bytes'] == pytest.approx(3 * 4 * parameters, rel=0.01)
+    assert row['shared_bytes'] >= 3 * 4 * parameters
 
 
 def test_freed_memory_is_kept():
