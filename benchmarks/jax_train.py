@@ -14,7 +14,7 @@ from models.config import ModelConfig
 import objectives
 from objectives import scoring
 from training import optimizer as optimizer_lib
-from training import sharding
+from training import placement, sharding
 from training import state as state_lib
 
 VARIANTS = {
@@ -28,7 +28,8 @@ def make_task(model: ModelConfig, mesh: jax.sharding.Mesh) -> state_lib.Task:
   """Next-token prediction with this backbone."""
   space = objectives.Space(model.vocabulary, model.length, model.length)
   objective = objectives.get('autoregressive')
-  loss = scoring.make_loss(objective, transformer.make_apply(model, mesh), space)
+  apply = transformer.make_apply(model, mesh, placement.make_placement(mesh))
+  loss = scoring.make_loss(objective, apply, space)
 
   def init(key: jax.Array) -> Any:
     return {'backbone': transformer.init(model, key), 'objective': {}}
@@ -51,7 +52,7 @@ def start(size: Size, batches: np.ndarray, **model: Any) -> tuple[dict, object]:
     What is known after it, and `run(seconds) -> (steps, seconds)`.
   """
   mesh = sharding.make_mesh()
-  config = ModelConfig(**size.model(), **model).for_training(jax.default_backend())
+  config = ModelConfig(**size.model(), unroll=True, **model)
   update, task, optimizer = make_step(config, mesh)
   state = state_lib.init_state(task, optimizer, mesh)
   labels = np.full((size.batch,), -1, np.int32)

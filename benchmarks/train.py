@@ -2,8 +2,8 @@ r"""Our training step beside the same step in plain PyTorch, alternating in one 
 
 python -m benchmarks.train --out=train.json
 
-Every side is a process of its own: ours (the real objective, optimizer, sharding and donation) on
-one and on as many virtual devices as there are cores, and PyTorch's eager step with as many
+Every side is a process of its own: ours (the real objective, optimizer, sharding and donation,
+with config.model.unroll=True, which is not the default) on one and on as many virtual devices as there are cores, and PyTorch's eager step with as many
 threads. They take turns, block by block, and are stopped while others run; a ratio is the median
 over rounds of tokens per second within one round, so that a machine whose speed drifts does not
 decide. 'pair' runs one training a core, single-threaded, all at the same time, and adds their

@@ -63,13 +63,18 @@ def find(name: str, data_dir: str) -> str:
   return str(ours.data_dir)
 
 
+def settings_of(config: Any) -> dict[str, Any]:
+  """The settings of the module's text, with the defaults of those that `config` leaves out."""
+  return {name: config.get(name, default) for name, default in _DEFAULTS.items()}
+
+
 def load(config: Any, data_dir: str) -> sources.Dataset:
   """The data set of `config`; see the module's text.
 
   Raises:
     ValueError: not prepared, damaged, or a bad setting.
   """
-  settings = {name: config.get(name, default) for name, default in _DEFAULTS.items()}
+  settings = settings_of(config)
   images = prepared.ImageSet(find(config.name, data_dir))
   store = Store(os.path.join(data_dir, 'bits_and_probes', *config.name.split('/')), images.path)
   tokenizer = _tokenizer(settings, images, store)

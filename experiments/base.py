@@ -30,6 +30,7 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
         'remat': False,
         'remat_policy': 'full',  # or 'dots': keep the products with weights
         'attention': 'xla',  # or a fused kernel: 'cudnn', 'tpu'
+        'unroll': False,  # no loop over layers in training: faster on CPU, slower to compile
       },
       'optimizer': {
         'learning_rate': 2e-3,

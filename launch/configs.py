@@ -16,7 +16,7 @@ from launch.errors import UserError
 
 # Fields that are younger than some runs, and what those runs did.
 _YOUNGER = {
-  'model': {'remat_policy': 'full', 'attention': 'xla'},
+  'model': {'remat_policy': 'full', 'attention': 'xla', 'unroll': False},
   'training': {'microbatches': 1},
 }
 

@@ -16,7 +16,7 @@ from models.config import PRESETS, ModelConfig
 import objectives
 from objectives import scoring
 from probes import features as features_lib
-from training import distributed, evaluation, sharding
+from training import distributed, evaluation, placement, sharding
 from training.loop import Costs
 from training.state import Task
 
@@ -33,8 +33,8 @@ class Experiment:
   """One objective on one data set with one backbone, ready to train, score and probe."""
 
   config: ml_collections.ConfigDict
-  dataset: sources.Dataset
-  probe_dataset: sources.Dataset
+  dataset: sources.Dataset | None  # None: nothing but the compiled programs is wanted
+  probe_dataset: sources.Dataset | None
   space: objectives.Space
   objective: objectives.Objective
   model: ModelConfig
@@ -50,8 +50,8 @@ class Experiment:
         'objective': self.objective.init(own_key, self.space, self.model.width),
       }
 
-    platform = self.mesh.devices.flat[0].platform
-    apply = transformer.make_apply(self.model.for_training(platform), self.mesh)
+    model = dataclasses.replace(self.model, unroll=self.config.model.unroll)
+    apply = transformer.make_apply(model, self.mesh, placement.make_placement(self.mesh))
     loss = scoring.make_loss(self.objective, apply, self.space)
     return Task(init, scoring.draw, loss, jax.random.key(self.config.training.seed))
 
@@ -69,7 +69,7 @@ class Experiment:
   def costs(self) -> Costs:
     """Of one training step: forward plus backward is three forward passes."""
     batch = self.config.training.batch_size
-    return Costs(tokens=batch * self.dataset.dims, flops=3 * self.model.forward_flops(batch))
+    return Costs(tokens=batch * self.space.dims, flops=3 * self.model.forward_flops(batch))
 
   @property
   def steps(self) -> int:
@@ -120,7 +120,7 @@ class Experiment:
       **arguments,
     )
 
-  def _extract(self, level: float | None) -> Any:
+  def extraction(self, level: float | None) -> Any:
     """The jitted feature extraction at one noise level, built once."""
     key = ('features', level)
     if key not in self._compiled:
@@ -140,7 +140,7 @@ class Experiment:
   ) -> Any:
     """Features under both poolings, (2, L+1, N, D)."""
     key = jax.random.key(self.config.evaluation.seed)
-    function = self._extract(level)
+    function = self.extraction(level)
     extracted = evaluation.over_split(
       lambda batch: function(params, batch, key),
       {'tokens': tokens_NxT},
@@ -266,6 +266,18 @@ def build(config: ml_collections.ConfigDict, data_dir: str) -> Experiment:
     dataset.ordinal,
     dataset.shape,
   )
+  return assemble(config, space, sharding.make_mesh(), dataset, probe_dataset)
+
+
+def assemble(
+  config: ml_collections.ConfigDict,
+  space: objectives.Space,
+  mesh: jax.sharding.Mesh,
+  dataset: sources.Dataset | None = None,
+  probe_dataset: sources.Dataset | None = None,
+) -> Experiment:
+  """The part of `build` that needs to know of the data only the space that it lives in."""
+  _check_settings(config)
   m = config.model
   try:
     chosen = config.objective.to_dict()
@@ -274,13 +286,12 @@ def build(config: ml_collections.ConfigDict, data_dir: str) -> Experiment:
     rest = ('mlp_ratio', 'token_init', 'position_init', 'norm_epsilon', 'compute_dtype')
     rest += ('remat', 'remat_policy', 'attention')
     model = ModelConfig(
-      vocabulary=dataset.vocabulary,
-      length=dataset.length,
+      vocabulary=space.vocabulary,
+      length=space.length,
       time_input=objective.time_input,
       **shape,
       **{name: m[name] for name in rest},
     )
-    mesh = sharding.make_mesh()
     kernels.check(model.attention, mesh.devices.flat[0].platform)
     sharding.check_batch(config.training.batch_size, config.training.microbatches, mesh.size)
   except (ValueError, TypeError) as error:
@@ -301,6 +312,6 @@ def build(config: ml_collections.ConfigDict, data_dir: str) -> Experiment:
     space=space,
     objective=objective,
     model=model,
-    apply=transformer.make_apply(model, mesh),
+    apply=transformer.make_apply(model, mesh, placement.make_placement(mesh)),
     mesh=mesh,
   )

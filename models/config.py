@@ -2,8 +2,6 @@
 
 import dataclasses
 
-# Compilation takes as many times longer as there are layers.
-_UNROLL_UP_TO = 8
 _CHOICES = {
   'compute_dtype': ('float32', 'bfloat16'),
   'remat_policy': ('full', 'dots'),
@@ -31,7 +29,10 @@ class ModelConfig:
     remat_policy: what remat keeps nevertheless: 'full' recomputes all of a block, 'dots' keeps the
       products with weights and recomputes attention and whatever is elementwise.
     attention: 'xla', or a fused kernel: 'cudnn' on GPU, 'tpu' on TPU; see models/kernels.py.
-    unroll: write the layers out one after the other instead of looping over them.
+    unroll: write the layers out one after the other instead of looping over them. On CPU a loop
+      copies every activation into an array over all layers and out again, a fifth of a small step;
+      accelerators hide that. Compilation takes as many times longer as there are layers, and
+      rounding differs.
   """
 
   vocabulary: int
@@ -66,16 +67,6 @@ class ModelConfig:
         "model.attention 'cudnn' needs model.compute_dtype 'bfloat16' and heads whose width is a "
         f'multiple of 8 up to 128, not {self.compute_dtype} and {head}'
       )
-
-  def for_training(self, platform: str) -> 'ModelConfig':
-    """This backbone as it is trained on a platform: a short one is unrolled on CPU.
-
-    There a loop writes every activation into an array over all layers and copies it out again for
-    the backward pass, a fifth of a small step. Accelerators hide that and gain by one program for
-    all layers, as does whoever recomputes: a loop is what keeps XLA from sharing the two.
-    """
-    unroll = platform == 'cpu' and not self.remat and self.layers <= _UNROLL_UP_TO
-    return dataclasses.replace(self, unroll=unroll)
 
   @property
   def mask_token(self) -> int:

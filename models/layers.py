@@ -7,6 +7,7 @@ slower than that of the same product flattened, and accelerators see the same pr
 
 from collections.abc import Callable
 import math
+from typing import Any
 
 from flax import nnx
 import jax
@@ -63,6 +64,27 @@ def attention(
   return (values / total).astype(v_BHxTxK.dtype)
 
 
+class Nowhere:
+  """Where arrays live on one device: nothing is moved, parameters only get the dtype of their use.
+
+  training.placement.Placement says the same of several devices.
+  """
+
+  policy = None
+
+  @staticmethod
+  def rows(x: jax.Array) -> jax.Array:
+    return x
+
+  @staticmethod
+  def whole(parameter: jax.Array, dtype: Any) -> jax.Array:
+    return parameter.astype(dtype)
+
+  @staticmethod
+  def linear(x_NxD: jax.Array, w_DxF: jax.Array, dtype: Any = None) -> jax.Array:
+    return jnp.matmul(x_NxD, w_DxF.astype(x_NxD.dtype), preferred_element_type=dtype)
+
+
 class Block(nnx.Module):
   """h + attention(norm(h)), then h + mlp(norm(h))."""
 
@@ -82,31 +104,37 @@ class Block(nnx.Module):
     h_NxD: jax.Array,
     batch: int,
     attend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+    place: Any = Nowhere,
   ) -> tuple[jax.Array, jax.Array]:
-    """Runs the block on N = B*T rows; `attend` mixes the values, BHxTxK.
+    """Runs the block on N = B*T rows.
+
+    `attend` mixes the values, BHxTxK; `place` is that of `Transformer.__call__`.
 
     Returns:
       The residual stream after the block, and the block's normalised input (what probes read).
     """
     normed_NxD = self.norm_attention(h_NxD)
-    q, k, v = self.project(normed_NxD, batch)
-    return self.finish(h_NxD, attend(q, k, v), batch), normed_NxD
+    q, k, v = self.project(normed_NxD, batch, place)
+    return self.finish(h_NxD, attend(q, k, v), batch, place), normed_NxD
 
-  def project(self, normed_NxD: jax.Array, batch: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+  def project(
+    self, normed_NxD: jax.Array, batch: int, place: Any = Nowhere
+  ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Queries, keys and values of N = B*T rows, each BHxTxK."""
     rows, width = normed_NxD.shape
     tokens, head_width = rows // batch, width // self.heads
-    qkv = (normed_NxD @ self.qkv_Dx3D[...].astype(normed_NxD.dtype)).reshape(
+    qkv = place.linear(normed_NxD, self.qkv_Dx3D[...]).reshape(
       batch, tokens, 3, self.heads, head_width
     )
     q, k, v = qkv.transpose(2, 0, 3, 1, 4).reshape(3, batch * self.heads, tokens, head_width)
     return q, k, v
 
-  def finish(self, h_NxD: jax.Array, mixed_BHxTxK: jax.Array, batch: int) -> jax.Array:
+  def finish(
+    self, h_NxD: jax.Array, mixed_BHxTxK: jax.Array, batch: int, place: Any = Nowhere
+  ) -> jax.Array:
     """Adds what attention brought, then the MLP; returns the residual stream, NxD."""
-    dtype = h_NxD.dtype
     mixed = mixed_BHxTxK.reshape(batch, self.heads, -1, mixed_BHxTxK.shape[-1])
     mixed_NxD = mixed.transpose(0, 2, 1, 3).reshape(h_NxD.shape)
-    h_NxD += mixed_NxD @ self.out_DxD[...].astype(dtype)
-    hidden_NxF = quick_gelu(self.norm_mlp(h_NxD) @ self.mlp_in_DxF[...].astype(dtype))
-    return h_NxD + hidden_NxF @ self.mlp_out_FxD[...].astype(dtype)
+    h_NxD += place.linear(mixed_NxD, self.out_DxD[...])
+    hidden_NxF = quick_gelu(place.linear(self.norm_mlp(h_NxD), self.mlp_in_DxF[...]))
+    return h_NxD + place.linear(hidden_NxF, self.mlp_out_FxD[...])

@@ -67,21 +67,29 @@ class Transformer(nnx.Module):
     if c.time_input:
       self.time_DxD = nnx.Param(jnp.zeros((c.width, c.width), jnp.float32))
 
-  def embed(self, inputs: jax.Array, *, shift: bool, time_B: jax.Array | None = None) -> jax.Array:
+  def embed(
+    self,
+    inputs: jax.Array,
+    *,
+    shift: bool,
+    time_B: jax.Array | None = None,
+    place: Any = layers.Nowhere,
+  ) -> jax.Array:
     """Token ids BxT or soft tokens BxTx(V+1) -> BxTxD before the first block.
 
     With `shift` position t carries token t-1, and position 0 the start vector.
     """
-    table = self.token_table[...]
+    table = place.whole(self.token_table[...], jnp.float32)
     h = table[inputs] if inputs.ndim == 2 else inputs @ table
     if shift:
       start = jnp.broadcast_to(self.start_D[...][None, None], (h.shape[0], 1, h.shape[2]))
       h = jnp.concatenate([start, h[:, :-1]], axis=1)
-    h = h + self.position_table[...][None, : h.shape[1]]
+    h = h + place.whole(self.position_table[...], jnp.float32)[None, : h.shape[1]]
     if time_B is not None:
       if not self.config.time_input:
         raise ValueError('this backbone was built without a time input')
-      h = h + (time_features(time_B, self.config.width) @ self.time_DxD[...])[:, None]
+      time_DxD = place.whole(self.time_DxD[...], jnp.float32)
+      h = h + (time_features(time_B, self.config.width) @ time_DxD)[:, None]
     return h.astype(self.config.compute_dtype)
 
   def __call__(
@@ -95,6 +103,7 @@ class Transformer(nnx.Module):
     residuals: bool = False,
     window: int | None = None,
     attend: kernels.Attend | None = None,
+    place: Any = layers.Nowhere,
   ) -> Outputs:
     """Runs the backbone.
 
@@ -109,8 +118,9 @@ class Transformer(nnx.Module):
         position through the whole network. The layers share it: were each to look back so far,
         the network would look back L times as far.
       attend: a fused kernel instead of `layers.attention`; it has no window.
+      place: where arrays live (layers.Nowhere, training.placement.Placement).
     """
-    h_BxTxD = self.embed(inputs, shift=shift, time_B=time_B)
+    h_BxTxD = place.rows(self.embed(inputs, shift=shift, time_B=time_B, place=place))
     batch, tokens, width = h_BxTxD.shape
     distance_1xTxT = (jnp.arange(tokens)[:, None] - jnp.arange(tokens)[None])[None]
     if window is not None and not causal:
@@ -135,38 +145,39 @@ class Transformer(nnx.Module):
           mask_1xTxT = (distance_1xTxT >= 0) & (distance_1xTxT < window_)
         return layers.attention(q_BHxTxK, k_BHxTxK, v_BHxTxK, mask_1xTxT)
 
-      after_NxD, normed_NxD = block(h_NxD, batch, mix)
+      after_NxD, normed_NxD = block(h_NxD, batch, mix, place)
       seen = (
         None if read is None else read(unflatten(normed_NxD)),
         unflatten(h_NxD) if residuals else None,
       )
-      return after_NxD, seen
+      return place.rows(after_NxD), seen
 
     if self.config.remat:
       step = jax.checkpoint(
         step, prevent_cse=False, policy=_REMAT_POLICIES[self.config.remat_policy]
       )
+    elif place.policy is not None:
+      step = jax.checkpoint(step, prevent_cse=False, policy=place.policy)
     h_NxD, (reads, stream) = jax.lax.scan(
       step, h_BxTxD.reshape(-1, width), (stacked, windows_L), unroll=self.config.unroll
     )
-    normed_NxD, logits_NxV = self.readout(h_NxD)
+    normed_NxD, logits_NxV = self.readout(h_NxD, place)
     final_BxTxD = unflatten(normed_NxD)
 
     def append(stack: jax.Array, last: jax.Array) -> jax.Array:
       return jnp.concatenate([stack, last[None]])
 
     return Outputs(
-      logits_BxTxV=logits_NxV.reshape(batch, tokens, -1),
+      logits_BxTxV=place.rows(logits_NxV.reshape(batch, tokens, -1)),
       final_BxTxD=final_BxTxD,
       reads=None if read is None else jax.tree.map(append, reads, read(final_BxTxD)),
       residuals=append(stream, unflatten(h_NxD)) if residuals else None,
     )
 
-  def readout(self, h_NxD: jax.Array) -> tuple[jax.Array, jax.Array]:
+  def readout(self, h_NxD: jax.Array, place: Any = layers.Nowhere) -> tuple[jax.Array, jax.Array]:
     """The final norm's output NxD, and logits NxV in float32."""
     normed_NxD = self.norm_final(h_NxD)
-    output = self.output_DxV[...].astype(normed_NxD.dtype)
-    return normed_NxD, jnp.matmul(normed_NxD, output, preferred_element_type=jnp.float32)
+    return normed_NxD, place.linear(normed_NxD, self.output_DxV[...], jnp.float32)
 
 
 def share_window(window: int | None, tokens: int, layers: int) -> jax.Array:
@@ -213,16 +224,18 @@ def make_bind(config: ModelConfig) -> Callable[[Params], Transformer]:
 
 
 def make_apply(
-  config: ModelConfig, mesh: jax.sharding.Mesh | None = None
+  config: ModelConfig, mesh: jax.sharding.Mesh | None = None, place: Any = None
 ) -> Callable[..., Outputs]:
   """Builds the module once and returns `apply(params, inputs, *, causal, shift=False, ...)`.
 
   The returned function is pure: `params` is the tree from `init`. `mesh` is what the batch is split
-  over, where `config.attention` must know it.
+  over, where `config.attention` must know it; `place` is that of `Transformer.__call__`, None for
+  one device.
   """
   bind, attend = make_bind(config), kernels.make(config.attention, mesh)
+  place = place or layers.Nowhere
 
   def apply(params: Params, inputs: jax.Array, **arguments) -> Outputs:
-    return bind(params)(inputs, attend=attend, **arguments)
+    return bind(params)(inputs, attend=attend, place=place, **arguments)
 
   return apply

@@ -1,5 +1,6 @@
 """Implementations of attention, and policies of recomputation, give the same numbers."""
 
+import dataclasses
 import functools
 
 import jax
@@ -120,9 +121,16 @@ def test_a_window_is_refused_with_a_kernel(data_dir, monkeypatch):
     tiny.build(data_dir, 'autoregressive', *settings)
 
 
-def test_a_short_backbone_is_unrolled_on_cpu_alone():
-  config = ModelConfig(vocabulary=5, length=7, layers=8)
-  assert config.for_training('cpu').unroll
-  assert not config.for_training('tpu').unroll and not config.for_training('gpu').unroll
-  assert not ModelConfig(vocabulary=5, length=7, layers=9).for_training('cpu').unroll
-  assert not ModelConfig(vocabulary=5, length=7, layers=4, remat=True).for_training('cpu').unroll
+def test_an_unrolled_backbone_is_the_same_function():
+  config = ModelConfig(vocabulary=5, length=7, width=16, layers=3, heads=2)
+  params = transformer.init(config, jax.random.key(0))
+  params['output_DxV'] = jax.random.normal(jax.random.key(1), params['output_DxV'].shape)
+  tokens = jax.random.randint(jax.random.key(2), (4, 7), 0, 5)
+
+  def value(p, unroll):
+    apply = transformer.make_apply(dataclasses.replace(config, unroll=unroll))
+    return jnp.mean(apply(p, tokens, causal=True, shift=True).logits_BxTxV ** 2)
+
+  looped, unrolled = (jax.value_and_grad(value)(params, unroll) for unroll in (False, True))
+  for a, b in zip(jax.tree.leaves(looped), jax.tree.leaves(unrolled), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)

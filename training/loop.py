@@ -75,6 +75,15 @@ def _stoppable(update: Callable[..., Any]) -> Callable[..., Any]:
   return step
 
 
+def make_step(task: Task, config: Any) -> Any:
+  """The jitted step: (state, batch, flags) -> (state, metrics); the state's buffers are reused."""
+  optimizer = optimizer_lib.make_optimizer(config.optimizer, config.training.steps)
+  update = state_lib.make_update(
+    task, optimizer, config.optimizer.clip_norm, config.training.microbatches
+  )
+  return jax.jit(_stoppable(update), donate_argnums=0)
+
+
 class _Window:
   """Metrics of steps that are still running; those of finished ones go to the counters."""
 
@@ -147,16 +156,10 @@ def train(
     Preempted: a stop was requested; the state is saved.
   """
   settings = config.training
-  optimizer = optimizer_lib.make_optimizer(config.optimizer, settings.steps)
   schedule = optimizer_lib.schedule(config.optimizer, settings.steps)
   # All at once, so that no log entry compiles anything.
   rates_S = np.asarray(jax.jit(jax.vmap(schedule))(np.arange(settings.steps)))
-  update = jax.jit(
-    _stoppable(
-      state_lib.make_update(task, optimizer, config.optimizer.clip_norm, settings.microbatches)
-    ),
-    donate_argnums=0,
-  )
+  update = make_step(task, config)
   rows = sharding.local_rows(settings.batch_size, mesh)
   window = _Window(counters, rates_S)
   clock = _Clock(counters)

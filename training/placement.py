@@ -1,0 +1,170 @@
+"""Where a network's arrays live while it runs: rows stay split, parameters are gathered for use.
+
+The partitioner would guess otherwise. Parameters split by width make it split activations by width
+too, and then it sums or gathers whole activations in every layer, which for iGPT-L on 256 chips
+needs twice the memory there is.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+from jax.ad_checkpoint import checkpoint_name
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from training import sharding
+
+_GATHERED = 'gathered'
+_ROWS = PartitionSpec('data')
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+  """What a network calls on its arrays, on more than one device.
+
+  A parameter is cast to the dtype of its use first and gathered then; its gradient is summed over
+  devices in its own dtype, straight into shards (reduce-scatter).
+  """
+
+  mesh: jax.sharding.Mesh
+
+  def rows(self, x: jax.Array) -> jax.Array:
+    """The same array, its leading axis (examples, or examples times tokens) split over `data`."""
+    return jax.lax.with_sharding_constraint(x, sharding.batch_sharding(self.mesh))
+
+  def whole(self, parameter: jax.Array, dtype: Any) -> jax.Array:
+    """A parameter (of one layer) in `dtype`, on every device."""
+    return _whole(parameter, jnp.dtype(dtype), self.mesh)
+
+  def linear(self, x_NxD: jax.Array, w_DxF: jax.Array, dtype: Any = None) -> jax.Array:
+    """x w in the dtype of x, or `dtype`; NxF, split as x is."""
+    return _linear(x_NxD, w_DxF, dtype, self.mesh)
+
+  @property
+  def policy(self) -> Any:
+    """For jax.checkpoint: keep all but gathered parameters, which are gathered again."""
+    return jax.checkpoint_policies.save_anything_except_these_names(_GATHERED)
+
+
+def make_placement(mesh: jax.sharding.Mesh) -> Placement | None:
+  """None on one device, where there is nothing to place."""
+  return Placement(mesh) if mesh.size > 1 else None
+
+
+def _split_axis(shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> int | None:
+  spec = sharding.partition_spec(shape, mesh.size, stacked=False)
+  return spec.index('data') if 'data' in spec else None
+
+
+def _stack_shards(x: jax.Array, axis: int, devices: int) -> jax.Array:
+  """The shards along `axis`, on a new leading axis.
+
+  That axis lies outside the tiles in which a TPU keeps the last two, so that shards of any size are
+  gathered and scattered as they are; along `axis` itself XLA sums zero-padded shards instead.
+  """
+  shape = (*x.shape[:axis], devices, x.shape[axis] // devices, *x.shape[axis + 1 :])
+  return jnp.moveaxis(x.reshape(shape), axis, 0)
+
+
+def _join_shards(shards: jax.Array, axis: int) -> jax.Array:
+  x = jnp.moveaxis(shards, 0, axis)
+  return x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
+
+
+def _stages(mesh: jax.sharding.Mesh) -> tuple[int, ...]:
+  """Factors of the device count, one for each reduce-scatter in a row.
+
+  XLA for TPU turns one over a whole torus of two or three dimensions into an all-reduce, twice the
+  bytes; two in a row, the second on a fraction of the first, stay what they are.
+  """
+  devices = mesh.size
+  if mesh.devices.flat[0].platform != 'tpu':
+    return (devices,)
+  factor = max(f for f in range(1, math.isqrt(devices) + 1) if devices % f == 0)
+  return (devices // factor, factor) if factor > 1 else (devices,)
+
+
+def scatter_sum(parts: jax.Array, stages: tuple[int, ...]) -> jax.Array:
+  """Inside shard_map: device i of `data` gets part i, summed over devices.
+
+  Args:
+    parts: (devices, ...), this device's summands.
+    stages: one or two factors of `devices`.
+  """
+  if len(stages) == 1:
+    return jax.lax.psum_scatter(parts, 'data')
+  first, second = stages
+  parts = parts.reshape(first, second, *parts.shape[1:])
+  apart = [[p * second + q for p in range(first)] for q in range(second)]
+  side_by_side = [[p * second + q for q in range(second)] for p in range(first)]
+  parts = jax.lax.psum_scatter(parts, 'data', axis_index_groups=apart)
+  return jax.lax.psum_scatter(parts, 'data', axis_index_groups=side_by_side)
+
+
+def _gather(x: jax.Array, dtype: Any, mesh: jax.sharding.Mesh) -> jax.Array:
+  constrain, everywhere = jax.lax.with_sharding_constraint, sharding.replicated(mesh)
+  axis = _split_axis(x.shape, mesh)
+  if axis is None:
+    return constrain(x.astype(dtype), everywhere)
+  shards = _stack_shards(x.astype(dtype), axis, mesh.size)
+  shards = constrain(shards, sharding.batch_sharding(mesh))
+  return checkpoint_name(_join_shards(constrain(shards, everywhere), axis), _GATHERED)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _whole(x: jax.Array, dtype: Any, mesh: jax.sharding.Mesh) -> jax.Array:
+  return _gather(x, dtype, mesh)
+
+
+def _whole_forward(x: jax.Array, dtype: Any, mesh: jax.sharding.Mesh) -> tuple[jax.Array, Any]:
+  return _gather(x, dtype, mesh), jnp.zeros((0,), x.dtype)
+
+
+def _whole_backward(dtype: Any, mesh: jax.sharding.Mesh, like: jax.Array, dx: jax.Array) -> tuple:
+  # Autodiff's own transpose would ask for the gradient on every device.
+  del dtype
+  spec = sharding.partition_spec(dx.shape, mesh.size, stacked=False)
+  split = jax.sharding.NamedSharding(mesh, spec)
+  return (jax.lax.with_sharding_constraint(dx.astype(like.dtype), split),)
+
+
+_whole.defvjp(_whole_forward, _whole_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _linear(x_NxD: jax.Array, w_DxF: jax.Array, dtype: Any, mesh: jax.sharding.Mesh) -> jax.Array:
+  return _linear_forward(x_NxD, w_DxF, dtype, mesh)[0]
+
+
+def _linear_forward(
+  x_NxD: jax.Array, w_DxF: jax.Array, dtype: Any, mesh: jax.sharding.Mesh
+) -> tuple[jax.Array, tuple]:
+  whole_DxF = _gather(w_DxF, x_NxD.dtype, mesh)
+  y_NxF = jnp.matmul(x_NxD, whole_DxF, preferred_element_type=dtype)
+  return y_NxF, (x_NxD, whole_DxF, jnp.zeros((0,), w_DxF.dtype))
+
+
+def _linear_backward(dtype: Any, mesh: jax.sharding.Mesh, kept: tuple, dy_NxF: jax.Array) -> tuple:
+  del dtype
+  x_NxD, whole_DxF, like = kept
+  dx_NxD = jnp.matmul(dy_NxF, whole_DxF.T, preferred_element_type=jnp.float32)
+  spec = sharding.partition_spec(whole_DxF.shape, mesh.size, stacked=False)
+  axis = _split_axis(whole_DxF.shape, mesh)
+
+  # Each device's own sum, then one reduce-scatter: left to the partitioner it may be an all-reduce.
+  def shard(x_nxD: jax.Array, dy_nxF: jax.Array) -> jax.Array:
+    dw_DxF = jnp.matmul(x_nxD.T, dy_nxF, preferred_element_type=like.dtype)
+    if axis is None:
+      return jax.lax.psum(dw_DxF, 'data')
+    return scatter_sum(_stack_shards(dw_DxF, axis, mesh.size), _stages(mesh))
+
+  scatter = jax.shard_map(
+    shard, mesh=mesh, in_specs=(_ROWS, _ROWS), out_specs=spec, check_vma=False
+  )
+  return dx_NxD.astype(x_NxD.dtype), scatter(x_NxD, dy_NxF)
+
+
+_linear.defvjp(_linear_forward, _linear_backward)
