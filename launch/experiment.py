@@ -303,6 +303,6 @@ def assemble(
     space=space,
     objective=objective,
     model=model,
-    apply=transformer.make_apply(model, placement.make_placement(mesh)),
+    apply=transformer.make_apply(model, placement.make_placement(mesh, model.layers)),
     mesh=mesh,
   )
