@@ -28,7 +28,7 @@ def make_task(model: ModelConfig, mesh: jax.sharding.Mesh) -> state_lib.Task:
   """Next-token prediction with this backbone."""
   space = objectives.Space(model.vocabulary, model.length, model.length)
   objective = objectives.get('autoregressive')
-  apply = transformer.make_apply(model, mesh, placement.make_placement(mesh))
+  apply = transformer.make_apply(model, mesh, placement.make_placement(mesh, model.layers))
   loss = scoring.make_loss(objective, apply, space)
 
   def init(key: jax.Array) -> Any:

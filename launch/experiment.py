@@ -51,7 +51,9 @@ class Experiment:
       }
 
     model = dataclasses.replace(self.model, unroll=self.config.model.unroll)
-    apply = transformer.make_apply(model, self.mesh, placement.make_placement(self.mesh))
+    apply = transformer.make_apply(
+      model, self.mesh, placement.make_placement(self.mesh, model.layers)
+    )
     loss = scoring.make_loss(self.objective, apply, self.space)
     return Task(init, scoring.draw, loss, jax.random.key(self.config.training.seed))
 
@@ -312,6 +314,6 @@ def assemble(
     space=space,
     objective=objective,
     model=model,
-    apply=transformer.make_apply(model, mesh, placement.make_placement(mesh)),
+    apply=transformer.make_apply(model, mesh, placement.make_placement(mesh, model.layers)),
     mesh=mesh,
   )

@@ -27,9 +27,14 @@ class Placement:
 
   A parameter is cast to the dtype of its use first and gathered then; its gradient is summed over
   devices in its own dtype, straight into shards (reduce-scatter).
+
+  Attributes:
+    mesh: with the axis `data`.
+    layers: how many layers are stacked, which decides what is sharded.
   """
 
   mesh: jax.sharding.Mesh
+  layers: int
 
   def rows(self, x: jax.Array) -> jax.Array:
     """The same array, its leading axis (examples, or examples times tokens) split over `data`."""
@@ -37,11 +42,11 @@ class Placement:
 
   def whole(self, parameter: jax.Array, dtype: Any) -> jax.Array:
     """A parameter (of one layer) in `dtype`, on every device."""
-    return _whole(parameter, jnp.dtype(dtype), self.mesh)
+    return _whole(parameter, jnp.dtype(dtype), self)
 
   def linear(self, x_NxD: jax.Array, w_DxF: jax.Array, dtype: Any = None) -> jax.Array:
     """x w in the dtype of x, or `dtype`; NxF, split as x is."""
-    return _linear(x_NxD, w_DxF, dtype, self.mesh)
+    return _linear(x_NxD, w_DxF, dtype, self)
 
   @property
   def policy(self) -> Any:
@@ -49,13 +54,19 @@ class Placement:
     return jax.checkpoint_policies.save_anything_except_these_names(_GATHERED)
 
 
-def make_placement(mesh: jax.sharding.Mesh) -> Placement | None:
+def make_placement(mesh: jax.sharding.Mesh, layers: int) -> Placement | None:
   """None on one device, where there is nothing to place."""
-  return Placement(mesh) if mesh.size > 1 else None
+  return Placement(mesh, layers) if mesh.size > 1 else None
 
 
-def _split_axis(shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> int | None:
-  spec = sharding.partition_spec(shape, mesh.size, stacked=False)
+def _spec(shape: tuple[int, ...], place: Placement) -> PartitionSpec:
+  """How one layer of a stacked parameter is split."""
+  stacked = sharding.partition_spec((place.layers, *shape), place.mesh.size, stacked=True)
+  return PartitionSpec(*tuple(stacked)[1:])
+
+
+def _split_axis(shape: tuple[int, ...], place: Placement) -> int | None:
+  spec = tuple(_spec(shape, place))
   return spec.index('data') if 'data' in spec else None
 
 
@@ -104,30 +115,30 @@ def scatter_sum(parts: jax.Array, stages: tuple[int, ...]) -> jax.Array:
   return jax.lax.psum_scatter(parts, 'data', axis_index_groups=side_by_side)
 
 
-def _gather(x: jax.Array, dtype: Any, mesh: jax.sharding.Mesh) -> jax.Array:
-  constrain, everywhere = jax.lax.with_sharding_constraint, sharding.replicated(mesh)
-  axis = _split_axis(x.shape, mesh)
+def _gather(x: jax.Array, dtype: Any, place: Placement) -> jax.Array:
+  constrain, everywhere = jax.lax.with_sharding_constraint, sharding.replicated(place.mesh)
+  axis = _split_axis(x.shape, place)
   if axis is None:
     return constrain(x.astype(dtype), everywhere)
-  shards = _stack_shards(x.astype(dtype), axis, mesh.size)
-  shards = constrain(shards, sharding.batch_sharding(mesh))
+  shards = _stack_shards(x.astype(dtype), axis, place.mesh.size)
+  shards = constrain(shards, sharding.batch_sharding(place.mesh))
   return checkpoint_name(_join_shards(constrain(shards, everywhere), axis), _GATHERED)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _whole(x: jax.Array, dtype: Any, mesh: jax.sharding.Mesh) -> jax.Array:
-  return _gather(x, dtype, mesh)
+def _whole(x: jax.Array, dtype: Any, place: Placement) -> jax.Array:
+  return _gather(x, dtype, place)
 
 
-def _whole_forward(x: jax.Array, dtype: Any, mesh: jax.sharding.Mesh) -> tuple[jax.Array, Any]:
-  return _gather(x, dtype, mesh), jnp.zeros((0,), x.dtype)
+def _whole_forward(x: jax.Array, dtype: Any, place: Placement) -> tuple[jax.Array, Any]:
+  return _gather(x, dtype, place), jnp.zeros((0,), x.dtype)
 
 
-def _whole_backward(dtype: Any, mesh: jax.sharding.Mesh, like: jax.Array, dx: jax.Array) -> tuple:
+def _whole_backward(dtype: Any, place: Placement, like: jax.Array, dx: jax.Array) -> tuple:
   # Autodiff's own transpose would ask for the gradient on every device.
   del dtype
-  spec = sharding.partition_spec(dx.shape, mesh.size, stacked=False)
-  split = jax.sharding.NamedSharding(mesh, spec)
+  spec = _spec(dx.shape, place)
+  split = jax.sharding.NamedSharding(place.mesh, spec)
   return (jax.lax.with_sharding_constraint(dx.astype(like.dtype), split),)
 
 
@@ -135,34 +146,34 @@ _whole.defvjp(_whole_forward, _whole_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _linear(x_NxD: jax.Array, w_DxF: jax.Array, dtype: Any, mesh: jax.sharding.Mesh) -> jax.Array:
-  return _linear_forward(x_NxD, w_DxF, dtype, mesh)[0]
+def _linear(x_NxD: jax.Array, w_DxF: jax.Array, dtype: Any, place: Placement) -> jax.Array:
+  return _linear_forward(x_NxD, w_DxF, dtype, place)[0]
 
 
 def _linear_forward(
-  x_NxD: jax.Array, w_DxF: jax.Array, dtype: Any, mesh: jax.sharding.Mesh
+  x_NxD: jax.Array, w_DxF: jax.Array, dtype: Any, place: Placement
 ) -> tuple[jax.Array, tuple]:
-  whole_DxF = _gather(w_DxF, x_NxD.dtype, mesh)
+  whole_DxF = _gather(w_DxF, x_NxD.dtype, place)
   y_NxF = jnp.matmul(x_NxD, whole_DxF, preferred_element_type=dtype)
   return y_NxF, (x_NxD, whole_DxF, jnp.zeros((0,), w_DxF.dtype))
 
 
-def _linear_backward(dtype: Any, mesh: jax.sharding.Mesh, kept: tuple, dy_NxF: jax.Array) -> tuple:
+def _linear_backward(dtype: Any, place: Placement, kept: tuple, dy_NxF: jax.Array) -> tuple:
   del dtype
   x_NxD, whole_DxF, like = kept
   dx_NxD = jnp.matmul(dy_NxF, whole_DxF.T, preferred_element_type=jnp.float32)
-  spec = sharding.partition_spec(whole_DxF.shape, mesh.size, stacked=False)
-  axis = _split_axis(whole_DxF.shape, mesh)
+  spec = _spec(whole_DxF.shape, place)
+  axis = _split_axis(whole_DxF.shape, place)
 
   # Each device's own sum, then one reduce-scatter: left to the partitioner it may be an all-reduce.
   def shard(x_nxD: jax.Array, dy_nxF: jax.Array) -> jax.Array:
     dw_DxF = jnp.matmul(x_nxD.T, dy_nxF, preferred_element_type=like.dtype)
     if axis is None:
       return jax.lax.psum(dw_DxF, 'data')
-    return scatter_sum(_stack_shards(dw_DxF, axis, mesh.size), _stages(mesh))
+    return scatter_sum(_stack_shards(dw_DxF, axis, place.mesh.size), _stages(place.mesh))
 
   scatter = jax.shard_map(
-    shard, mesh=mesh, in_specs=(_ROWS, _ROWS), out_specs=spec, check_vma=False
+    shard, mesh=place.mesh, in_specs=(_ROWS, _ROWS), out_specs=spec, check_vma=False
   )
   return dx_NxD.astype(x_NxD.dtype), scatter(x_NxD, dy_NxF)
 

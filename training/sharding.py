@@ -6,7 +6,7 @@ import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import numpy as np
 
-# Smaller arrays (of one layer, where layers are stacked) are cheaper to replicate than to gather.
+# Smaller arrays are cheaper to replicate than to gather.
 _SHARD_FROM = 2**14
 # Leaves under this key are stacked by layer; that axis is scanned over and never sharded.
 _STACKED = 'blocks'
@@ -19,9 +19,8 @@ def make_mesh() -> jax.sharding.Mesh:
 
 def partition_spec(shape: tuple[int, ...], devices: int, stacked: bool) -> PartitionSpec:
   """Splits the largest axis that `devices` divides (the last of equals); else replicates."""
-  first = 1 if stacked else 0
-  axes = [a for a in range(first, len(shape)) if shape[a] % devices == 0]
-  if devices == 1 or not axes or np.prod(shape[first:]) < _SHARD_FROM:
+  axes = [a for a in range(1 if stacked else 0, len(shape)) if shape[a] % devices == 0]
+  if devices == 1 or not axes or np.prod(shape) < _SHARD_FROM:
     return PartitionSpec()
   axis = max(axes, key=lambda a: (shape[a], a))
   return PartitionSpec(*('data' if a == axis else None for a in range(len(shape))))

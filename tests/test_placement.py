@@ -1,0 +1,62 @@
+"""Gathered parameters and scattered gradients on eight virtual devices, beside one device."""
+
+import os
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+PROGRAM = """
+import functools
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import PartitionSpec as P
+from models import transformer
+from models.config import ModelConfig
+from training import placement, sharding
+
+mesh = sharding.make_mesh()
+assert mesh.size == 8 and placement.make_placement(jax.make_mesh((1,), ('data',)), 2) is None
+for dtype, remat, tolerance in (('float32', False, 2e-6), ('float32', True, 2e-6),
+                                ('bfloat16', False, 1e-2)):
+  config = ModelConfig(17, 8, width=64, layers=2, heads=2, compute_dtype=dtype, remat=remat)
+  params = transformer.init(config, jax.random.key(0))
+  params['output_DxV'] = jax.random.normal(jax.random.key(1), (64, 17))
+  tokens = jax.random.randint(jax.random.key(2), (16, 8), 0, 17)
+
+  def loss(params, tokens, place):
+    apply = transformer.make_apply(config, place)
+    return jnp.mean(apply(params, tokens, causal=True, shift=True).logits_BxTxV ** 2)
+
+  def run(params, tokens, place):
+    return jax.jit(jax.value_and_grad(functools.partial(loss, place=place)))(params, tokens)
+
+  value, gradients = run(params, tokens, None)
+  placed = jax.device_put(params, sharding.tree_shardings(params, mesh))
+  rows = jax.device_put(tokens, sharding.batch_sharding(mesh))
+  split, shards = run(placed, rows, placement.make_placement(mesh, 2))
+  np.testing.assert_allclose(value, split, rtol=tolerance)
+  assert shards['blocks']['mlp_in_DxF'].sharding.spec == P(None, None, 'data')
+  for one, other in zip(jax.tree.leaves(gradients), jax.tree.leaves(shards)):
+    np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * float(jnp.abs(one).max()))
+
+parts = jax.random.normal(jax.random.key(0), (8, 8, 3))
+for stages in ((8,), (4, 2), (2, 4)):
+  scatter = jax.shard_map(
+    lambda x: placement.scatter_sum(x[0], stages)[None],
+    mesh=mesh, in_specs=P('data'), out_specs=P('data'), check_vma=False)
+  np.testing.assert_allclose(scatter(parts), parts.sum(0), atol=2e-6)
+print('equal')
+"""
+
+
+def test_eight_devices_compute_what_one_computes():
+  environment = {
+    **os.environ,
+    'JAX_PLATFORMS': 'cpu',
+    'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+    'PYTHONPATH': ROOT,
+  }
+  done = subprocess.run(
+    [sys.executable, '-c', PROGRAM], cwd=ROOT, env=environment, capture_output=True, text=True
+  )
+  assert done.returncode == 0 and done.stdout == 'equal\n', done.stderr
