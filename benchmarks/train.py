@@ -1,6 +1,6 @@
 r"""Our training step beside the same step in plain PyTorch, alternating in one run.
 
-python -m benchmarks.train --out=train.json
+python -m benchmarks.train --out=train.json   # after pip install -e '.[parity]'
 
 Every side is a process of its own: ours (the real objective, optimizer, sharding and donation,
 with config.model.unroll=True, which is not the default) on one and on as many virtual devices as there are cores, and PyTorch's eager step with as many
@@ -17,6 +17,7 @@ with more than a few hundredths of one the run says little, least of all on two 
 """
 
 from collections.abc import Sequence
+import importlib.util
 import json
 import os
 import statistics
@@ -77,6 +78,8 @@ def main(argv: Sequence[str]) -> None:
     for name in flag.value:
       if name not in known:
         raise app.UsageError(f"--{flag.name}: unknown '{name}'; known: {', '.join(known)}")
+  if importlib.util.find_spec('torch') is None:
+    raise app.UsageError("PyTorch is not installed: pip install -e '.[parity]'")
   rows: list[dict[str, Any]] = []
   for name in _SIZES.value:
     for case in _CASES.value:
