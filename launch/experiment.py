@@ -234,7 +234,8 @@ def load_datasets(
   return dataset, probed
 
 
-def _check_settings(config: ml_collections.ConfigDict) -> None:
+def check_settings(config: ml_collections.ConfigDict) -> None:
+  """UserError for settings that are wrong whatever the data."""
   positive = {
     'training': ('steps', 'batch_size', 'log_every', 'evaluate_every'),
     'evaluation': ('batch_size', 'draws', 'validation_draws'),
@@ -250,7 +251,7 @@ def _check_settings(config: ml_collections.ConfigDict) -> None:
 
 def build(config: ml_collections.ConfigDict, data_dir: str) -> Experiment:
   """Builds everything but parameters; UserError, one line, for any setting that can't be."""
-  _check_settings(config)
+  check_settings(config)
   with distributed.primary_first():
     dataset, probe_dataset = load_datasets(config, data_dir)
   distributed.check_equal('data set', f'{dataset.digest} {probe_dataset.digest}')
