@@ -211,10 +211,11 @@ def test_points_of_a_grid():
   ]
 
 
-def test_six_runs_here_of_which_one_fails(tmp_path, data_dir, monkeypatch, capsys):
-  """One is trained for real, and one fails for real; the others only leave a record."""
+def test_six_runs_here_of_which_one_fails(tmp_path, monkeypatch, capsys):
+  """One is a real launch.train, and one fails in it; the others only leave a record."""
   real, broken = 'untrained-seed1', 'untrained-seed3'
-  (tmp_path / 'runs' / broken / 'metrics.jsonl').mkdir(parents=True)  # a file must go there
+  (tmp_path / 'runs' / broken).mkdir(parents=True)
+  (tmp_path / 'runs' / broken / 'checkpoints').write_text('')  # a directory must go there
   run_all = pool.run_all
 
   def some_by_stand_ins(runs, *rest):
@@ -228,11 +229,10 @@ def test_six_runs_here_of_which_one_fails(tmp_path, data_dir, monkeypatch, capsy
   monkeypatch.setattr(pool, 'run_all', some_by_stand_ins)
   monkeypatch.setattr(preemption, 'install', lambda: None)
   monkeypatch.setenv('PYTHONPATH', str(ROOT))
-  config = ROOT / 'experiments' / 'digits.py'
   code = _sweep(
-    f'--config={config}', f'--workdir={tmp_path}', f'--data_dir={data_dir}', '--jobs=2',
-    '--objectives=untrained', '--seeds=0,1,2,3,4,5', *tiny.OVERRIDES,
-    '--config.probe.linear.labels=10',
+    f'--config={ROOT}/experiments/noise.py', f'--workdir={tmp_path}', '--jobs=2',
+    '--objectives=untrained', '--seeds=0,1,2,3,4,5', *tiny.OVERRIDES[:3],
+    '--config.probe_data.name=', '--config.data.held_out=20',
   )  # fmt: skip
   out, err = capsys.readouterr()
   assert code == 1 and f'5 of 6 runs are done: {tmp_path}' in out, err
@@ -241,7 +241,8 @@ def test_six_runs_here_of_which_one_fails(tmp_path, data_dir, monkeypatch, capsy
   rows = {row['name']: row for row in status.survey(str(tmp_path), 60, 0)}
   states = {name: row['state'] for name, row in rows.items()}
   assert states == {f'untrained-seed{i}': 'failed' if i == 3 else 'done' for i in range(6)}
-  assert 'untrained-seed3' in rows[broken]['reason'] and 'Is a directory' in rows[broken]['reason']
+  assert rows[broken]['reason'].startswith('exit code 2: train: ')
+  assert f'{broken}/checkpoints' in rows[broken]['reason']
 
 
 def _write(where, now, *, steps=10, said=None, rows=(), done=False, age=0.0):
