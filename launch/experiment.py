@@ -278,7 +278,7 @@ def assemble(
   probe_dataset: sources.Dataset | None = None,
 ) -> Experiment:
   """The part of `build` that needs to know of the data only the space that it lives in."""
-  _check_settings(config)
+  check_settings(config)
   m = config.model
   try:
     chosen = config.objective.to_dict()
