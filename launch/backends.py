@@ -12,6 +12,7 @@ import re
 import shlex
 from typing import Any
 
+from launch.entry import LOST
 from launch.errors import UserError
 from training.preemption import EXIT_CODE
 
@@ -55,31 +56,47 @@ def short_name(name: str, limit: int = 40) -> str:
 
 
 def again(command: Sequence[str]) -> str:
-  """A shell line that repeats a command for as long as it was stopped on request."""
-  return f'while :; do {shlex.join(command)}; [ $? -eq {EXIT_CODE} ] || break; done'
+  """A shell line that repeats a command while it was stopped on request; exits with its code."""
+  line = shlex.join(command)
+  return f'while :; do {line}; code=$?; [ $code -eq {EXIT_CODE} ] || exit $code; done'
+
+
+def _inside(settings: Any) -> str:
+  """The start of a shell line that runs in the directory of the code."""
+  return '' if settings.repository == '.' else f'cd {shlex.quote(settings.repository)} && '
 
 
 def xpk(runs: Sequence[Run], settings: Any) -> Made:
   """One JobSet a run on a GKE cluster of TPUs or GPUs.
 
-  xpk restarts on 42, if restarts are left, without being told.
+  It restarts on 42, and on the code of a process that lost another: a machine that is taken away
+  at once leaves its neighbours with that, and one pod that may not restart ends the JobSet.
+  `exec` lets SIGTERM reach the run rather than a shell around it.
   """
   _needed(settings, 'xpk', 'cluster', 'device_type')
-  image = 'docker-image' if settings.docker_image else 'base-docker-image'
+  if bool(settings.docker_image) == bool(settings.base_docker_image):
+    raise UserError(
+      '--backend=xpk needs --docker_image, which holds this code, or --base_docker_image, to which '
+      'this directory is added; one of them'
+    )
   options = {
     'cluster': settings.cluster,
     'device-type': settings.device_type,
-    'num-slices': str(settings.num_slices),
-    'max-restarts': str(settings.max_restarts),
-    'termination-grace-period-seconds': str(settings.grace_seconds),
-    image: settings.docker_image or settings.base_docker_image,
+    'num-slices': settings.num_slices if settings.num_slices > 1 else '',
+    'num-nodes': settings.nodes if settings.nodes > 1 else '',
+    'max-restarts': settings.max_restarts,
+    'restart-on-exit-codes': f'{LOST},{EXIT_CODE}',
+    'termination-grace-period-seconds': settings.grace_seconds,
+    'docker-image': settings.docker_image,
+    'base-docker-image': settings.base_docker_image,
     'project': settings.project,
     'zone': settings.zone,
   }
-  flags = [f'--{name}={value}' for name, value in options.items() if value]
+  flags = [f'--{name}={value}' for name, value in options.items() if value != '']
+  flags += ['--spot'] if settings.spot else []
   return Made([
     ['xpk', 'workload', 'create', f'--workload={short_name(run.name)}', *flags]
-    + [f'--command={shlex.join(run.command)}']
+    + [f'--command={_inside(settings)}exec {shlex.join(run.command)}']
     for run in runs
   ])  # fmt: skip
 
@@ -92,18 +109,27 @@ def gcloud(runs: Sequence[Run], settings: Any) -> Made:
   """
   where = [f'--{name}={getattr(settings, name)}' for name in ('project', 'zone')
            if getattr(settings, name)]  # fmt: skip
-  inside = f'cd {shlex.quote(settings.repository)} && '
+  inside = _inside(settings)
   if settings.tpu_name:
     _needed(settings, 'gcloud', 'zone')
+    if settings.num_slices > 1:
+      raise UserError('--tpu_name is one slice: several need a queued resource, without --tpu_name')
     ssh = ['gcloud', 'compute', 'tpus', 'tpu-vm', 'ssh', settings.tpu_name, *where, '--worker=all']
     return Made([[*ssh, f'--command={inside}{again(run.command)}'] for run in runs])
   _needed(settings, 'gcloud', 'zone', 'device_type', 'runtime_version')
   commands, scripts = [], {}
   for run in runs:
     name = short_name(run.name)
-    scripts[f'{name}.sh'] = f'#!/bin/bash\n{inside}{again(run.command)}\n'
+    # A startup script runs as root, at every boot, without a home.
+    lines = ['#!/bin/bash', 'export HOME=/root', 'cd || exit']
+    lines += [f'{settings.setup} || exit'] if settings.setup else []
+    scripts[f'{name}.sh'] = '\n'.join([*lines, f'{inside}{again(run.command)}']) + '\n'
     command = ['gcloud', 'compute', 'tpus', 'queued-resources', 'create', name, *where]
-    command += [f'--node-id={name}', f'--accelerator-type={settings.device_type}']
+    if settings.num_slices > 1:
+      command += [f'--node-count={settings.num_slices}', f'--node-prefix={name}']
+    else:
+      command.append(f'--node-id={name}')
+    command += [f'--accelerator-type={settings.device_type}']
     command += [f'--runtime-version={settings.runtime_version}']
     command += ['--spot'] if settings.spot else []
     commands.append([*command, f'--metadata-from-file=startup-script={HERE}/{name}.sh'])
@@ -113,7 +139,9 @@ def gcloud(runs: Sequence[Run], settings: Any) -> Made:
 def slurm(runs: Sequence[Run], settings: Any) -> Made:
   """An sbatch script: an array with a task a run, requeued on 42.
 
-  SIGTERM reaches the run two minutes before the time limit, so that it saves.
+  SIGTERM reaches the run --grace_seconds before the time limit, so that it saves; the script
+  itself outlives it (`trap`), to requeue. A process a GPU is what JAX expects of Slurm. One task
+  of an array has the array's own job id: only ARRAY_TASK means that task alone.
   """
   tasks = max(1, settings.gpus_per_node)
   directives = {
@@ -131,12 +159,15 @@ def slurm(runs: Sequence[Run], settings: Any) -> Made:
   }
   lines = ['#!/bin/bash']
   for name, value in directives.items():
+    if value and re.search(r'\s', value):
+      raise UserError(f'--backend=slurm: "{value}" is no {name}: it has spaces')
     if value != '':
       lines.append(f'#SBATCH --{name}' if value is None else f'#SBATCH --{name}={value}')
   lines += ['commands=(', *(f'  {shlex.quote(shlex.join(run.command))}' for run in runs), ')']
   lines += [
     f'cd {shlex.quote(settings.repository)} || exit',
-    'srun --kill-on-bad-exit=0 bash -c "${commands[$SLURM_ARRAY_TASK_ID]}"',
+    'trap : TERM',
+    'srun --kill-on-bad-exit=0 bash -c "exec ${commands[$SLURM_ARRAY_TASK_ID]}"',
     'code=$?',
     f'if [ "$code" -eq {EXIT_CODE} ]; then',
     '  scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"',

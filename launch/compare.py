@@ -85,6 +85,7 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
   # The controls are probed here, by the programs that the runs have compiled.
   jax.config.update('jax_compilation_cache_dir', environment['JAX_COMPILATION_CACHE_DIR'])
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+  plan.write_manifest(runs, workdir)
   failures = pool.run_all(runs, environment, _JOBS.value)
   return _finish(runs, failures, notes, workdir, overrides)
 

@@ -139,6 +139,8 @@ def run(main: Callable[..., int | None], *, takes_config: bool = False) -> None:
         _give_up(error)
       if isinstance(error, (UserError, TrainingError)):
         fail(error)
+      if isinstance(error, ImportError) and 'gcsfs' in str(error):
+        fail("a directory in a bucket, gs://..., needs pip install '.[gcs]'")
       if not isinstance(error, OSError) or error.filename is None:
         raise
       fail(f'{error.filename}: {error.strerror}')

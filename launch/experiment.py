@@ -236,7 +236,8 @@ def load_datasets(
   return dataset, probed
 
 
-def _check_settings(config: ml_collections.ConfigDict) -> None:
+def check_settings(config: ml_collections.ConfigDict) -> None:
+  """UserError for settings that are wrong whatever the data."""
   positive = {
     'training': ('steps', 'batch_size', 'log_every', 'evaluate_every'),
     'evaluation': ('batch_size', 'draws', 'validation_draws'),
@@ -252,7 +253,7 @@ def _check_settings(config: ml_collections.ConfigDict) -> None:
 
 def build(config: ml_collections.ConfigDict, data_dir: str) -> Experiment:
   """Builds everything but parameters; UserError, one line, for any setting that can't be."""
-  _check_settings(config)
+  check_settings(config)
   with distributed.primary_first():
     dataset, probe_dataset = load_datasets(config, data_dir)
   distributed.check_equal('data set', f'{dataset.digest} {probe_dataset.digest}')
@@ -279,7 +280,7 @@ def assemble(
   probe_dataset: sources.Dataset | None = None,
 ) -> Experiment:
   """The part of `build` that needs to know of the data only the space that it lives in."""
-  _check_settings(config)
+  check_settings(config)
   m = config.model
   try:
     chosen = config.objective.to_dict()

@@ -1,6 +1,7 @@
 """Which runs a comparison consists of, and what it compares them with."""
 
 from collections.abc import Sequence
+import contextlib
 import dataclasses
 import glob
 import importlib.util
@@ -11,6 +12,7 @@ import re
 import sys
 from typing import Any
 
+from etils import epath
 import ml_collections
 
 from codes import histogram
@@ -118,6 +120,7 @@ def make(
     applied.update(fitting)
     config = configs.load(path, name, fitting)
     if not build:
+      _check_without_data(config)
       by_name[name] = (fitting, objectives.OBJECTIVES[name].trains)
       continue
     try:
@@ -145,6 +148,32 @@ def make(
     width = PRESETS[sizes[0]]['width']
     notes.append(f'PCA and random ReLU of the raw input are as wide as {sizes[0]}: {width}')
   return runs, notes
+
+
+def _check_without_data(config: ml_collections.ConfigDict) -> None:
+  """UserError for settings that no data could make right."""
+  experiment.check_settings(config)
+  chosen = config.objective.to_dict()
+  try:
+    objectives.get(chosen.pop('name'), **chosen)
+  except (ValueError, TypeError) as error:
+    raise UserError(str(error)) from error
+
+
+def write_manifest(runs: Sequence[PlannedRun], workdir: str) -> None:
+  """WORKDIR/sweep.json: the runs that launch.status expects, beside those planned there before.
+
+  Directories are relative to WORKDIR, so that a copy of it can be read too.
+  """
+  path = epath.Path(workdir, 'sweep.json')
+  rows = {}
+  with contextlib.suppress(OSError, ValueError, KeyError):
+    rows = {row['workdir']: row for row in json.loads(path.read_text())['runs']}
+  for run in runs:
+    where = run.workdir.removeprefix(workdir.rstrip('/') + '/')
+    rows[where] = {'name': run.name, 'workdir': where, 'steps': run.steps, 'command': run.command}
+  path.parent.mkdir(parents=True, exist_ok=True)
+  write_atomically(str(path), json.dumps({'runs': list(rows.values())}, indent=1) + '\n')
 
 
 def _ordered(sizes: Sequence[str], overrides: Sequence[str]) -> list[str]:

@@ -103,6 +103,22 @@ def run_all(
   return failures
 
 
+def _tell(planned: Any, code: int | None) -> None:
+  """What launch.status shows of a run that could not tell itself: it starts, or how it ended."""
+  if code == 0 or os.path.exists(os.path.join(planned.workdir, 'run.json')):
+    return
+  if code is None:
+    run.say(planned.workdir, 'running')
+  elif code == preemption.EXIT_CODE:
+    run.say(planned.workdir, 'preempted')
+  else:
+    run.say(planned.workdir, 'failed', _reason(planned, code))
+
+
+def _reason(planned: Any, code: int) -> str:
+  return f'exit code {code}: {_last_line(planned.log)}'
+
+
 def _report(
   ended: tuple[Any, int],
   count: str,
@@ -110,11 +126,12 @@ def _report(
   done: Callable[[Any], str | None],
 ) -> None:
   planned, code = ended
+  _tell(planned, code)
   line = done(planned) if code == 0 else None
   if line is not None:
     tqdm.tqdm.write(f'{count} {line}')
     return
-  reason = f'exit code {code}: {_last_line(planned.log)}'
+  reason = _reason(planned, code)
   failures.append(Failure(planned.name, planned.log, reason))
   tqdm.tqdm.write(f'{count} {planned.name} FAILED, {reason}')
 
@@ -141,6 +158,7 @@ class _Slot:
 
   def start(self, planned: PlannedRun, environment: dict[str, str]) -> None:
     os.makedirs(planned.workdir, exist_ok=True)
+    _tell(planned, None)
     with open(planned.log, 'a', encoding='utf-8') as log:
       self._process = subprocess.Popen(
         planned.command,
@@ -196,7 +214,7 @@ class _Slot:
 
   def wait(self) -> None:
     if self._process is not None:
-      self._process.wait()
+      _tell(self._planned, self._process.wait())
       self._process = None
 
 

@@ -1,6 +1,7 @@
 """One run from its config to its record: train, score, probe, write."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
 import importlib.metadata
 import io
 import json
@@ -83,26 +84,34 @@ def execute(
   """
   open_workdir(workdir, experiment.config)
   checkpoints = checkpoint.Checkpoints(os.path.join(workdir, 'checkpoints'))
-  _say(workdir, 'running')
   try:
-    tracer = profile.Tracer(workdir, profiled)
-    record = _execute(experiment, workdir, checkpoints, restore_step, known or {}, tracer)
-    _say(workdir, 'done')
-    return record
-  except Preempted:
-    _say(workdir, 'preempted')
-    raise
-  except Exception as error:
-    _say(workdir, 'failed', ' '.join(f'{type(error).__name__}: {error}'.split())[:300])
-    raise
+    with telling(workdir):
+      tracer = profile.Tracer(workdir, profiled)
+      return _execute(experiment, workdir, checkpoints, restore_step, known or {}, tracer)
   finally:
     checkpoints.close()
 
 
-def _say(workdir: str, state: str, reason: str = '') -> None:
-  """WORKDIR/state.json, for launch.status: the last thing that the run knew of itself."""
+@contextlib.contextmanager
+def telling(workdir: str) -> Iterator[None]:
+  """Keeps WORKDIR/state.json: running, then done, preempted or failed with a reason."""
+  say(workdir, 'running')
+  try:
+    yield
+  except Preempted:
+    say(workdir, 'preempted')
+    raise
+  except Exception as error:
+    text = str(error) if isinstance(error, UserError) else f'{type(error).__name__}: {error}'
+    say(workdir, 'failed', text)
+    raise
+  say(workdir, 'done')
+
+
+def say(workdir: str, state: str, reason: str = '') -> None:
+  """WORKDIR/state.json, for launch.status: the last thing that is known of the run."""
   if distributed.is_primary():
-    said = {'state': state, 'reason': reason}
+    said = {'state': state, 'reason': ' '.join(reason.split())[:300]}
     write_atomically(os.path.join(workdir, 'state.json'), json.dumps(said) + '\n')
 
 

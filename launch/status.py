@@ -2,14 +2,16 @@
 
 python -m launch.status DIR
 
-State of a run: what it last said of itself (state.json): done, preempted (stopped on request: the
-same command goes on), failed, running. A run that says it runs but has written nothing for
---silent_minutes is `silent`: killed, or in a long compilation or evaluation. `waiting`: planned by
-launch.sweep, never started.
+State of a run: done, if it left its record; else what it, or the process that started it, last
+said in state.json: preempted (stopped on request: the same command goes on), failed, running. A
+run that says it runs but has written nothing for --silent_minutes is `silent`: killed, or in a
+long compilation or evaluation; from here that looks the same. `waiting`: planned (sweep.json),
+never started. Time left is of training alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 import concurrent.futures
+import contextlib
 import json
 import time
 from typing import Any
@@ -22,6 +24,7 @@ from launch.errors import UserError
 _SILENT = flags.DEFINE_float('silent_minutes', 10.0, 'A running run silent for longer is suspect.')
 STATES = ('done', 'running', 'silent', 'preempted', 'failed', 'waiting')
 _AT_ONCE = 32
+_TAIL_BYTES = 2**15
 
 
 def main(argv: Sequence[str]) -> int:
@@ -43,7 +46,7 @@ def survey(top: str, silent_seconds: float, now: float) -> list[dict[str, Any]]:
     raise UserError(f'{top} does not exist')
   places = {str(where): (name, None) for name, where in _directories(path)}
   for planned in _json(path / 'sweep.json').get('runs', []):
-    places[planned['workdir'].rstrip('/')] = (planned['name'], planned['steps'])
+    places[str(path / planned['workdir'])] = (planned['name'], planned['steps'])
 
   def look(item: tuple[str, tuple[str, int | None]]) -> dict[str, Any]:
     where, (name, steps) = item
@@ -75,28 +78,41 @@ def _json(path: Any) -> Mapping[str, Any]:
 
 
 def _state(where: Any, steps: int | None, silent_seconds: float, now: float) -> dict[str, Any]:
-  from training.metrics import read_curve
-
-  saved = _json(where / 'config.json').get('config')
-  if saved:
-    steps = saved['training']['steps']
+  if steps is None:
+    steps = _json(where / 'config.json').get('config', {}).get('training', {}).get('steps')
   row = {'state': 'waiting', 'step': 0, 'steps': steps, 'seconds_left': None, 'reason': ''}
   if (where / 'run.json').exists():
     return {**row, 'state': 'done', 'step': steps}
-  if not saved:
-    return row
-  curve = read_curve(str(where / 'metrics.jsonl'))
   said = _json(where / 'state.json')
+  if not said and not (where / 'config.json').exists():
+    return row
+  curve = _last_rows(where / 'metrics.jsonl')
   row |= {'state': said.get('state', 'running'), 'reason': said.get('reason', '')}
   row['step'] = max((int(line['step']) for line in curve), default=0)
   if row['state'] in ('running', 'done'):
     # 'done' without a record: it was removed, or is just being written.
-    newest = max(_written(where / name) for name in ('metrics.jsonl', 'state.json', 'config.json'))
+    written = ('metrics.jsonl', 'state.json', 'config.json', 'log.txt')
+    newest = max(_written(where / name) for name in written)
     row['state'] = 'running' if now - newest <= silent_seconds else 'silent'
     if row['state'] == 'silent':
       row['reason'] = f'nothing written for {_duration(now - newest)}'
     row['seconds_left'] = seconds_left(curve, steps)
   return row
+
+
+def _last_rows(path: Any) -> list[dict[str, float]]:
+  """The rows at the end of a metrics.jsonl, whatever its length; none if there is no such file."""
+  try:
+    with path.open('rb') as file:
+      file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
+      lines = file.read().splitlines()
+  except OSError:
+    return []
+  rows = []
+  for line in lines:  # The first and the last may be cut.
+    with contextlib.suppress(ValueError):
+      rows.append(json.loads(line))
+  return [row for row in rows if isinstance(row, dict) and 'step' in row]
 
 
 def _written(path: Any) -> float:
@@ -106,10 +122,10 @@ def _written(path: Any) -> float:
     return 0.0
 
 
-def seconds_left(curve: Sequence[Mapping[str, float]], steps: int) -> float | None:
+def seconds_left(curve: Sequence[Mapping[str, float]], steps: int | None) -> float | None:
   """Training time left at the pace of the last rows, evaluations included; None if unknown."""
   timed = [row for row in curve if 'wall' in row][-50:]
-  if len(timed) < 2 or timed[-1]['step'] <= timed[0]['step']:
+  if steps is None or len(timed) < 2 or timed[-1]['step'] <= timed[0]['step']:
     return None
   pace = (timed[-1]['wall'] - timed[0]['wall']) / (timed[-1]['step'] - timed[0]['step'])
   return max(0.0, pace * (steps - timed[-1]['step']))
@@ -127,12 +143,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
   width = max(len(row['name']) for row in rows)
   lines = []
   for row in rows:
-    steps = '?' if row['steps'] is None else row['steps']
+    step, steps = ('?' if row[name] is None else row[name] for name in ('step', 'steps'))
     left = '' if row['seconds_left'] is None else f'{_duration(row["seconds_left"])} of training'
     note = row['reason'] or left
-    lines.append(
-      f'{row["name"]:<{width}}  {row["state"]:<9}  {row["step"]}/{steps}  {note}'.rstrip()
-    )
+    lines.append(f'{row["name"]:<{width}}  {row["state"]:<9}  {step}/{steps}  {note}'.rstrip())
   counts = [(sum(row['state'] == state for row in rows), state) for state in STATES]
   return '\n'.join([*lines, ', '.join(f'{count} {state}' for count, state in counts if count)])
 

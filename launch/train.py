@@ -60,9 +60,10 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
     if distributed.is_primary():
       print(f'{_WORKDIR.value} is finished; python -m launch.report {_WORKDIR.value} shows it')
     return
-  experiment = experiment_lib.build(config, _DATA_DIR.value)
-  profiled = profile.parse(_PROFILE.value, config.training.steps)
-  record = run.execute(experiment, _WORKDIR.value, _RESTORE.value, profiled=profiled)
+  with run.telling(_WORKDIR.value):
+    experiment = experiment_lib.build(config, _DATA_DIR.value)
+    profiled = profile.parse(_PROFILE.value, config.training.steps)
+    record = run.execute(experiment, _WORKDIR.value, _RESTORE.value, profiled=profiled)
   if distributed.is_primary():
     print(run.summary(record))
 
