@@ -24,7 +24,7 @@ for dtype, remat, tolerance in (('float32', False, 2e-6), ('float32', True, 2e-6
   tokens = jax.random.randint(jax.random.key(2), (16, 8), 0, 17)
 
   def loss(params, tokens, place):
-    apply = transformer.make_apply(config, place)
+    apply = transformer.make_apply(config, place=place)
     return jnp.mean(apply(params, tokens, causal=True, shift=True).logits_BxTxV ** 2)
 
   def run(params, tokens, place):
