@@ -200,6 +200,7 @@ def _describe(
     'probe_dataset': experiment.probe_dataset.name,
     'alphabet': dataset.vocabulary,
     'dims': dataset.dims,
+    'length': dataset.length,
     'classes': experiment.probe_dataset.classes,
     'lossless': dataset.lossless,
     'note': experiment.note,

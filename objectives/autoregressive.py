@@ -54,6 +54,9 @@ class Autoregressive(base.Objective):
       order[: space.dims] = np.random.default_rng(self.order_seed).permutation(space.dims)
     return order
 
+  def slots(self, space: base.Space) -> np.ndarray:
+    return self.permutation(space)[: space.dims]
+
   def view(
     self, example: base.Example, stratum: jax.Array, key: jax.Array, space: base.Space
   ) -> base.View:

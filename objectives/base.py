@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class Code(enum.Enum):
@@ -217,6 +218,14 @@ class Objective:
   @property
   def window(self) -> int | None:
     """How many inputs may influence a prediction, the backbone's `window`; None: all."""
+    return None
+
+  def slots(self, space: Space) -> np.ndarray | None:
+    """For an objective that predicts charged tokens one by one: which of them each slot holds.
+
+    None for every other; only with it can a code be decoded token by token.
+    """
+    del space
     return None
 
   def per_dimension(self, nats_B: jax.Array, space: Space) -> jax.Array:

@@ -12,7 +12,15 @@ def _take_a_core() -> None:
     os.sched_setaffinity(0, {cores[int(worker[1]) % len(cores)]})
 
 
+def _share_compilations() -> None:
+  """One cache of compiled programs for all workers and the processes they start, kept for later."""
+  here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+  os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', os.path.join(here, '.pytest_cache', 'jax'))
+  os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
+
+
 _take_a_core()  # Before JAX counts the cores.
+_share_compilations()  # Before JAX reads its settings.
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -1,0 +1,121 @@
+"""What a causal network expects of the next symbol, by one program for both ends of a code.
+
+The parallel forward pass and the step with a key/value cache differ in their last bits, and so may
+the same mathematics compiled for another batch. So encoder and decoder run the very same compiled
+step on the very same batch shape, position by position, and both turn its output into symbols (by
+writing or by reading them) before the next.
+
+Shape suffixes: B batch, T slots, V vocabulary.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import hashlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from models import decoding, transformer
+from models.config import ModelConfig
+
+Params = Any
+# Fields of ModelConfig that decide what a step computes.
+_DECIDES = (
+  ('vocabulary', 'length', 'width', 'layers', 'heads', 'mlp_ratio', 'norm_epsilon')
+  + ('time_input', 'compute_dtype')
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+  """How a causal backbone reads an example of `dims` symbols.
+
+  Attributes:
+    model: the backbone's configuration.
+    dims: symbols that are coded, at most model.length.
+    order: which symbol each slot holds, a permutation of 0..dims-1.
+    window: of the backbone's attention, None for all.
+  """
+
+  model: ModelConfig
+  dims: int
+  order: tuple[int, ...]
+  window: int | None = None
+
+
+class Steps:
+  """Walks through a batch of examples from slot to slot."""
+
+  def __init__(self, reading: Reading, batch: int):
+    self.reading, self.batch = reading, batch
+    config = reading.model
+    bind = transformer.make_bind(config)
+
+    def advance(params: Params, cache: decoding.Cache, token_B: jax.Array, position: jax.Array):
+      windows_L = transformer.share_window(reading.window, config.length, config.layers)
+      cache, logits_BxV = decoding.step(bind(params), cache, token_B, position, windows_L)
+      return cache, jax.nn.softmax(logits_BxV)
+
+    self._advance = jax.jit(advance, donate_argnums=1)
+    self._edges = decoding.piece_edges(config.length)
+
+  def walk(self, params: Params, code: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
+    """Codes one batch.
+
+    Args:
+      params: the backbone's.
+      code: (slot, probabilities BxV float32) -> the symbols (B,) that stand there.
+
+    Returns:
+      The symbols in slots, int32 (B, dims).
+    """
+    token_B = np.zeros(self.batch, np.int32)
+    cache = decoding.empty_cache(self.reading.model, self.batch, 0)
+    slots_BxT = np.zeros((self.batch, self.reading.dims), np.int32)
+    for slot in range(self.reading.dims):
+      if slot in self._edges:
+        grow = self._edges[self._edges.index(slot) + 1] - slot
+        cache = decoding.Cache(*(jnp.pad(x, ((0, 0), (0, 0), (0, grow), (0, 0))) for x in cache))
+      cache, p_BxV = self._advance(params, cache, token_B, np.int32(slot))
+      token_B = np.asarray(code(slot, np.asarray(p_BxV)), np.int32)
+      slots_BxT[:, slot] = token_B
+    return slots_BxT
+
+  def canary(self, params: Params) -> bytes:
+    """Eight bytes of a digest of all probabilities on fixed made-up examples.
+
+    Two machines (or thread counts, or versions) that agree on them run the same arithmetic; where
+    they differ a code would decode to nonsense.
+    """
+    found = hashlib.sha256()
+    rng = np.random.default_rng(0)
+
+    def look(slot: int, p_BxV: np.ndarray) -> np.ndarray:
+      found.update(p_BxV.tobytes())
+      return rng.integers(0, self.reading.model.vocabulary, self.batch)
+
+    self.walk(params, look)
+    return found.digest()[:8]
+
+
+def fingerprint(reading: Reading, params: Params) -> bytes:
+  """Eight bytes of a digest of the parameters, their names and shapes, and how they are used."""
+  used = {name: getattr(reading.model, name) for name in _DECIDES}
+  found = hashlib.sha256(repr((used, reading.dims, reading.order, reading.window)).encode())
+  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    values = np.asarray(leaf)
+    name = f' {jax.tree_util.keystr(path)} {values.shape} {values.dtype} '
+    found.update(name.encode())
+    found.update(np.ascontiguousarray(values).tobytes())
+  return found.digest()[:8]
+
+
+def program() -> str:
+  """What compiles and runs the step."""
+  import importlib.metadata
+
+  device = jax.devices()[0]
+  jaxlib = importlib.metadata.version('jaxlib')
+  return f'jax {jax.__version__}, jaxlib {jaxlib}, {device.platform} {device.device_kind}'

@@ -1,0 +1,276 @@
+r"""A lossless compressor: a trained autoregressive run, or a network that learns as it decodes.
+
+python -m launch.compress --run=RUN export test test.npy
+python -m launch.compress --run=RUN encode test.npy test.bpc
+python -m launch.compress --run=RUN decode test.bpc again.npy
+python -m launch.compress --run=RUN verify test.npy
+python -m launch.compress --mode=prequential --config=experiments/digits.py encode IN.npy OUT
+python -m launch.compress --mode=prequential decode IN OUT.npy
+
+IN is a NumPy file of examples of the run's data set (tokens, any integer dtype), or any file where
+the run's data are bytes of a file. `verify` takes either: what it can decode it decodes and checks,
+anything else it encodes, decodes and compares. `codes.container` describes the stream.
+"""
+
+from collections.abc import Sequence
+import contextlib
+import os
+import tempfile
+
+from absl import flags
+
+from launch import entry
+from launch.errors import UserError
+
+_COMMANDS = {'encode': 2, 'decode': 2, 'verify': 1, 'export': 2}
+_RUN = flags.DEFINE_string('run', None, 'Directory of a finished autoregressive run.')
+_CHECKPOINT = flags.DEFINE_enum(
+  'checkpoint', 'last', ['last', 'best'], 'The last one (the headline) or the best on validation.'
+)
+_MODE = flags.DEFINE_enum(
+  'mode', 'network', ['network', 'prequential'], 'Code by a trained run, or train while decoding.'
+)
+_CONFIG = flags.DEFINE_string(
+  'config', None, 'With --mode=prequential: config of the network that learns, and of its data.'
+)
+_DATA_DIR = flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
+_BATCH = flags.DEFINE_integer(
+  'batch', None, 'Examples computed at a time; default: up to 256, by their number.'
+)
+_CHUNK = flags.DEFINE_integer('chunk', 16, 'Prequential: examples coded between trainings.')
+_UPDATES = flags.DEFINE_integer('updates', 20, 'Prequential: updates of a training.')
+_REPLAY = flags.DEFINE_bool(
+  'replay', True, 'Prequential: train on all examples so far, not only on the newest chunk.'
+)
+_FORCE = flags.DEFINE_bool('force', False, 'Overwrite OUT.')
+
+
+def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
+  command, paths = _parse(argv, overrides)
+  from training import preemption
+
+  preemption.install()
+  from codes import container
+
+  try:
+    globals()[f'_{command}'](*paths, overrides)
+  except container.StreamError as error:
+    raise UserError(f'{paths[0]}: {error}') from error
+
+
+def _parse(argv: Sequence[str], overrides: Sequence[str]) -> tuple[str, Sequence[str]]:
+  """The command and its files, or UserError."""
+  usage = 'encode IN OUT, decode IN OUT, verify IN, or export SPLIT OUT'
+  if len(argv) < 2 or argv[1] not in _COMMANDS:
+    raise UserError(f'what to do is missing: {usage}' if len(argv) < 2 else
+                    f"'{argv[1]}' is unknown: {usage}")  # fmt: skip
+  command, paths = argv[1], argv[2:]
+  if len(paths) != _COMMANDS[command]:
+    raise UserError(f'{command} takes {_COMMANDS[command]} arguments, not {len(paths)}: {usage}')
+  prequential = _MODE.value == 'prequential'
+  if prequential and _RUN.value:
+    raise UserError('--mode=prequential ships no weights: it takes --config, not --run')
+  if not prequential and not _RUN.value:
+    raise UserError('--run=DIR (a finished run) is needed')
+  if not prequential and (_CONFIG.value or overrides):
+    raise UserError('--config is for --mode=prequential; a run has its own')
+  if prequential and command in ('encode', 'export') and not _CONFIG.value:
+    raise UserError(f'--mode=prequential {command} needs --config')
+  if _BATCH.value is not None and not 1 <= _BATCH.value < 2**32:
+    raise UserError(f'--batch must be at least 1, not {_BATCH.value}')
+  if command != 'verify' and os.path.exists(paths[1]) and not _FORCE.value:
+    raise UserError(f'{paths[1]} exists; --force overwrites it')
+  if command != 'export' and not os.path.isfile(paths[0]):
+    raise UserError(f'{paths[0]} is not a file')
+  return command, paths
+
+
+def _encode(source_path: str, out_path: str, overrides: Sequence[str]) -> None:
+  with _replacing(out_path) as out:
+    lines = _write(source_path, out, overrides)
+  print('\n'.join(lines))
+
+
+def _decode(stream_path: str, out_path: str, overrides: Sequence[str]) -> None:
+  with open(stream_path, 'rb') as file:
+    with _replacing(out_path) as out:
+      total = _read(file, out)
+  print(f'{out_path}: {total:,} symbols, checked')
+
+
+def _verify(path: str, overrides: Sequence[str]) -> None:
+  from codes import container
+
+  with open(path, 'rb') as file:
+    if file.read(len(container.MAGIC)) == container.MAGIC:
+      file.seek(0)
+      with open(os.devnull, 'wb') as nowhere:
+        print(f'{path}: whole; {_read(file, nowhere):,} symbols decoded and checked')
+      return
+  if _MODE.value == 'prequential' and not _CONFIG.value:
+    raise UserError('--mode=prequential verify of a file that is not coded needs --config')
+  directory = os.path.dirname(os.path.abspath(path))
+  with (
+    tempfile.TemporaryFile(dir=directory) as coded,
+    tempfile.NamedTemporaryFile(dir=directory, suffix=os.path.splitext(path)[1]) as again,
+  ):
+    lines = _write(path, coded, overrides)
+    coded.seek(0)
+    _read(coded, again)
+    again.flush()
+    _compare(path, again.name)
+  print('\n'.join(lines))
+  print(f'{path}: decoded again, equal')
+
+
+def _export(split: str, out_path: str, overrides: Sequence[str]) -> None:
+  import numpy as np
+
+  from data.sources import Examples
+  from launch import configs, experiment
+
+  if split not in ('train', 'validation', 'test'):
+    raise UserError(f"split '{split}' is unknown; known: train, validation, test")
+  if _RUN.value:
+    config = configs.from_plain(configs.read_saved(_RUN.value)['config'])
+  else:
+    config = _config(overrides)
+  dataset, _ = experiment.load_datasets(config, _DATA_DIR.value)
+  examples = getattr(dataset, split)
+  if not isinstance(examples, Examples):
+    raise UserError(f"'{dataset.name}' has no fixed {split} split: it is drawn afresh for ever")
+  tokens = examples.tokens_NxT[:, : dataset.dims]
+  shape = dataset.shape if np.prod(dataset.shape) == dataset.dims else (dataset.dims,)
+  dtype = np.uint8 if dataset.vocabulary <= 256 else np.uint16
+  with _replacing(out_path) as out:
+    np.save(out, tokens.reshape(-1, *shape).astype(dtype))
+  print(f'{out_path}: {len(tokens):,} examples; {dataset.note}')
+
+
+def _config(overrides: Sequence[str]):
+  """The config of --config; without an objective it is read with the one that can decode."""
+  from launch import configs
+
+  path, _, objective = _CONFIG.value.partition(':')
+  return configs.load(path, objective or 'autoregressive', overrides)
+
+
+@contextlib.contextmanager
+def _replacing(path: str):
+  """A file that takes the place of `path` once it is whole; on failure nothing is left."""
+  partial = f'{path}.partial'
+  try:
+    with open(partial, 'w+b') as out:
+      yield out
+    os.replace(partial, path)
+  finally:
+    with contextlib.suppress(OSError):
+      os.unlink(partial)
+
+
+def _write(path: str, out, overrides: Sequence[str]) -> list[str]:
+  """Encodes a file; returns what to say of it."""
+  from codes import codec, container
+  from launch import files
+
+  predictor_of, space = _encoder(overrides)
+  source, fields = files.source(path, space)
+  examples = codec.count_examples(source.total, space.dims)
+  try:
+    predictor = predictor_of(examples)
+    total = source.total if fields['kind'] == container.BYTES else examples
+    header = container.Header(total=total, **fields, **predictor.claims())
+    with _bar('encode', source.total) as bar:
+      sizes = codec.encode(predictor, source, header, out, bar.update)
+  except ValueError as error:
+    if isinstance(error, UserError):
+      raise
+    raise UserError(f'{path}: {error}') from error
+  lines = files.describe(path, space, sizes)
+  if _MODE.value == 'prequential':
+    from codes import prequential
+
+    bits, modules = prequential.program_bits()
+    lines.append(
+      f'program       {bits / 8:12,.0f} bytes: {modules} modules without comments, xz -9e; '
+      f'with it K(X) ≤ {8 * sizes.file_bytes + bits:,} bits given Python and its libraries'
+    )
+  else:
+    lines.append(f'not counted   the weights: {_parameters(predictor):,} parameters of 32 bits')
+  return lines
+
+
+def _parameters(predictor) -> int:
+  import jax
+
+  return sum(leaf.size for leaf in jax.tree.leaves(predictor.params))
+
+
+def _encoder(overrides: Sequence[str]):
+  """(examples -> predictor, the space of its data)."""
+  from codes import codec, prequential
+  from launch import experiment, trained
+
+  if _MODE.value == 'network':
+    built, reading, params = trained.load(_RUN.value, _DATA_DIR.value, _CHECKPOINT.value == 'best')
+
+    def make(examples: int) -> codec.Trained:
+      return codec.Trained(reading, params, _BATCH.value or codec.default_batch(examples))
+
+    return make, built.space
+  config = _config(overrides)
+  built = experiment.build(config, _DATA_DIR.value)
+  schedule = {
+    'chunk': _CHUNK.value,
+    'updates': _UPDATES.value,
+    'batch': config.training.batch_size,
+    'replay': _REPLAY.value,
+    'seed': config.training.seed,
+  }
+  settings = prequential.describe(built.model, config, built.space, schedule)
+  return lambda examples: prequential.Prequential(settings, examples), built.space
+
+
+def _read(file, out) -> int:
+  """Decodes a stream into a file; returns the number of symbols."""
+  from codes import codec, container, prequential
+  from launch import files, trained
+
+  header, seal = container.read_header(file)
+  if header.mode == container.NETWORK:
+    if _MODE.value != 'network':
+      raise container.StreamError('encoded by a trained network: --run=DIR names it')
+    _, reading, params = trained.load(_RUN.value, _DATA_DIR.value, _CHECKPOINT.value == 'best')
+    files.check_shape(header, reading.dims)
+    predictor, dims = codec.Trained(reading, params, header.batch), reading.dims
+  else:
+    if _MODE.value != 'prequential':
+      raise container.StreamError('encoded without a trained network: --mode=prequential')
+    dims = prequential.dims_of(header)
+    files.check_shape(header, dims)
+    predictor = prequential.from_header(header, files.examples(header, dims))
+  predictor.check(header)
+  total = files.symbols(header, dims)
+  with _bar('decode', total) as bar:
+    files.write(header, codec.decode(predictor, total, file, seal, bar.update), out)
+  return total
+
+
+def _bar(name: str, total: int):
+  import tqdm
+
+  return tqdm.tqdm(
+    total=total, desc=name, unit='symbol', unit_scale=True, leave=False, disable=None
+  )
+
+
+def _compare(path: str, again: str) -> None:
+  """UserError unless two files hold the same: arrays by value, shape and dtype, others by byte."""
+  from launch import files
+
+  if not files.same(path, again):
+    raise UserError(f'{path} was decoded to something else')
+
+
+if __name__ == '__main__':
+  entry.run(main, takes_config=True)
