@@ -8,6 +8,7 @@ import sys
 
 from absl import app, flags, logging
 
+from launch import devices
 from launch.errors import UserError
 from training import host_memory
 
@@ -107,6 +108,7 @@ def run(main: Callable[..., int | None], *, takes_config: bool = False) -> None:
   """
   overrides: list[str] = []
   host_memory.keep_freed()
+  devices.settle()
 
   def parse(argv: list[str]) -> list[str]:
     try:

@@ -17,13 +17,13 @@ from training import distributed, metrics, sharding
 from training.errors import DistributedError
 
 ROOT = pathlib.Path(__file__).parent.parent
-STEPS = 60
+STEPS = 24
 SETTINGS = (
   *tiny.OVERRIDES,
   f'--config.training.steps={STEPS}',
   '--config.training.batch_size=16',
   '--config.training.log_every=1',
-  '--config.training.evaluate_every=30',
+  '--config.training.evaluate_every=24',
   '--config.evaluation.draws=1',
   '--config.evaluation.samples=0',
   '--config.probe.linear.labels=10',
@@ -34,9 +34,8 @@ SETTINGS = (
 
 
 @pytest.fixture(scope='module')
-def start(data_dir, tmp_path_factory):
+def start(data_dir):
   """start(workdir, processes, devices, *more) -> the processes of one run."""
-  cache = tmp_path_factory.mktemp('cache')
   tiny.build(data_dir)  # Prepares the data.
   running = []
 
@@ -45,8 +44,6 @@ def start(data_dir, tmp_path_factory):
       **os.environ,
       'JAX_PLATFORMS': 'cpu',
       'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
-      'JAX_COMPILATION_CACHE_DIR': str(cache),
-      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     }
     with socket.socket() as free:
       free.bind(('127.0.0.1', 0))
@@ -98,11 +95,11 @@ def test_processes_and_devices_change_nothing_and_a_run_moves_between_them(start
   """2 x 4, stopped by SIGTERM to one worker, 1 x 2, stopped, 2 x 4: as 1 x 8 and as one device."""
   alone, eight, moved = (str(tmp_path / name) for name in ('alone', 'eight', 'moved'))
   group = start(moved, 2, 4)
-  _wait_for(moved, 20, group)
+  _wait_for(moved, 8, group)
   group[1].send_signal(signal.SIGTERM)
   assert _codes(group) == [42, 42]
   first = max(_losses(moved))
-  assert 20 <= first < STEPS
+  assert 8 <= first < STEPS
   group = start(moved, 1, 2)
   _wait_for(moved, first + 2, group)
   group[0].send_signal(signal.SIGTERM)

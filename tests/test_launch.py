@@ -54,20 +54,20 @@ def _wait_for_step(workdir, step: int) -> None:
 
 
 def test_sigterm_then_kill_then_resume_equals_uninterrupted(data_dir, tmp_path):
-  long = ('--config.training.steps=400', '--config.training.evaluate_every=40')
+  long = ('--config.training.steps=200', '--config.training.evaluate_every=40')
   whole, broken = tmp_path / 'whole', tmp_path / 'broken'
   code, out, err = _finish(_train(whole, data_dir, *long))
   assert code == 0, err
   assert 'bits/dim' in out
 
   process = _train(broken, data_dir, *long)
-  _wait_for_step(broken, 50)
+  _wait_for_step(broken, 45)
   process.send_signal(signal.SIGTERM)
   code, _, err = _finish(process)
   assert code == 42 and 'run the same command to go on' in err and 'Traceback' not in err
 
   process = _train(broken, data_dir, *long)
-  _wait_for_step(broken, 130)
+  _wait_for_step(broken, 90)
   process.kill()
   assert _finish(process)[0] == -signal.SIGKILL
 

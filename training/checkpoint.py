@@ -13,8 +13,15 @@ from training.state import TrainState
 
 def _manager(directory: str, keep: int) -> ocp.CheckpointManager:
   policy = ocp.checkpoint_managers.preservation_policy.LatestN(keep)
+  # Two managers save the same step at once: processes that meet must know for which of them.
+  meeting = ocp.options.MultiprocessingOptions(
+    barrier_sync_key_prefix=os.path.basename(os.path.normpath(directory))
+  )
   options = ocp.CheckpointManagerOptions(
-    preservation_policy=policy, enable_async_checkpointing=True, cleanup_tmp_directories=True
+    preservation_policy=policy,
+    enable_async_checkpointing=True,
+    cleanup_tmp_directories=True,
+    multiprocessing_options=meeting,
   )
   return ocp.CheckpointManager(epath.Path(directory), options=options)
 

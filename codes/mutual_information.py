@@ -1,0 +1,262 @@
+r"""How many bits X and Y share, by code lengths: C(Y) - C(Y|X) and C(X) + C(Y) - C(XY).
+
+python -m codes.mutual_information --pair=chain --out=DIR
+python -m codes.mutual_information --pair=all --config=experiments/digits.py --out=DIR
+
+The network's code is prequential: it starts uniform and pays for what it learns, so its lengths are
+those of a whole description and no weights are left out. C(Y|X) codes y_i with x_i before it in the
+sequence; for two data sets it codes Y after having learnt X. "mixture" is the Bayes mixture of that
+and of coding each alone (for XY: of one network for both, each alone, and Y given X after X), a bit
+or two longer than the best of them: K(Y|X) can't exceed K(Y) by more than a constant, and neither
+can this code. Where learning costs more than there is to learn
+the network alone shows a negative number, and that is not hidden. Classical compressors take
+C(Y|X) = C(XY) - C(X), with X and Y one after the other ("whole") or row by row ("rows").
+"""
+
+from collections.abc import Callable, Sequence
+import hashlib
+import json
+import os
+from typing import Any
+
+from absl import flags
+import numpy as np
+
+from launch import entry
+from launch.errors import UserError
+
+MADE_UP = ('noise', 'chain', 'itself')
+OF_DATA = ('labels', 'permuted_labels', 'halves', 'sets', 'image_itself')
+_PAIR = flags.DEFINE_list(
+  'pair', ['all'], f'Of {", ".join(MADE_UP + OF_DATA)}; all: all but image_itself.'
+)
+_CONFIG = flags.DEFINE_string('config', 'experiments/digits.py', 'Whose data the pairs are of.')
+_DATA_DIR = flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
+_ROWS = flags.DEFINE_integer('rows', 0, 'Examples; 0: all of a data set, 40,000 made up.')
+_OUT = flags.DEFINE_string('out', None, 'Directory for results.json; lengths are kept there.')
+_NEURAL = flags.DEFINE_bool('neural', True, 'Without it, classical compressors only.')
+_NETWORK = {
+  name: flags.DEFINE_integer(name, default, help_)
+  for name, default, help_ in (
+    ('width', 64, 'Of the network.'),
+    ('layers', 2, 'Of the network.'),
+    ('heads', 4, 'Of the network.'),
+    ('chunk', 0, 'Examples coded between trainings; 0: 16 of a data set, 64 made up.'),
+    ('updates', 0, 'Updates of a training; 0: 8 of a data set, 2 made up.'),
+    ('batch', 0, 'Examples of an update; 0: 32 of a data set, 128 made up.'),
+    ('seed', 0, 'Of the network and its updates.'),
+  )
+}
+_RATE = flags.DEFINE_float('learning_rate', 0.0, '0: 2e-3 of a data set, 5e-3 made up.')
+# For data sets, and for endless sources of short sequences.
+_DEFAULTS = {
+  False: {'chunk': 16, 'updates': 8, 'batch': 32, 'learning_rate': 2e-3},
+  True: {'chunk': 64, 'updates': 2, 'batch': 128, 'learning_rate': 5e-3},
+}
+_MADE_UP_ROWS = 40_000
+Measure = Callable[..., np.ndarray]
+
+
+def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
+  names = _check(argv)
+  from codes import pairs
+  from launch import configs
+  from training import preemption
+
+  preemption.install()
+  dataset = None
+  if set(names) & set(OF_DATA):
+    path, _, objective = _CONFIG.value.partition(':')
+    config = configs.load(path, objective or 'autoregressive', overrides)
+    from launch import experiment
+
+    dataset, _ = experiment.load_datasets(config, _DATA_DIR.value)
+  found = []
+  for name in names:
+    try:
+      if name in MADE_UP:
+        pair = pairs.MADE_UP[name](_ROWS.value or _MADE_UP_ROWS)
+      else:
+        pair = pairs.OF_DATA[name](dataset, _ROWS.value)
+      measure = _remembering(_OUT.value, _measure(name in MADE_UP)) if _NEURAL.value else None
+      found.append(result(pair, measure))
+    except ValueError as error:
+      raise UserError(f'{name}: {error}') from error
+    print('\n'.join(lines(found[-1])), flush=True)
+    if _OUT.value:
+      from training.metrics import write_atomically
+
+      path = os.path.join(_OUT.value, 'results.json')
+      write_atomically(path, json.dumps(found, indent=1) + '\n')
+  if any(len(pair['row_bytes']) and pair['bytes'] > 2**16 for pair in found):
+    print(
+      '\ngzip looks back 32 kB. With X and Y one after the other and longer than that, it has '
+      'forgotten X when it comes to Y, and finds nothing even in X with itself.'
+    )
+
+
+def _check(argv: Sequence[str]) -> list[str]:
+  if len(argv) > 1:
+    raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
+  names = list(_PAIR.value)
+  if names == ['all']:
+    names = [name for name in MADE_UP + OF_DATA if name != 'image_itself']
+  for name in names:
+    if name not in MADE_UP + OF_DATA:
+      raise UserError(f"pair '{name}' is unknown; known: all, {', '.join(MADE_UP + OF_DATA)}")
+  for name, flag in [('rows', _ROWS), *_NETWORK.items()]:
+    if flag.value < 0:
+      raise UserError(f'--{name} must not be negative, not {flag.value}')
+  if 0 < _ROWS.value < 4:
+    raise UserError(f'--rows must be at least 4, not {_ROWS.value}')
+  if _OUT.value:
+    os.makedirs(_OUT.value, exist_ok=True)
+  return names
+
+
+def _measure(made_up: bool) -> tuple[Measure, str]:
+  """Bits of sequences by a network that learns, and a description of all that decides them."""
+  from codes import learner, lengths
+
+  chosen = {name: flag.value for name, flag in _NETWORK.items()} | {'learning_rate': _RATE.value}
+  chosen |= {k: v for k, v in _DEFAULTS[made_up].items() if not chosen[k]}
+  optimizer = {
+    'learning_rate': chosen['learning_rate'], 'warmup_steps': 10, 'end_fraction': 1.0,
+    'beta1': 0.9, 'beta2': 0.95, 'weight_decay': 0.01, 'clip_norm': 1.0,
+  }  # fmt: skip
+  schedule = learner.Schedule(
+    chosen['chunk'], chosen['updates'], chosen['batch'], True, chosen['seed']
+  )
+  shape = (chosen['width'], chosen['layers'], chosen['heads'])
+  settings = lengths.Settings(*shape, optimizer, schedule)
+
+  def measure(tokens_NxT, vocabulary, given=0, coded=0) -> np.ndarray:
+    return lengths.bits(tokens_NxT, vocabulary, settings, given, coded)
+
+  return measure, repr(settings)
+
+
+def _remembering(directory: str | None, made: tuple[Measure, str]) -> Measure:
+  """Keeps every length in `directory`, if there is one: an interrupted command goes on."""
+  measure, settings = made
+  if directory is None:
+    return measure
+
+  def remembered(tokens_NxT, vocabulary, given=0, coded=0) -> np.ndarray:
+    content = np.ascontiguousarray(tokens_NxT[:, : given + coded or None], '<i4')
+    name = repr((settings, content.shape, vocabulary, given)).encode() + content.tobytes()
+    path = os.path.join(directory, f'lengths_{hashlib.sha256(name).hexdigest()[:24]}.npy')
+    if not os.path.exists(path):
+      found = measure(tokens_NxT, vocabulary, given, coded)
+      partial = path.replace('.npy', '.partial.npy')
+      np.save(partial, found)
+      os.replace(partial, path)
+    return np.load(path)
+
+  return remembered
+
+
+def result(pair: Any, measure: Measure | None) -> dict[str, Any]:
+  """All code lengths of a pair, in bits, and what they say X and Y share.
+
+  Returns:
+    pair, note, truth (bits or None), rows, bytes (of X), row_bytes, and codes: a list of name,
+    layout, x, y, y_given_x, x_given_y, xy, yx (bits), stderr (of the network's C(Y) - C(Y|X), over
+    rows; None elsewhere) and shared: the four estimates in bits.
+  """
+  codes = []
+  if measure is not None:
+    codes += neural(pair, measure)
+  codes += classical(pair)
+  for code in codes:
+    code['shared'] = {
+      'C(Y)-C(Y|X)': code['y'] - code['y_given_x'],
+      'C(X)-C(X|Y)': code['x'] - code['x_given_y'],
+      'C(X)+C(Y)-C(XY)': code['x'] + code['y'] - code['xy'],
+      'C(X)+C(Y)-C(YX)': code['x'] + code['y'] - code['yx'],
+    }
+  return {
+    'pair': pair.name,
+    'note': pair.note,
+    'truth': pair.truth,
+    'rows': len(pair.x_NxT),
+    'bytes': int(pair.x_NxT.size),
+    'row_bytes': [pair.x_NxT.shape[1], pair.y_NxT.shape[1]],
+    'codes': codes,
+  }
+
+
+def neural(pair: Any, measure: Measure) -> list[dict[str, Any]]:
+  """The network's lengths, and those of its mixture with coding X and Y each alone."""
+  from codes.lengths import either
+
+  x, y, v = pair.x_NxT, pair.y_NxT, pair.vocabulary
+  x_bits, y_bits = measure(x, v), measure(y, v)
+  if pair.joined:
+    forward, backward = np.concatenate([x, y], 1), np.concatenate([y, x], 1)
+    y_given_x = measure(forward, v, given=x.shape[1])
+    x_given_y = measure(backward, v, given=y.shape[1])
+    xy, yx = measure(forward, v).sum(), measure(backward, v).sum()
+    stderr = float(np.std(y_bits - y_given_x, ddof=1) * np.sqrt(len(y)))
+  else:
+    y_given_x = measure(np.concatenate([x, y]), v)[len(x) :]
+    x_given_y = measure(np.concatenate([y, x]), v)[len(y) :]
+    # The chain rule holds by the way they are coded.
+    xy, yx = x_bits.sum() + y_given_x.sum(), y_bits.sum() + x_given_y.sum()
+    stderr = None
+  sums = [float(part.sum()) for part in (x_bits, y_bits, y_given_x, x_given_y)]
+  a, b, y_x, x_y = sums
+  conditional = (either(y_x, b), either(x_y, a))
+  joint = (either(xy, a + b, a + y_x), either(yx, a + b, b + x_y))
+  return [
+    _code('network', '', *sums, float(xy), float(yx), stderr),
+    _code('mixture', '', a, b, *conditional, *joint),
+  ]
+
+
+def classical(pair: Any) -> list[dict[str, Any]]:
+  """The same by general compressors; tokens are bytes, or two bytes where there are many."""
+  from codes.compressors import COMPRESSORS
+
+  kind = np.uint8 if pair.vocabulary <= 256 else np.dtype('<u2')
+  x, y = (np.ascontiguousarray(part, kind) for part in (pair.x_NxT, pair.y_NxT))
+  layouts = {'whole': (x.tobytes() + y.tobytes(), y.tobytes() + x.tobytes())}
+  if pair.joined:
+    both = (np.concatenate(parts, 1).tobytes() for parts in ((x, y), (y, x)))
+    layouts['rows'] = tuple(both)
+  found = []
+  for name, compress in COMPRESSORS.items():
+    a, b = (8 * len(compress(part.tobytes())) for part in (x, y))
+    for layout, joint in layouts.items():
+      xy, yx = (8 * len(compress(data)) for data in joint)
+      found.append(_code(name, layout, a, b, xy - a, yx - b, xy, yx))
+  return found
+
+
+def _code(name, layout, x, y, y_given_x, x_given_y, xy, yx, stderr=None) -> dict[str, Any]:
+  return {
+    'name': name, 'layout': layout, 'x': x, 'y': y, 'y_given_x': y_given_x,
+    'x_given_y': x_given_y, 'xy': xy, 'yx': yx, 'stderr': stderr,
+  }  # fmt: skip
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+  """A table of one pair for people; bits, and shares of C(Y)."""
+  truth = '' if found['truth'] is None else f'; known to share {found["truth"]:,.0f} bits'
+  rows = [f'\n{found["pair"]}: {found["note"]}{truth}']
+  names = ('C(X)', 'C(Y)', 'C(Y|X)', 'C(XY)')
+  shared = ('C(Y)-C(Y|X)', 'C(X)-C(X|Y)', 'C(X)+C(Y)-C(XY)', 'C(X)+C(Y)-C(YX)')
+  head = f'{"code":14}' + ''.join(f'{name:>12}' for name in names)
+  rows.append(head + ' |' + ''.join(f'{name:>17}' for name in shared) + f'{"of C(Y)":>9}')
+  for code in found['codes']:
+    values = (code['x'], code['y'], code['y_given_x'], code['xy'])
+    label = f'{code["name"]} {code["layout"]}'.strip()
+    row = f'{label:14}' + ''.join(f'{value:12,.0f}' for value in values) + ' |'
+    row += ''.join(f'{code["shared"][name]:17,.0f}' for name in shared)
+    row += f'{100 * code["shared"][shared[0]] / code["y"]:8.1f}%' if code['y'] else ''
+    rows.append(row)
+  return rows
+
+
+if __name__ == '__main__':
+  entry.run(main, takes_config=True)

@@ -1,0 +1,132 @@
+"""Pairs of data X, Y whose shared information is of interest, or known."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from data import markov
+from data.sources import Dataset
+
+# Of what these pairs draw at random.
+_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+  """X and Y, example by example.
+
+  Attributes:
+    name: as on the command line.
+    x_NxT, y_NxT: tokens; as many rows, but for data sets (`joined` False).
+    vocabulary: of both.
+    note: what they are.
+    joined: whether row i of Y belongs to row i of X; else Y is a data set that follows X.
+    truth: I(X; Y) in bits over all rows, where it is known.
+  """
+
+  name: str
+  x_NxT: np.ndarray
+  y_NxT: np.ndarray
+  vocabulary: int
+  note: str
+  joined: bool = True
+  truth: float | None = None
+
+
+def labels(dataset: Dataset, rows: int) -> Pair:
+  x, y = _labelled(dataset, rows)
+  note = f'labels given images: {dataset.name}, {len(x)} training images in random order'
+  return Pair('labels', x, y, _both(dataset), note)
+
+
+def permuted_labels(dataset: Dataset, rows: int) -> Pair:
+  x, y = _labelled(dataset, rows)
+  y = np.random.default_rng((_SEED, 1)).permutation(y)
+  note = f'the same with the labels of other images: {dataset.name}'
+  return Pair('permuted_labels', x, y, _both(dataset), note, truth=0.0)
+
+
+def halves(dataset: Dataset, rows: int) -> Pair:
+  x = _tokens(dataset, rows)
+  middle = dataset.dims // 2
+  note = f'first and second half of each example: {dataset.name}, {len(x)} examples'
+  return Pair('halves', x[:, :middle], x[:, middle:], dataset.vocabulary, note)
+
+
+def sets(dataset: Dataset, rows: int) -> Pair:
+  x = _tokens(dataset, rows)
+  half = len(x) // 2
+  note = (
+    f'two data sets of one source: {half} and {len(x) - half} examples of {dataset.name}; they '
+    'share what made them, so they are not independent'
+  )
+  return Pair('sets', x[:half], x[half:], dataset.vocabulary, note, joined=False)
+
+
+def image_itself(dataset: Dataset, rows: int) -> Pair:
+  x = _tokens(dataset, rows)
+  note = f'X with itself: {dataset.name}, {len(x)} examples'
+  return Pair('image_itself', x, x, dataset.vocabulary, note)
+
+
+def noise(rows: int, length: int = 8, vocabulary: int = 16) -> Pair:
+  x, y = np.random.default_rng((_SEED, 2)).integers(0, vocabulary, (2, rows, length))
+  note = f'independent uniform tokens of {vocabulary} values, {length} and {length} a row'
+  return Pair('noise', x, y, vocabulary, note, truth=0.0)
+
+
+def chain(rows: int, length: int = 4, symbols: int = 8) -> Pair:
+  made = markov.draw_chain(_SEED, symbols, length, 0.1)
+  tokens = markov.sample(made, _SEED, 0, rows).tokens_NxT
+  middle = length // 2
+  note = f'halves of {length} tokens of a Markov chain over {symbols} symbols, {rows} rows'
+  known = rows * made.mutual_information_bits(middle)
+  return Pair('chain', tokens[:, :middle], tokens[:, middle:], symbols, note, truth=known)
+
+
+def itself(rows: int, length: int = 16, symbols: int = 8) -> Pair:
+  """X twice. What X tells of itself is its entropy."""
+  made = markov.draw_chain(_SEED, symbols, length, 1.0)
+  tokens = markov.sample(made, _SEED, 0, rows).tokens_NxT
+  note = f'X with itself: {length} tokens of a Markov chain over {symbols} symbols, {rows} rows'
+  return Pair('itself', tokens, tokens, symbols, note, truth=rows * made.entropy_bits())
+
+
+OF_DATA = {
+  'labels': labels,
+  'permuted_labels': permuted_labels,
+  'halves': halves,
+  'sets': sets,
+  'image_itself': image_itself,
+}
+MADE_UP = {'noise': noise, 'chain': chain, 'itself': itself}
+
+
+def _tokens(dataset: Dataset, rows: int) -> np.ndarray:
+  """Training examples, in a random order that is always the same."""
+  tokens = _train(dataset).tokens_NxT[:, : dataset.dims]
+  return tokens[_order(len(tokens), rows)]
+
+
+def _labelled(dataset: Dataset, rows: int) -> tuple[np.ndarray, np.ndarray]:
+  if dataset.classes is None:
+    raise ValueError(f"'{dataset.name}' has no labels")
+  labels = _train(dataset).labels_N
+  return _tokens(dataset, rows), labels[_order(len(labels), rows)][:, None]
+
+
+def _order(count: int, rows: int) -> np.ndarray:
+  order = np.random.default_rng((_SEED, 0)).permutation(count)
+  return order[:rows] if rows else order
+
+
+def _train(dataset: Dataset) -> Any:
+  if dataset.epoch is None:
+    raise ValueError(f"'{dataset.name}' is drawn afresh for ever; pairs need a training set")
+  return dataset.train
+
+
+def _both(dataset: Dataset) -> int:
+  """Labels are the first few of the tokens' values."""
+  return max(dataset.vocabulary, dataset.classes)

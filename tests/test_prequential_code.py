@@ -1,0 +1,211 @@
+"""The prequential code of data, and mutual information by such codes."""
+
+import io
+
+import numpy as np
+import pytest
+
+from codes import codec, container, learner, lengths, mutual_information, pairs, prequential
+from data import markov
+
+V, T = 5, 6
+OPTIMIZER = {
+  'learning_rate': 1e-2, 'warmup_steps': 2, 'end_fraction': 1.0, 'beta1': 0.9, 'beta2': 0.95,
+  'weight_decay': 0.01, 'clip_norm': 1.0,
+}  # fmt: skip
+
+
+def _settings(chunk=8, updates=3, replay=True, **objective):
+  return {
+    'model': {'vocabulary': V, 'length': T, 'width': 16, 'layers': 1, 'heads': 2},
+    'objective': {'name': 'autoregressive', **objective},
+    'optimizer': OPTIMIZER,
+    'schedule': {'chunk': chunk, 'updates': updates, 'batch': 16, 'replay': replay, 'seed': 3},
+    'dims': T,
+    'shape': [],
+  }
+
+
+def _tokens(rows, seed=0):
+  chain = markov.draw_chain(1, V, T, 0.2)
+  return markov.sample(chain, seed, 0, rows).tokens_NxT
+
+
+def _encode(tokens, settings):
+  predictor = prequential.Prequential(settings, len(tokens))
+  header = container.Header(
+    kind=container.ARRAY, total=len(tokens), dtype='<i4', shape=(T,), **predictor.claims()
+  )
+  source = codec.Source(tokens.size, lambda a, b: tokens[a:b].reshape(-1))
+  out = io.BytesIO()
+  return out, codec.encode(predictor, source, header, out)
+
+
+def _decode(file):
+  file.seek(0)
+  header, seal = container.read_header(file)
+  predictor = prequential.from_header(header, header.total)
+  predictor.check(header)
+  parts = list(codec.decode(predictor, header.total * T, file, seal))
+  return np.concatenate([np.zeros(0, np.int32), *parts]).reshape(-1, T)
+
+
+@pytest.mark.parametrize(
+  'rows,settings',
+  [
+    (60, {}),
+    (60, {'replay': False}),
+    (13, {'order': 'reversed', 'chunk': 4}),
+    (0, {}),
+    (1, {}),
+  ],
+)
+def test_the_decoder_learns_what_the_encoder_learnt(rows, settings):
+  tokens = _tokens(max(rows, 1))[:rows]
+  out, sizes = _encode(tokens, _settings(**settings))
+  np.testing.assert_array_equal(_decode(out), tokens)
+  if rows == 60:
+    assert sizes.payload_bits <= 1.001 * sizes.ideal_bits + 64
+  if rows == 1:  # Nothing was learnt yet: uniform.
+    assert sizes.ideal_bits == pytest.approx(T * np.log2(V), rel=1e-5)
+
+
+def test_its_length_is_the_sum_over_chunks_of_what_was_not_yet_seen():
+  """Against whole forward passes (codes.lengths), and against a learner that saw nothing."""
+  tokens = _tokens(200)
+  settings = _settings()
+  _, sizes = _encode(tokens, settings)
+  schedule = learner.Schedule(**settings['schedule'])
+  same = lengths.Settings(16, 1, 2, OPTIMIZER, schedule)
+  bits = lengths.bits(tokens, V, same)
+  assert sizes.ideal_bits == pytest.approx(bits.sum(), rel=1e-3)
+  np.testing.assert_allclose(bits[:8], T * np.log2(V), rtol=1e-5)
+  # It has learnt by the end, and no code is shorter than the entropy on average.
+  entropy = markov.draw_chain(1, V, T, 0.2).entropy_bits()
+  assert entropy < bits[-100:].mean() + 3 * bits[-100:].std() / 10
+  assert bits[-100:].mean() < 0.8 * bits[:8].mean()
+
+
+def test_a_future_example_changes_no_earlier_length():
+  tokens = _tokens(40)
+  settings = lengths.Settings(16, 1, 2, OPTIMIZER, learner.Schedule(8, 2, 16, True, 0))
+  before = lengths.bits(tokens, V, settings)
+  tokens[24:] = (tokens[24:] + 1) % V
+  after = lengths.bits(tokens, V, settings)
+  np.testing.assert_array_equal(before[:24], after[:24])
+  assert (before[24:32] != after[24:32]).any()
+
+
+def test_what_is_given_is_not_charged_and_what_follows_is_not_seen():
+  tokens = _tokens(24)
+  settings = lengths.Settings(16, 1, 2, OPTIMIZER, learner.Schedule(8, 2, 16, True, 0))
+  np.testing.assert_allclose(
+    lengths.bits(tokens, V, settings, given=4)[:8], 2 * np.log2(V), rtol=1e-5
+  )
+  changed = tokens.copy()
+  changed[:, 4:] = 0
+  np.testing.assert_array_equal(
+    lengths.bits(tokens, V, settings, coded=4), lengths.bits(changed, V, settings, coded=4)
+  )
+
+
+def test_updates_draw_from_the_past_or_from_the_newest_chunk():
+  replay = learner.Schedule(chunk=4, updates=2, batch=64, replay=True, seed=0)
+  rows = replay.rows(5, 12)
+  assert set(rows) == set(range(12))
+  np.testing.assert_array_equal(rows, replay.rows(5, 12))
+  assert (rows != replay.rows(6, 12)).any()
+  newest = learner.Schedule(chunk=4, updates=2, batch=2, replay=False, seed=0)
+  np.testing.assert_array_equal(newest.rows(4, 12), [8, 9])
+  np.testing.assert_array_equal(newest.rows(5, 12), [10, 11])
+  np.testing.assert_array_equal(newest.rows(0, 3), [0, 1])  # A last, shorter chunk: rows 0 to 2.
+  assert replay.total_updates(12) == 4 and replay.total_updates(13) == 6
+
+
+def test_settings_that_do_not_decode_are_refused():
+  with pytest.raises(ValueError, match='only an autoregressive network'):
+    prequential.Prequential({**_settings(), 'objective': {'name': 'masked_diffusion'}}, 5)
+  with pytest.raises(ValueError, match='chunk must be at least 1, not 0'):
+    prequential.Prequential(_settings(chunk=0), 5)
+
+
+def test_the_program_is_counted_without_its_comments():
+  source = '"""Doc."""\nimport os\n\n\ndef f(x):\n  """More."""\n  # why\n  return x + 1\n'
+  assert prequential.stripped(source) == 'import os\n\ndef f(x):\n    return x + 1'
+  names = {}
+  exec(prequential.stripped('def g():\n  """Only this."""\n'), names)
+  assert names['g']() is None
+  bits, modules = prequential.program_bits()
+  assert modules > 10 and 8 * 10_000 < bits < 8 * 200_000
+
+
+# Mutual information.
+
+
+def test_a_mixture_costs_a_bit_more_than_the_best_at_most():
+  assert lengths.either(100.0, 100.0) == pytest.approx(100.0)
+  assert lengths.either(100.0, 5000.0) == pytest.approx(101.0)
+  assert lengths.either(3.0, 4.0, 5.0) == pytest.approx(
+    -np.log2((2**-3 + 2**-4 + 2**-5) / 3), rel=1e-12
+  )
+
+
+def test_the_estimates_are_their_formulas():
+  """With the exact conditionals in the network's place every estimate is the sample's own."""
+  pair = pairs.chain(4000)
+  made = markov.draw_chain(0, 8, 4, 0.1)
+  middle = pair.x_NxT.shape[1]
+
+  def exact(tokens_NxT, vocabulary, given=0, coded=0):
+    """Bits by the chain's law; backwards (y, x) by Bayes' rule."""
+    assert vocabulary == 8
+    forward = np.array_equal(tokens_NxT[:, :middle], pair.x_NxT)
+    whole = tokens_NxT.shape[1] == 2 * middle
+    if not whole:
+      return _chain_bits(made, tokens_NxT)
+    parts = (pair.x_NxT, pair.y_NxT) if forward else (pair.y_NxT, pair.x_NxT)
+    joint = _chain_bits(made, np.concatenate((pair.x_NxT, pair.y_NxT), 1))
+    return joint - (_chain_bits(made, parts[0]) if given else 0)
+
+  found = mutual_information.result(pair, exact)
+  network = found['codes'][0]
+  for value in network['shared'].values():
+    assert value == pytest.approx(network['shared']['C(Y)-C(Y|X)'], rel=1e-9)
+    assert abs(value - pair.truth) < 4 * network['stderr']
+  assert found['codes'][1]['shared']['C(Y)-C(Y|X)'] == pytest.approx(
+    network['shared']['C(Y)-C(Y|X)'] - 1, abs=0.01
+  )
+
+
+def _chain_bits(chain, tokens_NxT):
+  """-log2 p of rows by the product of their transitions."""
+  p = chain.stationary_V[tokens_NxT[:, 0]]
+  for before, after in zip(tokens_NxT.T[:-1], tokens_NxT.T[1:], strict=True):
+    p = p * chain.transition_VxV[before, after]
+  return -np.log2(p)
+
+
+def test_gzip_forgets_what_lies_more_than_its_window_back():
+  x = np.random.default_rng(0).integers(0, 256, (3125, 32))  # 100 kB that can't be shortened.
+  pair = pairs.Pair('itself', x, x, 256, '')
+  shared = {
+    (code['name'], code['layout']): code['shared']['C(Y)-C(Y|X)'] / code['y']
+    for code in mutual_information.result(pair, None)['codes']
+  }
+  assert abs(shared['gzip', 'whole']) < 0.01  # It finds nothing in X with itself.
+  assert shared['xz', 'whole'] > 0.98 and shared['zstd', 'whole'] > 0.98
+  assert shared['gzip', 'rows'] > 0.8
+
+
+def test_noise_shares_nothing_and_a_copy_everything():
+  schedule = learner.Schedule(32, 2, 64, True, 0)
+  settings = lengths.Settings(16, 1, 2, {**OPTIMIZER, 'learning_rate': 2e-2}, schedule)
+  x, other = np.random.default_rng(0).integers(0, 8, (2, 3000, 1))
+  alone = lengths.bits(x, 8, settings).sum()
+  assert alone == pytest.approx(3 * 3000, rel=0.01)
+  after_noise, after_itself = (
+    lengths.bits(np.concatenate([given, x], 1), 8, settings, given=1).sum() for given in (other, x)
+  )
+  assert abs(alone - lengths.either(after_noise, alone)) < 0.01 * alone
+  assert after_noise > 0.99 * alone
+  assert alone - after_itself > 0.9 * alone
