@@ -38,7 +38,7 @@ _BATCH = flags.DEFINE_integer(
   'batch', None, 'Examples computed at a time; default: up to 256, by their number.'
 )
 _CHUNK = flags.DEFINE_integer('chunk', 16, 'Prequential: examples coded between trainings.')
-_UPDATES = flags.DEFINE_integer('updates', 20, 'Prequential: updates of a training.')
+_UPDATES = flags.DEFINE_integer('updates', 10, 'Prequential: updates of a training.')
 _REPLAY = flags.DEFINE_bool(
   'replay', True, 'Prequential: train on all examples so far, not only on the newest chunk.'
 )

@@ -1,0 +1,162 @@
+"""launch.compress as a user meets it: two processes, real files, one-line errors."""
+
+import json
+import os
+import subprocess
+import sys
+
+from absl import flags
+import numpy as np
+import pytest
+import tiny
+
+from launch import compress, configs, entry, experiment, run
+from launch.errors import UserError
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+@pytest.fixture(scope='module')
+def runs(data_dir, tmp_path_factory):
+  """Finished tiny runs: of images, of the same by another objective, and of bytes."""
+  top = tmp_path_factory.mktemp('runs')
+  text = bytes(np.random.default_rng(0).choice([97, 98, 99, 10], 4000).astype(np.uint8))
+  (top / 'text').write_bytes(text)
+  few = ('--config.evaluation.samples=0', '--config.probe.during_training=False')
+  made = {name: str(top / name) for name in ('autoregressive', 'masked', 'bytes')}
+  config = tiny.config('autoregressive', *few)
+  run.execute(experiment.build(config, data_dir), made['autoregressive'])
+  # Nothing is read of this one but what it says of itself.
+  os.mkdir(made['masked'])
+  config = {'config': configs.plain(tiny.config('masked'))}
+  (top / 'masked' / 'config.json').write_text(json.dumps(config))
+  record = {**run.read_record(made['autoregressive']), 'objective': 'masked'}
+  (top / 'masked' / 'run.json').write_text(json.dumps(record))
+  config = tiny.config('autoregressive', *few)
+  with config.unlocked():
+    config.data = {
+      'name': 'text_file', 'path': str(top / 'text'), 'length': 16, 'validation': 0.2, 'test': 0.2
+    }  # fmt: skip
+  run.execute(experiment.build(config, data_dir), made['bytes'])
+  return made
+
+
+@pytest.fixture
+def call(capsys):
+  """call(*arguments) -> what launch.compress prints, in this process."""
+
+  def run_main(*arguments):
+    argv, overrides = entry.config_overrides(['compress', *arguments])
+    flags.FLAGS.unparse_flags()
+    try:
+      compress.main(flags.FLAGS(argv), overrides)
+    finally:
+      for name in ('run', 'mode', 'config', 'force', 'chunk', 'updates', 'data_dir'):
+        flags.FLAGS[name].unparse()
+    return capsys.readouterr().out
+
+  return run_main
+
+
+def _compress(*arguments):
+  done = subprocess.run(
+    [sys.executable, '-m', 'launch.compress', *arguments],
+    cwd=ROOT,
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': ROOT},
+    capture_output=True,
+    text=True,
+    timeout=240,
+  )
+  return done.returncode, done.stdout, done.stderr
+
+
+def test_images_come_back_in_another_process(runs, data_dir, tmp_path, call):
+  where = (f'--run={runs["autoregressive"]}', f'--data_dir={data_dir}')
+  images, coded, again = (str(tmp_path / name) for name in ('test.npy', 'test.bpc', 'again.npy'))
+  call(*where, 'export', 'test', images)
+  exported = np.load(images)
+  assert exported.shape == (300, 8, 8) and exported.dtype == np.uint8
+  code, out, err = _compress(*where, 'encode', images, coded)
+  assert code == 0, err
+  assert f'{os.path.getsize(coded):,} bytes' in out
+  # The run's own bits per dimension, of the same images, by whole forward passes.
+  record = run.read_record(runs['autoregressive'])
+  ideal = float(out.split('ideal')[1].split('bytes')[1].split()[0])
+  assert ideal == pytest.approx(record['bits_per_dim'], abs=1e-4)
+  payload = float(out.split('\ncode')[1].split('bytes')[1].split()[0])
+  assert payload <= 1.001 * ideal + 64 / exported.size
+  assert '19,200 symbols, checked' in call(*where, 'decode', coded, again)
+  found = np.load(again)
+  np.testing.assert_array_equal(found, exported)
+  assert found.dtype == exported.dtype
+
+  with pytest.raises(UserError, match='exists; --force overwrites it'):
+    call(*where, 'decode', coded, again)
+  damaged = bytearray(open(coded, 'rb').read())
+  damaged[len(damaged) // 2] ^= 1
+  (tmp_path / 'damaged').write_bytes(bytes(damaged))
+  code, _, err = _compress(*where, 'decode', str(tmp_path / 'damaged'), str(tmp_path / 'out.npy'))
+  assert code == 2 and 'damaged: frame 0 is damaged' in err and err.count('\n') == 1
+  assert not [name for name in os.listdir(tmp_path) if name.startswith('out.npy')]
+  with pytest.raises(UserError, match='this network knows 16 tokens'):
+    call(f'--run={runs["bytes"]}', 'decode', coded, str(tmp_path / 'out.npy'))
+
+
+def test_any_file_comes_back_from_a_model_of_bytes(runs, tmp_path, call):
+  where = f'--run={runs["bytes"]}'
+  source, coded, again = (str(tmp_path / name) for name in ('in.bin', 'coded', 'out.bin'))
+  content = np.random.default_rng(1).bytes(1003)
+  (tmp_path / 'in.bin').write_bytes(content)
+  call(where, 'encode', source, coded)
+  call(where, 'decode', coded, again)
+  assert (tmp_path / 'out.bin').read_bytes() == content
+  (tmp_path / 'empty').write_bytes(b'')
+  assert 'decoded again, equal' in call(where, 'verify', str(tmp_path / 'empty'))
+  assert '1,003 symbols decoded and checked' in call(where, 'verify', coded)
+
+
+def test_the_prequential_mode_needs_no_run(data_dir, tmp_path, call):
+  images, coded, again = (str(tmp_path / name) for name in ('in.npy', 'coded', 'out.npy'))
+  np.save(images, np.random.default_rng(0).integers(0, 17, (40, 64)).astype(np.int64))
+  out = call(
+    '--mode=prequential', '--chunk=16', '--updates=2', '--config=experiments/digits.py',
+    f'--data_dir={data_dir}', *tiny.OVERRIDES[:3], 'encode', images, coded,
+  )  # fmt: skip
+  assert 'K(X) ≤' in out
+  code, _, err = _compress('--mode=prequential', 'decode', coded, again)
+  assert code == 0, err
+  np.testing.assert_array_equal(np.load(again), np.load(images))
+  assert np.load(again).dtype == np.int64
+  with pytest.raises(UserError, match='encoded without a trained network: --mode=prequential'):
+    call('--run=nowhere', '--force', 'decode', coded, again)
+
+
+def _mistakes(runs, path):
+  image_run = f'--run={runs["autoregressive"]}'
+  np.save(path / 'wide.npy', np.zeros((3, 9, 9), np.uint8))
+  np.save(path / 'high.npy', np.full((3, 8, 8), 17, np.uint8))
+  np.save(path / 'real.npy', np.zeros((3, 8, 8)))
+  (path / 'text.npy').write_text('hello')
+  files = {name: str(path / f'{name}.npy') for name in ('wide', 'high', 'real', 'text')}
+  out = str(path / 'out')
+  return [
+    ((image_run, 'encode', files['wide'], out), 'has shape (3, 9, 9); the run knows N examples'),
+    ((image_run, 'encode', files['high'], out), 'has the value 17 at place 0; this network knows'),
+    ((image_run, 'encode', files['real'], out), 'an array of float64 can not be coded'),
+    ((image_run, 'encode', files['text'], out), 'is not a NumPy file (.npy) of examples'),
+    ((image_run, 'decode', files['text'], out), 'not a file that launch.compress wrote'),
+    ((image_run, 'decode', str(path / 'absent'), out), 'is not a file'),
+    ((image_run, 'squeeze', out), "'squeeze' is unknown: encode IN OUT"),
+    ((image_run, 'encode', out), 'encode takes 2 arguments, not 1'),
+    ((f'--run={runs["masked"]}', 'encode', files['high'], out), 'only an autoregressive network'),
+    ((f'--run={path}', 'encode', files['high'], out), 'is not a run directory'),
+    (('encode', files['high'], out), '--run=DIR (a finished run) is needed'),
+  ]
+
+
+def test_mistakes_are_one_line(runs, data_dir, tmp_path, call):
+  for arguments, message in _mistakes(runs, tmp_path):
+    with pytest.raises(UserError) as caught:
+      call(f'--data_dir={data_dir}', *arguments)
+    assert message in ' '.join(str(caught.value).split()), arguments
+    assert not (tmp_path / 'out').exists() and not (tmp_path / 'out.partial').exists()
