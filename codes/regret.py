@@ -153,7 +153,9 @@ def add_truth(table: dict, data_dir: str) -> str | None:
   from launch import configs, experiment
   from probes import prequential
 
-  config = configs.from_plain(configs.read_saved(table['workdir'])['config'])
+  config = configs.with_new_probes(
+    configs.from_plain(configs.read_saved(table['workdir'])['config'])
+  )
   probed = experiment.load_datasets(config, data_dir)[1]
   if config.probe.train_rows:
     probed = sources.with_fewer(probed, config.probe.train_rows)
@@ -188,7 +190,8 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(f'no finished run in {", ".join(argv[1:])}')
   made = tables(found)
   if not made['sets']:
-    raise UserError('; '.join(['no run has a code of labels that can be compared', *made['notes']]))
+    reasons = made['notes'] or ['launch.probe makes them (prequential), and launch.finetune']
+    raise UserError('; '.join(['no run has a code of labels that can be compared', *reasons]))
   made['notes'] = [*found.notes, *choice.select(found.runs), *made['notes']]
   for table in made['sets']:
     if table['knows_truth'] and (line := add_truth(table, flags.FLAGS.data_dir)):

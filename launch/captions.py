@@ -24,7 +24,7 @@ CAPTIONS = {
     'join the checkpoints of a run in the order of training, the large one is the last; step 0 is '
     'left out. Filled: exact code; open: upper bound (≤), which is never put into one panel with '
     'an exact code. Fewer bits lie to the left and below: the theory says that points rise to the '
-    'right. Bits and label codes both fall as training goes on, so a line that rises shows no '
+    'right. Bits and label codes both tend to fall with training, so a line that rises shows no '
     'more than that; runs are what is independent.',
   ),
   'scaling': (

@@ -99,14 +99,14 @@ def regret_lines(made: Mapping) -> list[str]:
       saved = [bits_text(row[name], True) for name in ('saved', 'saved_in_all')]
       rows.append([*cells, *(saved if pretrained else ['', ''])])
     lines = [_heading(found), '', *aligned([head, *rows], 2), '', *_about(found)]
-    blocks.append('\n'.join(map(_wrapped, lines)))
+    blocks.append('\n'.join(map(wrapped, lines)))
   foot = [
     _LOWER_BOUND,
     'Saved: bits fewer than learning from scratch; over best: than the best code without '
     'pretraining, so below zero pretraining did not pay. Interval (95 % t over runs) from 5 runs, '
     'range below that.',
   ]
-  return [*blocks, '\n'.join(map(_wrapped, [*foot, *made['notes']]))]
+  return [*blocks, '\n'.join(map(wrapped, [*foot, *made['notes']]))]
 
 
 def _intervals(found: Mapping) -> bool:
@@ -126,7 +126,8 @@ def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
   return [lines[0], '-' * max(map(len, lines)), *lines[1:]]
 
 
-def _wrapped(text: str) -> str:
+def wrapped(text: str) -> str:
+  """The text in lines of at most 100 columns; a shorter one as it is."""
   if len(text) <= _WIDTH:
     return text
   return '\n'.join(textwrap.wrap(text, _WIDTH, subsequent_indent='  ', break_on_hyphens=False))
@@ -184,8 +185,8 @@ def theory_section(results: Mapping) -> str:
     'Spearman’s correlation of validation bits per dimension with the length of the label code; '
     'above zero: fewer bits go with a shorter label code. Between runs: of the means of runs over '
     'the checkpoints that all of them have. Within runs: along each run by itself, mean over runs; '
-    'checkpoints of a run are not independent, and both numbers fall with training. No p below 5 '
-    'runs; above, by permutation of the runs, not corrected for the number of rows.'
+    'checkpoints of a run are not independent, and both numbers tend to fall with training. No p '
+    'below 5 runs; from 5 on, by permutation of the runs, not corrected for the number of rows.'
   )
   return (
     f'<h2>Bits against codes of the labels, in numbers</h2><p class="soft">{lead}</p>'
