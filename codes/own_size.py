@@ -10,7 +10,8 @@ where none ever does, the shortest code of as many images as the test split has.
 for float32, bfloat16 and the chosen format.
 
 The baselines pay for nothing of their own: not for their program, nor the histogram for its counts.
-The network pays for its weights, not for its program. Bits of a bound (≤) are those of a code only
+The rates of compressors are those at the size of the split; on more images they may fall, so that
+break-even beyond the split is an extrapolation in favour of the network. The network pays for its weights, not for its program. Bits of a bound (≤) are those of a code only
 with bits back; nothing here pools them with exact ones.
 
 Training-time code: `codes.training_time`.
@@ -70,7 +71,7 @@ def formats(bits: Sequence[int] = BITS) -> tuple[str, ...]:
 # Accounting.
 
 
-def break_even(weight_bits: float, dims: int, own: float, other: float | None) -> int | None:
+def break_even(weight_bits: float, dims: int, own: float, other: float) -> int | None:
   """Images from which weights and code are shorter than another code; None for never.
 
   Args:
@@ -78,12 +79,12 @@ def break_even(weight_bits: float, dims: int, own: float, other: float | None) -
     dims: dimensions an image.
     own, other: bits per dimension.
   """
-  if other is None or other <= own:
+  if other <= own:
     return None
   return math.floor(weight_bits / (dims * (other - own))) + 1
 
 
-def choose(rows: Sequence[Mapping], dims: int, count: int, best: float | None) -> Mapping:
+def choose(rows: Sequence[Mapping], dims: int, count: int, best: float) -> Mapping:
   """The format to send, by validation: fewest images to break even, else the shortest for `count`.
 
   Args:
@@ -119,7 +120,7 @@ def measure(experiment: Any, params: Any, bits: Sequence[int] = BITS) -> dict:
     code, dims, images (of test), parameters, baselines (by split), best (name of the best classical
     one on validation), rows: a format each with name, weight_bits, validation and test (bits per
     dimension; test where it was evaluated), chosen (of the quantised ones) and break_even (by
-    baseline, on test, or on validation where test was not evaluated).
+    baseline that there is, None for never; on test, or on validation where test was not read).
   """
   dataset = experiment.dataset
   by_split = {split: baselines(dataset, split) for split in ('validation', 'test')}
@@ -139,8 +140,9 @@ def measure(experiment: Any, params: Any, bits: Sequence[int] = BITS) -> dict:
     split = 'validation' if row['test'] is None else 'test'
     others = {'best': best, 'histogram': 'histogram', 'uniform': 'uniform'}
     row['break_even'] = {
-      key: break_even(row['weight_bits'], dataset.dims, row[split], by_split[split].get(other))
+      key: break_even(row['weight_bits'], dataset.dims, row[split], by_split[split][other])
       for key, other in others.items()
+      if other in by_split[split]
     }
   return {
     'code': experiment.objective.code.value,
@@ -199,10 +201,11 @@ def main(argv: Sequence[str]) -> None:
   workdir = flags.FLAGS.workdir
   if workdir is None:
     raise UserError('--workdir=RUN is needed')
-  config = configs.with_new_probes(configs.from_plain(configs.read_saved(workdir)['config']))
+  saved = configs.read_saved(workdir)['config']
   record = run.read_record(workdir)
   if record is None:
     raise UserError(f'{workdir} is not finished; launch.train goes on with it')
+  config = configs.with_new_probes(configs.from_plain(saved))
   built = experiment.build(config, flags.FLAGS.data_dir)
   made = {'run': {name: record.get(name) for name in ('objective', 'seed', 'size', 'dataset')}}
   made['run'] |= {'code': record['code'], 'bits_per_dim': record['bits_per_dim']}

@@ -28,8 +28,9 @@ def _formats(found: Mapping, sign: str) -> list[str]:
     cells += [f'{row["weight_bits"] / found["parameters"]:.2f}', f'{sign}{row["validation"]:.3f}']
     cells.append('not read' if row['test'] is None else f'{sign}{row["test"]:.3f}')
     never = 'not shown' if sign else 'never'  # The code may be shorter than its bound.
-    for images in row['break_even'].values():
-      cells.append(never if images is None else f'{sign}{images:,}')
+    for name in ('best', 'histogram', 'uniform'):
+      images = row['break_even'].get(name, 0)  # No code breaks even at no images.
+      cells.append('n/a' if images == 0 else never if images is None else f'{sign}{images:,}')
     rows.append(cells)
   note = (
     'Bits chosen on validation. Beats: from so many images on; on test where it was read, else on '
@@ -41,7 +42,10 @@ def _formats(found: Mapping, sign: str) -> list[str]:
 def _baselines(found: Mapping) -> list[str]:
   by_split = found['baselines']
   cells = [f'{name} {value:.3f}' for name, value in by_split['test'].items()]
-  text = f'Baselines, bits/dim on test: {", ".join(cells)}. They pay for nothing of their own.'
+  text = (
+    f'Baselines, bits/dim on test: {", ".join(cells)}. They pay for nothing of their own; '
+    'compressors are measured on the whole test split at once, and on more images may do better.'
+  )
   return [wrapped(text)]
 
 

@@ -103,7 +103,6 @@ def test_break_even_by_hand():
   assert own_size.break_even(0, 10, 1.0, 2.0) == 1
   assert own_size.break_even(1000, 10, 2.0, 2.0) is None
   assert own_size.break_even(1000, 10, 2.0, 1.0) is None
-  assert own_size.break_even(1000, 10, 2.0, None) is None
 
 
 def test_the_format_is_chosen_by_images_to_break_even():
@@ -253,6 +252,9 @@ def test_what_is_printed(trained):
   assert '3.250 bits/dim over 64 images in 8 steps, 5 % of the first epoch' in flat
   assert '4 bits (chosen)' in text
   assert max(map(len, text.splitlines())) <= 100
+  del two_part['rows'][0]['break_even']['histogram']  # as of an endless source
+  shown = next(line for line in size_text.lines(made) if line.startswith('float32'))
+  assert shown.split()[-2] == 'n/a'
   two_part['code'] = 'upper_bound'
   assert f'≤ {two_part["rows"][0]["test"]:.3f}' in '\n'.join(size_text.lines(made))
   none = size_text.lines({'run': run, 'two_part': None, 'training_time': time})
