@@ -14,12 +14,12 @@ from data.sources import Examples
 from launch.errors import UserError
 from launch.experiment import Experiment
 from objectives import Code, Network
-from probes import linear, selection, suite
+from probes import linear, prequential, selection, suite
 from probes.features import Features, assemble
 from training import preemption, sharding
 
 # Streams of evaluation keys, one a split.
-_VALIDATION, _TEST = 0, 1
+VALIDATION, TEST = 0, 1
 # A code beside the own one that takes more passes an example is left out: the chain rule takes T.
 _MOST_PASSES = 128
 # Parts of an evaluation that are not terms of a bound.
@@ -27,13 +27,13 @@ _NOT_TERMS = ('nats', 'loss', 'regret', 'regret_by_count', 'token_accuracy')
 
 
 def validate(experiment: Experiment, params: Any) -> dict[str, float]:
-  """The objective's own loss on validation, and a small probe; never touches test."""
+  """The objective's own loss on validation, and small probes; never touches test."""
   config = experiment.config
   values = experiment.per_example(
     params,
     experiment.dataset.validation,
     config.evaluation.validation_draws,
-    _VALIDATION,
+    VALIDATION,
     interruptible=False,
   )
   scalars = {'validation/loss': float(np.mean(values['loss']))}
@@ -47,6 +47,8 @@ def validate(experiment: Experiment, params: Any) -> dict[str, float]:
   labelled = experiment.probed and isinstance(experiment.probe_dataset.train, Examples)
   if config.probe.during_training and labelled:
     scalars['probe/linear/accuracy'] = _quick_probe(experiment, params)
+  if config.probe.code_during_training and labelled:
+    scalars['probe/prequential/linear_bits'] = _label_code(experiment, params)
   return scalars
 
 
@@ -70,6 +72,15 @@ def _quick_probe(experiment: Experiment, params: Any) -> float:
     classes=dataset.classes,
   )
   return linear.quick(features, experiment.config.probe.linear)
+
+
+def _label_code(experiment: Experiment, params: Any) -> float:
+  """Length in bits of the linear prequential code of the train labels, as `probes.prequential`."""
+  dataset, config = experiment.probe_dataset, experiment.config
+  own, seed = config.probe.prequential, config.evaluation.seed
+  rows = prequential.coding_order(len(dataset.train), own.rows, seed)
+  features = experiment.features(params, dataset.train.tokens_NxT[rows], interruptible=False)
+  return prequential.linear_bits(features, dataset.train.labels_N[rows], dataset.classes, own, seed)
 
 
 def bits_per_dim(experiment: Experiment, nats_N: np.ndarray) -> float:
@@ -178,7 +189,7 @@ def _test_values(experiment: Experiment, params: Any, objective: Any) -> tuple[i
   test = experiment.dataset.test
   draws = objective.draws(experiment.config.evaluation.draws, experiment.space)
   with tqdm.tqdm(total=len(test), desc='score', unit='example', disable=None, leave=False) as bar:
-    return draws, experiment.per_example(params, test, draws, _TEST, objective, progress=bar.update)
+    return draws, experiment.per_example(params, test, draws, TEST, objective, progress=bar.update)
 
 
 def _truth(

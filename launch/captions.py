@@ -17,6 +17,16 @@ CAPTIONS = {
     'most this long. Objectives without a likelihood stand apart; they have no place on the axis '
     'of bits.',
   ),
+  'label_codes': (
+    'Bits against codes of the labels',
+    'One panel an objective and learner. A point is a checkpoint: bits per dimension on '
+    'validation, and the length of the train labels’ prequential code given its features. Lines '
+    'join the checkpoints of a run in the order of training, the large one is the last; step 0 is '
+    'left out. Filled: exact code; open: upper bound (≤), which is never put into one panel with '
+    'an exact code. Fewer bits lie to the left and below: the theory says that points rise to the '
+    'right. Bits and label codes both tend to fall with training, so a line that rises shows no '
+    'more than that; runs are what is independent.',
+  ),
   'scaling': (
     'Scaling: the probe against bits, during training',
     'One panel an objective, one line a size, as in figure 3 of ImageGPT (Chen et al. 2020). The '

@@ -19,6 +19,11 @@ STILL_FALLING = 0.01
 
 
 Replicate = tuple[Any, int]  # (grammar or None, seed)
+# What runs of one objective and size must share to be averaged over replicates.
+POOLED_ALIKE = (
+  ('code', 'settings', 'causal', 'steps', 'tokens_seen', 'input_scale', 'parameters')
+  + ('trained_on',)
+)  # fmt: skip
 # The setting of the data that says which draw of a random source it is.
 GRAMMAR_SETTINGS = ('grammar', 'grammar_seed')
 
@@ -42,6 +47,29 @@ def replicate_order(kind: Replicate) -> tuple:
 def replicate_text(kind: Replicate) -> str:
   """'seed 1' or 'grammar 0, seed 1'."""
   return f'seed {kind[1]}' if kind[0] is None else f'grammar {kind[0]}, seed {kind[1]}'
+
+
+def refuse_unpoolable(runs: Sequence[Mapping]) -> None:
+  """UserError where runs of one objective and size are no replicates of one training.
+
+  They were trained differently, or are of the same kind twice.
+  """
+  first, kinds = {}, {}
+  for run in runs:
+    other = first.setdefault((run['objective'], run.get('size')), run)
+    for name in POOLED_ALIKE:
+      if run.get(name) != other.get(name):
+        raise UserError(
+          f'{run["objective"]} has runs with {name} {other.get(name)} and {run.get(name)}: they '
+          'are not seeds of one training, report them one by one'
+        )
+    kind = (run['objective'], replicate(run), run.get('size'), run.get('learning_rate'))
+    if kind in kinds:
+      raise UserError(
+        f'{kinds[kind]} and {run["workdir"]} are both {kind[0]}, {replicate_text(kind[1])}, '
+        f'size {kind[2]}, learning rate {kind[3]}: name only one of them'
+      )
+    kinds[kind] = run['workdir']
 
 
 def select(runs: Sequence[dict]) -> list[str]:

@@ -18,6 +18,7 @@ from launch.errors import UserError
 _YOUNGER = {
   'model': {'remat_policy': 'full', 'attention': 'xla', 'unroll': False},
   'training': {'microbatches': 1},
+  'probe': {'code_during_training': False},
 }
 
 

@@ -13,6 +13,7 @@ from launch import (
   figures_probes,
   figures_samples,
   figures_scaling,
+  figures_theory,
   figures_training,
   figures_truth,
   summary,
@@ -24,7 +25,7 @@ __all__ = ['NAMES', 'draw_all', 'kind_of', 'layer_curve', 'scientific', 'spread'
 
 _ACCURACY = 'test accuracy of the probe'
 NAMES = (
-  'bits_against_accuracy', 'scaling', 'scaling_by_tokens',
+  'bits_against_accuracy', 'label_codes', 'scaling', 'scaling_by_tokens',
   'regret_curves', 'regret_by_size', 'regret_by_hidden', 'latents',
   'accuracy_by_layer', 'accuracy_by_labels', 'loss_against_labels', 'accuracy_by_level',
   'similarity', 'samples', 'training_curves',
@@ -232,6 +233,7 @@ def draw_all(
     'loss_against_labels': figures_probes.loss_against_labels(results),
     'similarity': figures_probes.similarity(results, features or {}),
     'bits_against_accuracy': bits_against_accuracy(results),
+    'label_codes': figures_theory.label_codes(results),
     'accuracy_by_layer': accuracy_by_layer(results),
     'accuracy_by_labels': accuracy_by_labels(results),
     'accuracy_by_level': accuracy_by_level(results),

@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Mapping, Sequence
 
-from launch import canvas, fairness, page_probes, page_truth, wording
+from launch import canvas, fairness, page_codes, page_probes, page_truth, wording
 from launch import results as results_lib
 from launch.captions import CAPTIONS
 from launch.markup import STYLE, escape, listed, small, table
@@ -291,8 +291,9 @@ def render(results: Mapping, pictures: Mapping[str, bytes]) -> str:
   body = (
     _header(results) + _errors(results) + '<h2>Results</h2>' + _result_table(results)
     + _reading(results) + page_probes.probes_section(results)
-    + page_truth.regret_section(results) + page_truth.terms_table(results)
-    + _pictures(pictures) + fairness.fairness(results) + _meaning(results) + _troubles(results)
+    + page_codes.regret_section(results) + page_truth.regret_section(results)
+    + page_truth.terms_table(results) + _pictures(pictures) + page_codes.theory_section(results)
+    + fairness.fairness(results) + _meaning(results) + _troubles(results)
   )  # fmt: skip
   title = escape(f'Bits & Probes: {results["dataset"]}')
   return (

@@ -16,6 +16,8 @@ import pathlib
 import re
 from typing import Any
 
+from codes import regret as label_regret
+from codes import theory
 from launch import choice, regret, summary
 from launch.choice import fit_state, select
 from launch.errors import UserError
@@ -36,12 +38,6 @@ __all__ = [
   'at_best', 'find', 'fit_state', 'load_results', 'plain', 'probe_counts', 'read_arrays',
   'read_curve', 'select', 'tidy_rows', 'verdicts', 'write_csv',
 ]  # fmt: skip
-
-# What runs of one objective and size must share to be averaged over replicates.
-POOLED_ALIKE = (
-  ('code', 'settings', 'causal', 'steps', 'tokens_seen', 'input_scale', 'parameters')
-  + ('trained_on',)
-)  # fmt: skip
 
 # What results.json promises for every run, in this order; the record's other fields follow.
 RUN_FIELDS = (
@@ -121,6 +117,7 @@ def assemble(
     'summary': summary.summarise(runs, histogram), 'verdicts': made,
     'indistinct': summary.indistinct(runs, made),
     'equal_regret': regret.equal_regret(chosen, curves),
+    'label_regret': label_regret.tables(found), 'theory': theory.correlations(chosen, curves),
     'errors': [error for run in runs for error in run['errors']],
     'failures': failures, 'unfinished': unfinished, 'notes': notes + _notes(chosen),
   })  # fmt: skip
@@ -239,22 +236,7 @@ def _refuse_mixtures(runs: Sequence[Mapping]) -> None:
     hashes.setdefault(choice.grammar_of(run), set()).add(run.get('data_hash'))
   if any(len(found - {None}) > 1 for found in hashes.values()):
     raise UserError('runs differ in data_hash, the content of their data: report them one by one')
-  first, kinds = {}, {}
-  for run in runs:
-    other = first.setdefault((run['objective'], run.get('size')), run)
-    for name in POOLED_ALIKE:
-      if run.get(name) != other.get(name):
-        raise UserError(
-          f'{run["objective"]} has runs with {name} {other.get(name)} and {run.get(name)}: they '
-          'are not seeds of one training, report them one by one'
-        )
-    kind = (run['objective'], choice.replicate(run), run.get('size'), run.get('learning_rate'))
-    if kind in kinds:
-      raise UserError(
-        f'{kinds[kind]} and {run["workdir"]} are both {kind[0]}, {choice.replicate_text(kind[1])}, '
-        f'size {kind[2]}, learning rate {kind[3]}: name only one of them'
-      )
-    kinds[kind] = run['workdir']
+  choice.refuse_unpoolable(runs)
 
 
 def _merged(values: Iterable[str | None]) -> str | None:

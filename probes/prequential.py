@@ -79,7 +79,7 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
           fit that cannot be certified, training that diverged.
   """
   selection.check(features, ('train',))
-  order = np.random.default_rng((seed,)).permutation(len(features.labels_train))[: config.rows]
+  order = coding_order(len(features.labels_train), config.rows, seed)
   labels = np.asarray(features.labels_train)[order]
   experts = Experts(features.train[:, order], features.classes, config, seed)
   nats, blind, certificate = _lengths(experts, labels)
@@ -103,6 +103,21 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
       point[f'{name}_bits'] = None if bits is None else float(bits[start:stop].mean())
   result['linear_best_layer'] = int(np.argmin(result['linear_bits_by_layer']))
   return {'all': result | {'certificate': certificate, 'curve': curve}}, arrays
+
+
+def linear_bits(
+  features_LxNxD: np.ndarray, labels_N: np.ndarray, classes: int, config, seed: int
+) -> float:
+  """The linear code of `evaluate` alone, in bits, from features and labels in coding order."""
+  experts = Experts(features_LxNxD, classes, config, seed, networks=False)
+  nats, blind, _ = _lengths(experts, labels_N)
+  nats = nats.reshape(-1, len(labels_N))
+  return float(mixture.code_lengths(np.concatenate([blind[None], nats])).sum())
+
+
+def coding_order(count: int, most: int, seed: int) -> np.ndarray:
+  """Rows of the train split in the order in which their labels are sent, at most `most`."""
+  return np.random.default_rng((seed,)).permutation(count)[:most]
 
 
 def blocks(count: int, first: int) -> tuple[tuple[int, int], ...]:

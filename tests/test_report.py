@@ -21,7 +21,7 @@ from launch import results as results_lib
 from launch.errors import UserError
 
 # Pictures that records without truth, samples and levels have something to show in.
-PLAIN_PICTURES = 7
+PLAIN_PICTURES = 8
 
 
 @pytest.fixture(scope='module', name='two')

@@ -1,0 +1,281 @@
+"""Weights as bytes, two-part codes and the training-time code."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+from records import make_record, write_run
+import tiny
+
+from codes import classical, own_size, size_text, training_time, weights
+from launch import experiment, reading
+from launch import run as run_lib
+from launch.errors import UserError
+
+HEAD = 9  # Bytes: kind, lowest, highest.
+
+
+# Weights.
+
+
+@pytest.mark.parametrize('bits', [2, 5, 8])
+def test_decoded_weights_are_the_nearest_levels(bits):
+  rng = np.random.default_rng(bits)
+  shapes = [(40, 30), (7,), (3, 2, 4), (5,)]
+  tensors = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+  tensors[3][:] = 0.25
+  found = weights.decode(weights.encode(tensors, bits), shapes, bits)
+  for tensor, other in zip(tensors, found, strict=True):
+    levels = np.linspace(tensor.min(), tensor.max(), 2**bits)
+    nearest = levels[np.abs(tensor[..., None] - levels).argmin(-1)]
+    np.testing.assert_allclose(other, nearest, atol=1e-6)
+    assert other.dtype == np.float32
+  np.testing.assert_array_equal(found[3], tensors[3])
+
+
+def test_sizes_by_hand():
+  assert len(weights.encode([np.full(1000, 0.5)], 4)) == HEAD  # all alike: nothing more
+  # Four weights of 2 bits are one byte; their histogram, 4 gamma codes of 3 bits, would be two.
+  assert len(weights.encode([np.arange(4.0)], 2)) == HEAD + 1
+  # 1,024 weights, all 0 but one. Counts + 1 are 1024, 1, 1 and 2, gamma codes of 21, 1, 1 and 3
+  # bits; then the number of words, and 1023 log2(1024 / 1023) + 10 bits in one word or two.
+  tensor = np.zeros(1024)
+  tensor[7] = 3.0
+  size = len(weights.encode([tensor], 2))
+  assert size - HEAD - math.ceil((21 + 1 + 1 + 3) / 8) - 4 in (4, 8)
+
+
+def test_entropy_coding_reaches_the_entropy():
+  indices = np.random.default_rng(0).binomial(7, 0.5, 50_000)
+  p = np.bincount(indices) / len(indices)
+  entropy = -(p * np.log2(p)).sum() * len(indices)
+  size = 8 * len(weights.encode([indices.astype(np.float32)], 3))
+  assert entropy < size < entropy * 1.0005 + 64 + 8 * (HEAD + 4) + 8 * 34
+
+
+def test_elias_gamma_by_hand():
+  code = weights._gamma(np.array([1, 2, 5]))
+  assert ''.join(map(str, code)) == '1' + '010' + '00101'
+  data = b'x' + np.packbits(code).tobytes() + b'rest'
+  numbers, stop = weights._read_gamma(data, 1, 3)
+  assert numbers.tolist() == [1, 2, 5] and data[stop:] == b'rest'
+
+
+def test_damaged_weights_are_refused():
+  tensors = [np.random.default_rng(0).normal(size=3000), np.arange(5.0)]
+  shapes, code = [(3000,), (5,)], weights.encode(tensors, 4)
+  for cut in (0, 5, 12, len(code) // 2, len(code) - 1):
+    with pytest.raises(ValueError, match='cut short|histogram'):
+      weights.decode(code[:cut], shapes, 4)
+  with pytest.raises(ValueError, match='1 bytes behind'):
+    weights.decode(code + b'!', shapes, 4)
+  with pytest.raises(ValueError, match='a histogram of 3000 weights for a tensor of 2999'):
+    weights.decode(code, [(2999,), (5,)], 4)
+  with pytest.raises(ValueError, match='unknown kind'):
+    weights.decode(b'\x07' + code[1:], shapes, 4)
+  for bad in (np.array([1.0, np.nan]), np.zeros(0)):
+    with pytest.raises(ValueError, match='only finite weights'):
+      weights.encode([bad], 4)
+
+
+def test_formats_of_a_tree():
+  values = np.array([1.0, 1.00390625, 1.01171875, -3.14159274], np.float32)
+  params = {'a': jax.numpy.asarray(values), 'b': jax.numpy.zeros((2, 3))}
+  same, size = own_size.sent(params, 'float32')
+  assert size == 32 * 10
+  np.testing.assert_array_equal(same['a'], values)
+  rounded, size = own_size.sent(params, 'bfloat16')
+  assert size == 16 * 10
+  # To 8 significant bits, ties to even: 1 + 1/256 is one, 1 + 3/256 another.
+  np.testing.assert_array_equal(rounded['a'], np.float32([1.0, 1.0, 1.015625, -3.140625]))
+  _, size = own_size.sent(params, '2 bits')
+  assert size == 8 * (HEAD + 1 + HEAD)
+
+
+# Accounting.
+
+
+def test_break_even_by_hand():
+  # 1,000 bits of weights, 10 bits an image saved: equal at 100 images, shorter from 101.
+  assert own_size.break_even(1000, 10, 1.0, 2.0) == 101
+  assert own_size.break_even(1001, 10, 1.0, 2.0) == 101
+  assert own_size.break_even(0, 10, 1.0, 2.0) == 1
+  assert own_size.break_even(1000, 10, 2.0, 2.0) is None
+  assert own_size.break_even(1000, 10, 2.0, 1.0) is None
+
+
+def test_the_format_is_chosen_by_images_to_break_even():
+  rows = [
+    {'name': 'a', 'weight_bits': 1000, 'validation': 1.9},  # 1000 / (10 * 0.1) + 1 = 1001
+    {'name': 'b', 'weight_bits': 4000, 'validation': 1.0},  # 4000 / (10 * 1.0) + 1 = 401
+    {'name': 'c', 'weight_bits': 100, 'validation': 2.5},  # never
+  ]
+  assert own_size.choose(rows, 10, 50, 2.0)['name'] == 'b'
+  # Where none ever breaks even: 1000 + 950, 4000 + 500, 100 + 1250 for 50 images.
+  assert own_size.choose(rows, 10, 50, 0.5)['name'] == 'c'
+  assert own_size.choose(rows, 10, 5000, 0.5)['name'] == 'b'  # 96000, 54000, 125100
+
+
+def test_totals_by_hand():
+  row = {'name': 'float32', 'weight_bits': 1000, 'test': 1.0}
+  made = {'images': 300, 'dims': 10, 'best': 'xz', 'rows': [row, row | {'name': 'x', 'test': None}]}
+  rates = {'uniform': 4.0, 'histogram': 3.0, 'xz': 2.0, 'gzip': 2.5}
+  found = {t['images']: t for t in own_size.totals(made | {'baselines': {'test': rates}})}
+  assert found[100] == {'images': 100, 'float32': 20.0, 'xz': 20.0, 'histogram': 30.0,
+                        'uniform': 40.0}  # fmt: skip
+  assert found[300]['float32'] == pytest.approx(1000 / 300 + 10)
+
+
+# Baselines.
+
+
+def test_classical_compressors_bracket_what_is_known():
+  rng = np.random.default_rng(0)
+  noise = classical.bits_per_dim(rng.integers(0, 256, (200, 64)), 256, (8, 8))
+  assert set(noise) == {'gzip', 'bzip2', 'xz', 'PNG', 'WebP'}
+  assert 8.0 < min(noise.values()) and max(noise.values()) < 9.0
+  constant = classical.bits_per_dim(np.full((200, 64), 3), 17, (8, 8))
+  assert max(constant.values()) < 0.15
+  wide = classical.bits_per_dim(rng.integers(0, 1000, (50, 64)), 1000)
+  assert set(wide) == {'gzip', 'bzip2', 'xz'} and min(wide.values()) > math.log2(1000)
+  assert classical.bits_per_dim(np.zeros((1, 1), int), 2**17) == {}
+
+
+def test_the_shorter_order_counts():
+  # Examples are equal noise, each longer than gzip's window: position by position they are runs.
+  rows = np.repeat(np.random.default_rng(0).integers(0, 256, (1, 40_000)), 10, axis=0)
+  found = classical.bits_per_dim(rows, 256)['gzip']
+  assert 8 / 10 < found < 1.5
+
+
+def test_sheet_by_hand():
+  pictures = np.arange(3)[:, None] * 10 + np.arange(2)  # three of one row, two columns
+  sheet = classical.tile(pictures, (1, 2))
+  # ceil(sqrt(3 * 1 / 2)) = 2 across, 2 down, the last place empty.
+  assert sheet.tolist() == [[0, 1, 10, 11], [20, 21, 0, 0]]
+
+
+# Training time.
+
+
+def test_windows_weigh_as_many_steps_as_they_hold():
+  curve = [{'step': 0, 'validation/loss': 1.0}]
+  curve += [{'step': s, training_time.CURVE: b} for s, b in ((4, 3.0), (6, 2.0), (10, 1.0))]
+  settings = {'batch_size': 8, 'log_every': 4}
+  found = training_time.first_epoch(curve, epoch=None, **settings)
+  assert found['bits_per_dim'] == pytest.approx((4 * 3 + 2 * 2 + 4 * 1) / 10)
+  assert (found['steps'], found['examples'], found['share']) == (10, 80, None)
+  # 72 examples are 9 steps: the last window reaches into the second epoch.
+  found = training_time.first_epoch(curve, epoch=72, **settings)
+  assert found['bits_per_dim'] == pytest.approx((4 * 3 + 2 * 2) / 6)
+  assert (found['steps'], found['examples']) == (6, 48)
+  assert found['share'] == pytest.approx(48 / 72)
+
+
+@pytest.mark.parametrize(
+  ('curve', 'epoch', 'reason'),
+  [
+    ([{'step': 4, 'train/loss': 1.0}], 80, 'no training step has its bits recorded'),
+    ([{'step': 4, training_time.CURVE: 1.0}], 24, 'the first window of the log, 4 steps'),
+    ([{'step': s, training_time.CURVE: 1.0} for s in (4, 12)], 800, 'steps 5 to 8 are not in'),
+  ],
+)
+def test_no_training_time_code_has_a_reason(curve, epoch, reason):
+  found = training_time.first_epoch(curve, epoch=epoch, batch_size=8, log_every=4)
+  assert found['bits_per_dim'] is None and reason in found['reason']
+
+
+# A run.
+
+
+@pytest.fixture(scope='module', name='trained')
+def trained_run(tmp_path_factory, data_dir):
+  workdir = str(tmp_path_factory.mktemp('own') / 'run')
+  config = tiny.config('autoregressive')
+  config.evaluation.samples, config.probe.during_training, config.probe.suite = 0, False, ()
+  built = experiment.build(config, data_dir)
+  record = run_lib.execute(built, workdir)
+  state, _ = run_lib.restore(built, workdir, best=False)
+  return workdir, built, record, state.params
+
+
+def test_bits_are_measured_with_the_weights_that_were_sent(trained):
+  _, built, record, params = trained
+  made = own_size.measure(built, params, bits=(2, 8))
+  rows = {row['name']: row for row in made['rows']}
+  assert rows['float32']['test'] == pytest.approx(record['bits_per_dim'], abs=1e-6)
+  validation = record['validation']['bits_per_dim']
+  assert rows['float32']['validation'] == pytest.approx(validation, abs=1e-6)
+  assert rows['bfloat16']['validation'] == pytest.approx(validation, abs=0.01)
+  assert rows['float32']['weight_bits'] == 32 * record['parameters'] == 32 * made['parameters']
+
+  def nearest(leaf):  # By another way than the code's.
+    flat = np.asarray(leaf)
+    levels = np.linspace(flat.min(), flat.max(), 4)
+    return jax.numpy.asarray(levels[np.abs(flat[..., None] - levels).argmin(-1)], leaf.dtype)
+
+  values = built.per_example(jax.tree.map(nearest, params), built.dataset.validation, 1, 0)
+  expected = float(np.mean(values['nats'])) / (64 * math.log(2))
+  assert rows['2 bits']['validation'] == pytest.approx(expected, abs=1e-4)
+  assert abs(expected - validation) > 1e-3  # two bits are not the weights themselves
+  assert rows['2 bits']['weight_bits'] < rows['8 bits']['weight_bits'] < 8.5 * record['parameters']
+  chosen = [row for row in made['rows'] if row['chosen']]
+  assert len(chosen) == 1 and chosen[0]['name'] in ('2 bits', '8 bits')
+  tested = {row['name'] for row in made['rows'] if row['test'] is not None}
+  assert tested == {'float32', 'bfloat16', chosen[0]['name']}
+  assert made['baselines']['test']['uniform'] == pytest.approx(math.log2(17))
+
+
+def test_first_epoch_of_a_run(trained):
+  workdir, built, _, _ = trained
+  curve = reading.read_curve(workdir)
+  found = training_time.first_epoch(curve, batch_size=8, epoch=1197, log_every=2)
+  assert found['steps'] == 8  # all of them
+  values = [point['train/bits_per_dim'] for point in curve if 'train/bits_per_dim' in point]
+  assert len(values) == 4 and found['bits_per_dim'] == pytest.approx(np.mean(values))
+  # The first batch is coded by a network that predicts uniformly.
+  assert values[0] == pytest.approx(math.log2(17), abs=0.2)
+
+
+def test_what_is_printed(trained):
+  _, built, record, params = trained
+  two_part = own_size.measure(built, params, bits=(4,))
+  two_part['totals'] = own_size.totals(two_part)
+  run = {name: record[name] for name in ('objective', 'seed', 'size', 'dataset', 'code')}
+  run |= {'bits_per_dim': record['bits_per_dim'], 'validation': 2.5}
+  time = {'bits_per_dim': 3.25, 'reason': None, 'steps': 8, 'examples': 64, 'share': 64 / 1197}
+  made = {'run': run, 'two_part': two_part, 'training_time': time}
+  text = '\n'.join(size_text.lines(made))
+  assert 'exact code' in text and '≤' not in text
+  flat = ' '.join(text.split())
+  assert '3.250 bits/dim over 64 images in 8 steps, 5 % of the first epoch' in flat
+  assert '4 bits (chosen)' in text
+  assert max(map(len, text.splitlines())) <= 100
+  del two_part['rows'][0]['break_even']['histogram']  # as of an endless source
+  shown = next(line for line in size_text.lines(made) if line.startswith('float32'))
+  assert shown.split()[-2] == 'n/a'
+  two_part['code'] = 'upper_bound'
+  assert f'≤ {two_part["rows"][0]["test"]:.3f}' in '\n'.join(size_text.lines(made))
+  none = size_text.lines({'run': run, 'two_part': None, 'training_time': time})
+  assert none[0].endswith('n/a: the objective has no likelihood')
+
+
+def test_bad_input_is_one_line(tmp_path, monkeypatch):
+  path = write_run(tmp_path, make_record('masked', 0))
+  (path / 'run.json').unlink()
+
+  class Given:
+    workdir, data_dir, out = str(path), '', None
+
+  monkeypatch.setattr(own_size.flags, 'FLAGS', Given)
+  with pytest.raises(UserError, match='is not finished'):
+    own_size.main(['own_size'])
+  with pytest.raises(UserError, match='is not a flag'):
+    own_size.main(['own_size', 'extra'])
+  Given.workdir = None
+  with pytest.raises(UserError, match='--workdir=RUN is needed'):
+    own_size.main(['own_size'])
+  Given.workdir = str(tmp_path)
+  with pytest.raises(UserError, match='not a run directory'):
+    own_size.main(['own_size'])
