@@ -12,6 +12,7 @@ import hashlib
 import json
 import lzma
 import os
+import subprocess
 import sys
 from typing import Any
 
@@ -184,21 +185,37 @@ def plain_model(model: ModelConfig) -> dict[str, Any]:
 def program_bits() -> tuple[int, int]:
   """Size of the program that decodes: bits, and the number of its modules.
 
-  The rule: the source of every module of this code base that is loaded now, without comments and
+  The rule: the source of every module of this code base that a fresh Python has loaded once it has
+  imported what decoding needs (codes.codec, codes.prequential, launch.files), without comments and
   docstrings, in the order of their names, each after its name, compressed by xz -9e. The libraries
-  (Python, NumPy, JAX, constriction ...) count as the machine. Call it after decoding: then all that
-  decoding needs is loaded, and some more, which makes the bound larger, never smaller.
+  (Python, NumPy, JAX, constriction ...) count as the machine.
   """
-  root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
   found = {}
-  for name, module in list(sys.modules.items()):
-    path = getattr(module, '__file__', None) or ''
-    own = path.endswith('.py') and os.path.dirname(os.path.dirname(os.path.abspath(path))) == root
-    if own and name.partition('.')[0] not in ('tests', 'benchmarks'):
-      with open(path, encoding='utf-8') as file:
-        found[name] = stripped(file.read())
-  text = '\n'.join(f'{name}\n{found[name]}' for name in sorted(found))
+  for name, path in sorted(_program().items()):
+    with open(path, encoding='utf-8') as file:
+      found[name] = stripped(file.read())
+  text = '\n'.join(f'{name}\n{source}' for name, source in found.items())
   return 8 * len(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME)), len(found)
+
+
+_LIST = """
+import json, os, sys
+import codes.codec, codes.prequential, launch.files
+root = os.path.dirname(os.path.dirname(os.path.abspath(codes.codec.__file__)))
+paths = {name: getattr(module, '__file__', None) for name, module in sys.modules.items()}
+own = {name: os.path.abspath(path) for name, path in paths.items() if path}
+print(json.dumps({k: v for k, v in own.items() if os.path.dirname(os.path.dirname(v)) == root}))
+"""
+
+
+def _program() -> dict[str, str]:
+  """Modules of this code base that decoding loads, and their files."""
+  root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+  environment = {**os.environ, 'PYTHONPATH': root, 'JAX_PLATFORMS': 'cpu'}
+  done = subprocess.run(
+    [sys.executable, '-c', _LIST], env=environment, capture_output=True, text=True, check=True
+  )
+  return json.loads(done.stdout)
 
 
 def stripped(source: str) -> str:
