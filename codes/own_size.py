@@ -28,7 +28,8 @@ from absl import flags
 import jax
 import numpy as np
 
-from codes import classical, histogram, size_text, training_time, weights
+from codes import baselines as baselines_lib
+from codes import histogram, size_text, training_time, weights
 from launch import reading
 from launch.errors import UserError
 
@@ -111,7 +112,10 @@ def baselines(dataset: Any, split: str) -> dict[str, float]:
   if dataset.epoch is not None:
     train_NxT = dataset.train.tokens_NxT[:, : dataset.dims]
     found['histogram'] = histogram.position_bits(train_NxT, tokens_NxT, dataset.vocabulary)
-  return found | classical.bits_per_dim(tokens_NxT, dataset.vocabulary, dataset.shape)
+  for row in baselines_lib.table(dataset, split, after_train=False):
+    if row.bits_per_dim is not None and row.name not in baselines_lib.NO_COMPRESSORS:
+      found[row.name] = row.bits_per_dim
+  return found
 
 
 def measure(experiment: Any, params: Any, bits: Sequence[int] = BITS) -> dict:

@@ -85,6 +85,7 @@ def load(config: Any, data_dir: str) -> sources.Dataset:
     split: sources.Examples(arrays[f'{split}/tokens'].astype(np.int32), arrays[f'{split}/labels'])
     for split in ('train', 'validation', 'test')
   }
+  raw = isinstance(tokenizer, tokenizers.Bytes)
   return sources.Dataset(
     name=config.name,
     vocabulary=tokenizer.vocabulary,
@@ -96,6 +97,7 @@ def load(config: Any, data_dir: str) -> sources.Dataset:
     note=f'{tokenizer.note}; {note}',
     lossless=tokenizer.lossless,
     values_VxK=tokenizer.values_VxK,
+    pixels=(*tokenizer.size, 3) if raw and tokenizer.channels == 3 else None,
     **splits,
   )
 

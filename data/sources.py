@@ -59,6 +59,8 @@ class Dataset:
     latents: labels beside the class where a source has them: split -> name -> (N,).
     truth: the source's probabilities (data.belief.Truth) where they are known.
     values_VxK: each token as numbers where its own value does not serve (a colour, say).
+    pixels: rows, columns and channels where every token is one byte of a colour image, channels
+      last, which `shape` can't say.
   """
 
   name: str
@@ -76,6 +78,7 @@ class Dataset:
   latents: dict[str, dict[str, np.ndarray]] | None = None
   truth: Any = None
   values_VxK: np.ndarray | None = None
+  pixels: tuple[int, int, int] | None = None
 
   @property
   def epoch(self) -> int | None:

@@ -1,0 +1,297 @@
+r"""Bits per dimension of classical lossless compressors on the tokens of a data set.
+
+python -m codes.baselines --config=experiments/digits.py:autoregressive --split=test
+python -m codes.baselines --workdir=RUN --out=baselines.json
+
+Each compressor gets every packing of `codes.packing` (PNG and WebP every sheet of
+`codes.pictures`) and shows its smallest file; --out keeps all of them. The choice of the packing is
+not paid for, which favours the baseline. Sizes are of whole files: headers and checksums count,
+which on 300 tiny images is a hundredth of a bit per dimension.
+
+'After train' is C(train and test) - C(train), with a window that holds both: what the test split
+costs somebody who has read the training split, as a codec with trained weights has. It is the
+difference of two files and no file of its own. The histogram is fitted on train and its table is
+not counted. A run's own row is its record's, on test; its weights are not counted either, and the
+note says what they would add. Rows stand in a fixed order and are not ranked: an upper bound (≤)
+and a code length compare only one way, and training data are free for some of the rows alone.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+import json
+import math
+import os
+import platform
+import sys
+from typing import Any, NamedTuple
+
+from absl import flags
+import numpy as np
+
+from codes import compressors, histogram, packing, pictures, tables
+from data.sources import Dataset, Examples
+from launch import entry
+from launch.errors import UserError
+
+_AFTER_TRAIN = ('xz', 'zstd')
+# Rows that are no compressor's.
+UNIFORM, HISTOGRAM = 'uniform', 'per-position histogram'
+NO_COMPRESSORS = (UNIFORM, HISTOGRAM)
+# Of one parameter, for what a run's weights would add.
+_WEIGHT_BITS = 32
+
+
+class Row(NamedTuple):
+  """One compressor on one split.
+
+  Attributes:
+    name: of the compressor.
+    bits: of the whole split; None where it can't be applied, and the note says why.
+    bits_per_dim: the same per token that is charged.
+    packing: how the tokens were laid out, '' where that means nothing.
+    note: what the number includes or leaves out, for people.
+    code: 'exact', or 'upper_bound' for a run whose number is one.
+  """
+
+  name: str
+  bits: float | None
+  bits_per_dim: float | None
+  packing: str = ''
+  note: str = ''
+  code: str = 'exact'
+
+
+def table(dataset: Dataset, split: str, after_train: bool = True) -> list[Row]:
+  """Each compressor's smallest size on a split, in a fixed order."""
+  return smallest(every_packing(dataset, split, after_train=after_train))
+
+
+def smallest(rows: Sequence[Row]) -> list[Row]:
+  """The row with the fewest bits of each name, names in the order of their first row."""
+  best: dict[str, Row] = {}
+  for row in rows:
+    old = best.get(row.name)
+    if old is None or (row.bits is not None and (old.bits is None or row.bits < old.bits)):
+      best[row.name] = row
+  return list(best.values())
+
+
+def every_packing(
+  dataset: Dataset,
+  split: str,
+  say: Callable[[str], None] = lambda name: None,
+  after_train: bool = True,
+) -> list[Row]:
+  """Each compressor with each packing of a split; `say` is told each compressor's name.
+
+  Raises:
+    ValueError: an endless training split, which is no file, or more than 2^16 token values.
+  """
+  tokens = _tokens(dataset, split)
+  if tokens is None:
+    raise ValueError(f"'{dataset.name}' draws its training examples for ever: there is no file")
+  rows = [_make(UNIFORM, tokens, math.log2(dataset.vocabulary) * tokens.size)]
+  rows.append(_histogram(dataset, split, tokens))
+  for short, compressor in compressors.COMPRESSORS.items():
+    say(compressor.name)
+    found = list(_general(compressor, dataset, tokens))
+    rows += found
+    if after_train and short in _AFTER_TRAIN and split != 'train':
+      say(f'{compressor.name} after train')
+      rows += _after_train(compressor, dataset, tokens, found)
+  for kind in ('PNG', 'WebP lossless'):
+    say(kind)
+    rows += _pictures(kind, dataset, tokens)
+  return rows
+
+
+def _tokens(dataset: Dataset, split: str) -> np.ndarray | None:
+  """The charged tokens (N, T) of a split, None if it is endless."""
+  examples = getattr(dataset, split)
+  if not isinstance(examples, Examples):
+    return None
+  return np.asarray(examples.tokens_NxT[:, : dataset.dims])
+
+
+def _make(name: str, tokens: np.ndarray, bits: float, packed: str = '', note: str = '') -> Row:
+  return Row(name, float(bits), float(bits) / tokens.size, packed, note)
+
+
+def _histogram(dataset: Dataset, split: str, tokens: np.ndarray) -> Row:
+  name = HISTOGRAM
+  train = _tokens(dataset, 'train')
+  if train is None:
+    return Row(name, None, None, note='left out: the training split is endless')
+  bits = histogram.position_bits(train, tokens, dataset.vocabulary) * tokens.size
+  note = 'fitted on the split itself' if split == 'train' else 'fitted on train'
+  return _make(name, tokens, bits, note=f'{note}; its table not counted')
+
+
+def _general(
+  compressor: compressors.Compressor, dataset: Dataset, tokens: np.ndarray
+) -> Iterator[Row]:
+  for packed in packing.packings(packing.layout(dataset), len(tokens)):
+    bits = 8 * len(compressor.compress(packed.pack(tokens)))
+    yield _make(compressor.name, tokens, bits, packed.name)
+
+
+def _after_train(
+  compressor: compressors.Compressor, dataset: Dataset, tokens: np.ndarray, alone: Sequence[Row]
+) -> list[Row]:
+  """C(train and split) - C(train), in the first packing and in the split's best one.
+
+  Not in all of them: train is some ten times larger, and so is the time.
+  """
+  name, train = f'{compressor.name} after train', _tokens(dataset, 'train')
+  if train is None:
+    return [Row(name, None, None, note='left out: the training split is endless')]
+  both, of = np.concatenate([train, tokens]), packing.layout(dataset)
+  if both.size * both.itemsize > compressors.LARGEST:
+    return [Row(name, None, None, note='left out: more than a window holds')]
+  # A sheet has another number across for another number of examples, hence by place.
+  best = min(range(len(alone)), key=lambda i: alone[i].bits)
+  rows = []
+  for place in sorted({0, best}):
+    whole, part = (packing.packings(of, len(some))[place] for some in (both, train))
+    bits = 8 * (
+      len(compressor.compress(whole.pack(both))) - len(compressor.compress(part.pack(train)))
+    )
+    rows.append(_make(name, tokens, bits, whole.name, 'C(train+split) - C(train), no file'))
+  return rows
+
+
+def _pictures(kind: str, dataset: Dataset, tokens: np.ndarray) -> list[Row]:
+  of = packing.layout(dataset)
+  if of.picture is None:
+    return [Row(kind, None, None, note='left out: tokens are neither grey levels nor RGB bytes')]
+  encode = {'PNG': pictures.png, 'WebP lossless': pictures.webp}[kind]
+  rows = []
+  for sheet in pictures.sheets(of, len(tokens)):
+    data = encode(sheet.draw(tokens), of.vocabulary)
+    if data is not None:
+      rows.append(_make(kind, tokens, 8 * len(data), sheet.name))
+  return rows or [Row(kind, None, None, note='left out: every sheet has a side above 16,383')]
+
+
+def run_row(record: dict[str, Any], examples: int) -> Row:
+  """The row of a finished run, from its record; bits are of the test split."""
+  bits, weights = record['bits_per_dim'], _WEIGHT_BITS * record['parameters']
+  name = f'{record["objective"]} (this run)'
+  if bits is None:
+    return Row(name, None, None, note='n/a: this objective has no likelihood')
+  added = weights / (examples * record['dims'])
+  note = f'weights not counted: {_WEIGHT_BITS} bits each would add {added:,.1f} bits/dim'
+  return Row(name, bits * examples * record['dims'], bits, note=note, code=record['code'])
+
+
+def cells(row: Row) -> tuple[str, str, str, str, str]:
+  """Name, bits per dimension, bytes, packing and note as text."""
+  if row.bits is None or row.bits_per_dim is None:
+    return row.name, 'n/a', '', row.packing, row.note
+  sign = '≤ ' if row.code == 'upper_bound' else ''
+  size = f'{sign}{math.ceil(row.bits / 8):,}'
+  return row.name, f'{sign}{row.bits_per_dim:.3f}', size, row.packing, row.note
+
+
+def render(rows: Sequence[Row], form: Callable[..., str] = tables.terminal) -> str:
+  """The table as text, in a form of `codes.tables`."""
+  head = ('compressor', 'bits/dim', 'bytes', 'packing', 'note')
+  return form(head, [cells(row) for row in rows], right=(1, 2))
+
+
+def caption(dataset: Dataset, split: str) -> str:
+  """What the table is of, and what its sizes include."""
+  count = len(getattr(dataset, split))
+  return (
+    f'{dataset.name}, {split}: {count:,} examples of {dataset.dims} tokens of '
+    f'{dataset.vocabulary} values ({dataset.note}).\n'
+    "Sizes are whole files, headers included; each compressor's best packing; not ranked."
+  )
+
+
+def as_json(dataset: Dataset, split: str, best: Sequence[Row], every: Sequence[Row]) -> dict:
+  """Everything that was measured, and by what versions."""
+  import PIL
+  from PIL import features
+  import zstandard
+
+  versions = {
+    'python': platform.python_version(),
+    'pillow': PIL.__version__,
+    'libwebp': features.version('webp'),
+    'zstd': '.'.join(map(str, zstandard.ZSTD_VERSION)),
+  }
+  return {
+    'dataset': dataset.name,
+    'note': dataset.note,
+    'data_hash': dataset.digest,
+    'split': split,
+    'examples': len(getattr(dataset, split)),
+    'dims': dataset.dims,
+    'alphabet': dataset.vocabulary,
+    'table': [row._asdict() for row in best],
+    'every_packing': [row._asdict() for row in every],
+    'versions': versions,
+  }
+
+
+def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
+  from launch import configs, experiment, run
+
+  chosen = flags.FLAGS
+  if len(argv) > 1:
+    raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
+  if (chosen.config is None) == (chosen.workdir is None):
+    raise UserError('either --config=FILE:OBJECTIVE or --workdir=DIR (a finished run) is needed')
+  record = None
+  if chosen.workdir is not None:
+    if chosen.split != 'test':
+      raise UserError('the record of a run has bits of the test split alone: --split=test')
+    config = configs.override(
+      configs.from_plain(configs.read_saved(chosen.workdir)['config']), overrides
+    )
+    record = run.read_record(chosen.workdir)
+    if record is None:
+      raise UserError(f'{chosen.workdir} is not finished; launch.train goes on with it')
+  else:
+    path, _, objective = chosen.config.partition(':')
+    config = configs.load(path, objective or None, overrides)
+  dataset, _ = experiment.load_datasets(config, chosen.data_dir)
+  if record is not None and record['data_hash'] != dataset.digest:
+    raise UserError(f'{chosen.workdir} was scored on other tokens than these: nothing to compare')
+  out = chosen.out
+  if out is not None and not os.path.isdir(os.path.dirname(os.path.abspath(out))):
+    raise UserError(f'--out={out}: there is no such directory')
+  try:
+    every = every_packing(dataset, chosen.split, _tell)
+    _tell('')
+  except ValueError as error:
+    raise UserError(str(error)) from error
+  if record is not None:
+    every.append(run_row(record, len(dataset.test)))
+  best = smallest(every)
+  if out is not None:
+    with open(out, 'w') as file:
+      json.dump(as_json(dataset, chosen.split, best, every), file, indent=1, allow_nan=False)
+  print(caption(dataset, chosen.split) + '\n')
+  print(render(best, tables.markdown if chosen.markdown else tables.terminal))
+
+
+def _tell(name: str) -> None:
+  """Says what is being compressed, where somebody watches: large splits take minutes."""
+  if sys.stderr.isatty():
+    print(f'\r\033[K{name}', end='', file=sys.stderr, flush=True)
+
+
+def _define_flags() -> None:
+  """Only for the command: other commands import this module, and have flags of these names."""
+  flags.DEFINE_string('config', None, 'Config file, then a colon and the objective.')
+  flags.DEFINE_string('workdir', None, 'Directory of a finished run, for its own row.')
+  flags.DEFINE_enum('split', 'test', ['train', 'validation', 'test'], 'What is compressed.')
+  flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
+  flags.DEFINE_string('out', None, 'Write every packing of every compressor here, as JSON.')
+  flags.DEFINE_bool('markdown', False, 'Print the table in Markdown.')
+
+
+if __name__ == '__main__':
+  _define_flags()
+  entry.run(main, takes_config=True)

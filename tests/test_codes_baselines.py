@@ -1,0 +1,208 @@
+"""Classical compressors: every packing decodes, and sizes against what they must be."""
+
+import bz2
+import gzip
+import lzma
+import math
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from codes import baselines, compressors, packing, pictures, tables
+from data.sources import Dataset, Examples
+
+
+def made(tokens, vocabulary, shape=(), pixels=None, train=None, ordinal=True):
+  """A data set whose test split is `tokens`, and its training split too unless given."""
+  splits = [tokens if train is None else train, tokens[:1], tokens]
+  examples = [Examples(t.astype(np.int32), np.full(len(t), -1, np.int32)) for t in splits]
+  dims = tokens.shape[1]
+  return Dataset(
+    'made', vocabulary, dims, dims, shape, None, ordinal, 'made up', True, *examples, pixels=pixels
+  )
+
+
+def uniform(vocabulary, count, dims, seed=0):
+  return np.random.default_rng(seed).integers(0, vocabulary, (count, dims))
+
+
+LAYOUTS = [
+  packing.Layout(v, 12, picture, True) for v in (2, 3, 16, 17, 256) for picture in (None, (3, 4, 1))
+] + [packing.Layout(512, 12, (3, 4, 1), False), packing.Layout(256, 36, (3, 4, 3), True)]
+
+
+@pytest.mark.parametrize('of', LAYOUTS, ids=str)
+@pytest.mark.parametrize('count', [1, 7, 12])
+def test_every_packing_decodes_to_the_same_tokens(of, count):
+  tokens = uniform(of.vocabulary, count, of.dims)
+  found = packing.packings(of, count)
+  assert len({packed.name for packed in found}) == len(found)
+  for packed in found:
+    data = packed.pack(tokens)
+    for compressor in compressors.COMPRESSORS.values():
+      again = packed.unpack(compressor.decompress(compressor.compress(data)))
+      np.testing.assert_array_equal(again, tokens, err_msg=f'{packed.name} {compressor.name}')
+
+
+@pytest.mark.parametrize('of', [of for of in LAYOUTS if of.picture], ids=str)
+@pytest.mark.parametrize('count', [1, 7])
+def test_every_picture_decodes_to_the_same_tokens(of, count):
+  """Pillow reads the PNG files that are written here."""
+  # Smooth and noisy rows, so that all of PNG's filters are chosen.
+  tokens = uniform(of.vocabulary, count, of.dims)
+  tokens[::2] = np.arange(of.dims) % of.vocabulary
+  for sheet in pictures.sheets(of, count):
+    pixels = sheet.draw(tokens)
+    again = pictures.read_png(pictures.png(pixels, of.vocabulary), of.vocabulary)
+    np.testing.assert_array_equal(sheet.read(again), tokens, err_msg=f'PNG {sheet.name}')
+    data = pictures.webp(pixels, of.vocabulary)
+    again = pictures.read_webp(data, of.vocabulary, of.picture[2])
+    np.testing.assert_array_equal(sheet.read(again), tokens, err_msg=f'WebP {sheet.name}')
+
+
+def test_each_png_filter_is_the_one_of_the_standard():
+  """Files with one filter alone, read by Pillow, which follows the standard."""
+  lines = uniform(256, 5, 9).astype(np.uint8)
+  bodies = pictures._scanlines(lines, 3)
+  header = np.array([3, 5], '>u4').tobytes() + bytes([8, 2, 0, 0, 0])
+  for body in bodies:
+    parts = ((b'IHDR', header), (b'IDAT', body), (b'IEND', b''))
+    file = b'\x89PNG\r\n\x1a\n' + b''.join(pictures._chunk(*part) for part in parts)
+    again = pictures.read_png(file, 256)
+    np.testing.assert_array_equal(again.reshape(5, 9), lines)
+
+
+def test_layouts_by_hand():
+  """Two images of 2x2 pixels below 4: the bytes themselves."""
+  tokens = np.array([[0, 1, 2, 3], [3, 3, 0, 1]])
+  found = {
+    p.name: p.pack(tokens) for p in packing.packings(packing.Layout(4, 4, (2, 2, 1), True), 2)
+  }
+  assert found['example by example, bytes'] == bytes([0, 1, 2, 3, 3, 3, 0, 1])
+  assert found['example by example, 2 bits'] == bytes([0b00011011, 0b11110001])
+  assert found['pixel-major, bytes'] == bytes([0, 3, 1, 3, 2, 0, 3, 1])
+  assert found['column-major, bytes'] == bytes([0, 2, 1, 3, 3, 0, 3, 1])
+  assert found['differences, bytes'] == bytes([0, 1, 2, 1, 3, 0, 0, 1])
+  sheet = packing.packings(packing.Layout(4, 4, (2, 2, 1), True), 4)
+  four = next(p for p in sheet if p.name == 'sheet 2 across, bytes').pack(
+    np.arange(16).reshape(4, 4)
+  )
+  assert four == bytes([0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15])
+
+
+def test_sizes_are_those_of_the_files():
+  tokens = uniform(17, 30, 16) // 3
+  rows = baselines.every_packing(made(tokens, 17), 'test')
+  sizes = {row.name: row.bits for row in rows}
+  data = tokens.astype(np.uint8).tobytes()
+  assert sizes['gzip -9'] == 8 * len(gzip.compress(data, 9))
+  assert sizes['bzip2 -9'] == 8 * len(bz2.compress(data, 9))
+  # A window as large as the data costs nothing against xz's own of 64 MB.
+  assert sizes['xz -9e'] == 8 * len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME))
+  assert sizes['lzma, tuned lc/lp/pb'] < sizes['xz -9e']
+  for name in ('PNG', 'WebP lossless'):
+    row = next(row for row in rows if row.name == name)
+    assert row.bits is None and 'left out' in row.note
+
+
+@pytest.mark.parametrize('command, name', [('gzip -9nc', 'gzip'), ('xz -9ec', 'xz')])
+def test_sizes_are_those_of_the_command_line(command, name):
+  if shutil.which(name) is None:
+    pytest.skip(f'no {name} here')
+  data = (uniform(17, 1, 9000) // 4).astype(np.uint8).tobytes()
+  theirs = subprocess.run(command.split(), input=data, capture_output=True, check=True).stdout
+  ours = compressors.COMPRESSORS[name].compress(data)
+  # The systems' own zlib and liblzma may be of other versions.
+  assert abs(len(ours) - len(theirs)) <= 0.01 * len(theirs)
+
+
+@pytest.mark.parametrize('vocabulary', [2, 16, 256, 512])
+def test_noise_does_not_compress(vocabulary):
+  """N tokens of noise: no code may save more than a few bits, whatever the packing."""
+  shape = (8, 8)
+  tokens = uniform(vocabulary, 32, 64, seed=vocabulary)
+  rows = baselines.every_packing(made(tokens, vocabulary, shape), 'test')
+  entropy = math.log2(vocabulary)
+  alone = [row for row in rows if 'histogram' not in row.name and 'after' not in row.name]
+  assert {'PNG', 'WebP lossless', 'gzip -9', 'uniform'} <= {row.name for row in alone}
+  for row in alone:
+    # The chance that any code saves s bits is 2^-s: 40 of them never happen.
+    assert row.bits >= entropy * tokens.size - 40, row
+  if vocabulary == 256:
+    best = {row.name: row for row in baselines.smallest(rows)}
+    for name in compressors.COMPRESSORS.values():
+      # bzip2 codes a block of noise with a table of its own; the others store it.
+      assert best[name.name].bits_per_dim < entropy * (1.2 if 'bzip2' in name.name else 1.05), name
+
+
+def test_a_constant_costs_next_to_nothing():
+  tokens = np.full((200, 64), 5)
+  for row in baselines.table(made(tokens, 17, (8, 8)), 'test'):
+    if row.name == 'uniform':
+      assert row.bits == pytest.approx(12_800 * math.log2(17))
+    elif 'histogram' in row.name:
+      # 200 of 200 seen once more, in 217 with the pseudocounts.
+      assert row.bits == pytest.approx(12_800 * math.log2(217 / 201))
+    else:
+      assert 0 <= row.bits <= 8 * 140, row
+
+
+def test_histogram_by_hand():
+  """Two positions of 2 values, training counts (3, 1) and (0, 4), each with one more."""
+  train = np.array([[0, 1], [0, 1], [0, 1], [1, 1]])
+  test = np.array([[0, 0], [1, 1]])
+  row = baselines.table(made(test, 2, train=train), 'test')[1]
+  expected = -math.log2(4 / 6 * 1 / 6 * 2 / 6 * 5 / 6)
+  assert row.name == 'per-position histogram'
+  assert row.bits == pytest.approx(expected) and row.bits_per_dim == pytest.approx(expected / 4)
+
+
+def test_after_train_knows_what_it_has_read():
+  """Noise that train holds already is a long match; other noise gains nothing."""
+  tokens, other = uniform(256, 100, 64), uniform(256, 100, 64, seed=1)
+  for seen, least, most in ((tokens, 0, 0.02), (other, 0.98, 1.03)):
+    rows = baselines.every_packing(made(tokens, 256, train=seen), 'test')
+    after = {row.name: row for row in rows if row.name.endswith('after train')}
+    assert after.keys() == {'xz -9e after train', 'zstd -22 after train'}
+    for row in after.values():
+      assert least <= row.bits_per_dim / 8 <= most, row
+      assert 'no file' in row.note
+
+
+def test_the_smallest_packing_is_shown():
+  """gzip and bzip2 against four layouts written out."""
+  tokens = np.sort(uniform(256, 50, 64), axis=0).astype(np.uint8)
+  every = baselines.every_packing(made(tokens, 256, (8, 8), ordinal=False), 'test')
+  best = {row.name: row for row in baselines.smallest(every)}
+  tiles = tokens.reshape(10, 5, 8, 8).swapaxes(1, 2)
+  by_hand = [tokens, tokens.T, tokens.reshape(50, 8, 8).swapaxes(1, 2), tiles]
+  for name, compress in (('gzip -9', gzip.compress), ('bzip2 -9', bz2.compress)):
+    sizes = [8 * len(compress(layout.tobytes())) for layout in by_hand]
+    assert sorted(row.bits for row in every if row.name == name) == sorted(sizes)
+    assert best[name].bits == min(sizes) and best[name].packing == 'pixel-major, bytes'
+
+
+def test_a_run_is_a_row_among_others():
+  record = {'objective': 'a', 'bits_per_dim': 2.0, 'parameters': 10, 'dims': 4, 'code': 'exact'}
+  row = baselines.run_row(record, 8)
+  assert row.bits == 64 and '10.0 bits/dim' in row.note  # 320 bits over 32 tokens.
+  assert baselines.cells(row)[:3] == ('a (this run)', '2.000', '8')
+  bound = baselines.run_row({**record, 'code': 'upper_bound'}, 8)
+  assert baselines.cells(bound)[1:3] == ('≤ 2.000', '≤ 8')
+  none = baselines.run_row({**record, 'bits_per_dim': None}, 8)
+  assert baselines.cells(none)[1] == 'n/a'
+  text = baselines.render([row, bound, none], tables.markdown)
+  assert '| a (this run) | ≤ 2.000 |' in text and len(text.splitlines()) == 5
+
+
+def test_what_can_not_be_measured_is_said():
+  endless = made(uniform(4, 3, 4), 4)
+  object.__setattr__(endless, 'train', lambda seed, index: {})
+  with pytest.raises(ValueError, match='there is no file'):
+    baselines.table(endless, 'train')
+  rows = {row.name: row for row in baselines.table(endless, 'test')}
+  assert rows['xz -9e after train'].bits is None and rows['gzip -9'].bits > 0
+  with pytest.raises(ValueError, match='do not fit'):
+    baselines.table(made(uniform(2**17, 2, 4), 2**17), 'test')
