@@ -213,7 +213,11 @@ def test_cifar_in_colours(tmp_path, monkeypatch):
   distance = ((data[:, :, None] / 127.5 - 1 - dataset.values_VxK.astype(np.float64)) ** 2).sum(-1)
   expected = {tokens.tobytes() for tokens in distance.argmin(-1).astype(np.int32)}
   assert {tokens.tobytes() for tokens in dataset.test.tokens_NxT} == expected
-  assert dataset.vocabulary == 512
+  assert dataset.vocabulary == 512 and dataset.pixels is None
+  raw = load(tmp_path, 'cifar10', tokens='bytes')
+  planes = raw.test.tokens_NxT.reshape(-1, *raw.pixels).transpose(0, 3, 1, 2)
+  stored = {row.tobytes() for row in batches['test_batch'][0].astype(np.int32)}
+  assert {image.tobytes() for image in planes} == stored
 
 
 def test_download_on_request_alone(tmp_path, monkeypatch):
