@@ -1,0 +1,124 @@
+"""One model of images and labels: no label is seen before it is sent; the bits are the code's."""
+
+import itertools
+import math
+
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from codes import joint
+from models.config import ModelConfig
+from objectives import base
+
+OPTIMIZER = ml_collections.ConfigDict(
+  {
+    'learning_rate': 1e-2, 'warmup_steps': 5, 'end_fraction': 1.0, 'beta1': 0.9, 'beta2': 0.95,
+    'weight_decay': 0.01, 'clip_norm': 1.0,
+  }
+)  # fmt: skip
+
+
+def test_an_unknown_label_is_not_scored():
+  space = base.Space(5, 4, 4)
+  objective = joint.ImageAndLabel(label_weight=7.0)
+
+  def weights(label):
+    example = base.Example(jnp.zeros(4, jnp.int32), jnp.int32(label))
+    return objective.view(example, None, None, space).weights_T
+
+  np.testing.assert_array_equal(weights(2), [1, 1, 1, 7])
+  np.testing.assert_array_equal(weights(-1), [1, 1, 1, 0])
+
+
+class _Spy:
+  """Says how it was trained; predicts from the share of rows that it has seen labelled."""
+
+  def __init__(self, truth):
+    self.truth, self.sent, self.calls = truth, set(), []
+
+  def train(self, tokens, labels, rows):
+    known = set(np.flatnonzero(labels >= 0).tolist())
+    for row in range(len(tokens)):
+      expected = self.truth[row] if row in known else 0
+      assert tokens[row, -1] == expected
+      assert labels[row] == (self.truth[row] if row in known else -1)
+    self.calls.append((len(rows), known))
+    self.seen = len(known)
+
+  def probabilities(self, tokens):
+    # Its images say which row it is.
+    right = 0.5 + 0.4 * self.seen / len(self.truth)
+    p = np.full((len(tokens), 2), 1 - right)
+    p[np.arange(len(tokens)), self.truth[tokens[:, 0]]] = right
+    return p
+
+
+def test_labels_are_sent_before_they_are_learnt_and_the_mixture_is_paid_for():
+  count = 40
+  truth = np.random.default_rng(0).integers(0, 2, count)
+  order = np.random.default_rng(1).permutation(count)
+  images = np.stack([np.arange(count), np.zeros(count, int)], 1)
+  spies = [_Spy(truth), _Spy(truth)]
+  made = joint.code(
+    images, truth, order, spies, classes=2, first=10, steps=3, updates=2, batch=8, seed=0
+  )
+  for spy in spies:
+    # Before any label, then before the blocks that begin after 10 and 20.
+    assert [n for n, _ in spy.calls] == [3, 2, 2]
+    assert [known for _, known in spy.calls] == [
+      set(), set(order[:10].tolist()), set(order[:20].tolist())
+    ]  # fmt: skip
+  # By hand: ten bits, then both experts alike, smoothed, beside the one that sees no images.
+  nats = np.zeros((3, count))
+  nats[:, :10] = math.log(2)
+  for place in range(10, count):
+    seen = truth[order[:place]]
+    share = (np.sum(seen == truth[order[place]]) + 0.5) / (place + 1)
+    nats[0, place] = -math.log(share)
+    start = 10 if place < 20 else 20
+    right = 0.5 + 0.4 * start / count
+    nats[1:, place] = -math.log((start * right + 0.25) / (start + 0.5))
+  totals = nats.sum(1)
+  expected = -np.log2(np.mean(np.exp(-totals + totals.min()))) + totals.min() / math.log(2)
+  assert made['bits'] == pytest.approx(expected, rel=1e-9)
+  assert made['uniform'] == count and made['labels'] == count
+  assert [point['labels'] for point in made['curve']] == [0, 10, 20]
+
+
+def test_it_learns_what_the_image_says():
+  """The label is the image's second token: three bits, soon next to nothing."""
+  images = np.array(list(itertools.product(range(3), repeat=3)) * 10)
+  labels = images[:, 1]
+  model = ModelConfig(vocabulary=3, length=4, width=16, layers=1, heads=2)
+  network = joint.Network(model, 3, 8.0, OPTIMIZER, 0)
+  order = np.random.default_rng(0).permutation(len(images))
+  made = joint.code(
+    images, labels, order, [network], classes=3, first=10, steps=5, updates=40, batch=32, seed=0
+  )
+  assert made['uniform'] == pytest.approx(270 * math.log2(3))
+  assert made['bits'] < 0.25 * made['uniform']
+  shuffled = np.random.default_rng(1).permutation(labels)
+  network = joint.Network(model, 3, 8.0, OPTIMIZER, 0)
+  blind = joint.code(
+    images, shuffled, order, [network], classes=3, first=10, steps=5, updates=20, batch=32, seed=0
+  )
+  # What the mixture can't learn costs no more than coding without images.
+  assert 0.98 * made['uniform'] < blind['bits'] < 1.05 * made['uniform']
+
+
+def test_probabilities_are_of_the_labels_alone():
+  model = ModelConfig(vocabulary=6, length=3, width=16, layers=1, heads=2)
+  network = joint.Network(model, 4, 1.0, OPTIMIZER, 0)
+  tokens = np.random.default_rng(0).integers(0, 4, (300, 3)).astype(np.int32)
+  p = network.probabilities(tokens, size=64)
+  assert p.shape == (300, 4)
+  np.testing.assert_allclose(p, 0.25, rtol=1e-5)  # Fresh.
+  network.train(tokens, tokens[:, -1], np.zeros((4, 8), int))
+  p = network.probabilities(tokens, size=64)
+  np.testing.assert_allclose(p.sum(-1), 1.0)
+  # The label's own token is never among what the prediction sees.
+  changed = tokens.copy()
+  changed[:, -1] = 3 - changed[:, -1]
+  np.testing.assert_array_equal(network.probabilities(changed, size=64), p)
