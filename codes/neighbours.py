@@ -227,8 +227,8 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(f"--compressor: '{unknown[0]}' is unknown; known: {known}")
   sizes = entry.numbers('step_sizes', chosen.step_sizes, float)
   class_sizes = entry.numbers('class_step_sizes', chosen.class_step_sizes, float)
-  if min(sizes + class_sizes) <= 0:
-    raise UserError('step sizes must be positive')
+  if not all(0 < size < float('inf') for size in sizes + class_sizes):
+    raise UserError('step sizes must be positive and finite')
   out = chosen.out
   if out is not None and not os.path.isdir(os.path.dirname(os.path.abspath(out))):
     raise UserError(f'--out={out}: there is no such directory')
