@@ -22,14 +22,6 @@ from codes import codec, container, network
 from models import transformer
 from models.config import PRESETS, ModelConfig
 
-_PRESETS = flags.DEFINE_list('presets', ['nano'], f'Of {", ".join(PRESETS)}.')
-_LENGTHS = flags.DEFINE_list('lengths', ['64', '256'], 'Tokens a sequence.')
-_VOCABULARY = flags.DEFINE_integer('vocabulary', 256, 'V.', lower_bound=2)
-_ROWS = flags.DEFINE_integer('rows', 256, 'Examples.', lower_bound=1)
-_BATCH = flags.DEFINE_integer('batch', 256, 'Examples computed at a time.', lower_bound=1)
-_REPEATS = flags.DEFINE_integer('repeats', 3, 'Of each measurement; the median counts.')
-_OUT = flags.DEFINE_string('out', None, 'Where to write the rows as JSON.')
-
 
 class _Timed(codec.Trained):
   """Notes when each token was asked for."""
@@ -116,24 +108,35 @@ _NAMES = ('encode', 'decode', 'forward')
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"'{argv[1]}' is not a flag")
-  unknown = set(_PRESETS.value) - set(PRESETS)
+  unknown = set(flags.FLAGS.presets) - set(PRESETS)
   if unknown:
     raise app.UsageError(f'unknown preset {min(unknown)}; known: {", ".join(PRESETS)}')
-  if not all(text.isdigit() and int(text) >= 8 for text in _LENGTHS.value):
+  if not all(text.isdigit() and int(text) >= 8 for text in flags.FLAGS.lengths):
     raise app.UsageError('--lengths must be numbers from 8 on')
   print(f'{"":8} {"":6} {"encode":>10} {"decode":>10} {"forward":>10}  decode/  seconds a token')
   print(f'{"preset":8} {"length":>6} {"kB/s":>10} {"kB/s":>10} {"kB/s":>10}  forward  by quarter')
   rows = []
-  for preset in _PRESETS.value:
-    for length in map(int, _LENGTHS.value):
-      model = ModelConfig(_VOCABULARY.value, length, **PRESETS[preset])
-      made = measure(model, _ROWS.value, _BATCH.value, _REPEATS.value)
+  for preset in flags.FLAGS.presets:
+    for length in map(int, flags.FLAGS.lengths):
+      model = ModelConfig(flags.FLAGS.vocabulary, length, **PRESETS[preset])
+      made = measure(model, flags.FLAGS.rows, flags.FLAGS.batch, flags.FLAGS.repeats)
       rows.append({'preset': preset, 'length': length, **made})
       print(line(rows[-1]), flush=True)
-  if _OUT.value:
-    with open(_OUT.value, 'w', encoding='utf-8') as file:
+  if flags.FLAGS.out:
+    with open(flags.FLAGS.out, 'w', encoding='utf-8') as file:
       json.dump(rows, file, indent=1)
 
 
+def define_flags() -> None:
+  flags.DEFINE_list('presets', ['nano'], f'Of {", ".join(PRESETS)}.')
+  flags.DEFINE_list('lengths', ['64', '256'], 'Tokens a sequence.')
+  flags.DEFINE_integer('vocabulary', 256, 'V.', lower_bound=2)
+  flags.DEFINE_integer('rows', 256, 'Examples.', lower_bound=1)
+  flags.DEFINE_integer('batch', 256, 'Examples computed at a time.', lower_bound=1)
+  flags.DEFINE_integer('repeats', 3, 'Of each measurement; the median counts.')
+  flags.DEFINE_string('out', None, 'Where to write the rows as JSON.')
+
+
 if __name__ == '__main__':
+  define_flags()
   app.run(main)

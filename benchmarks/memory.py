@@ -19,12 +19,7 @@ from absl import app, flags
 
 from models.config import PRESETS, ModelConfig
 
-_PRESET = flags.DEFINE_enum('preset', 'igpt_s', list(PRESETS), 'Width, layers and heads.')
-_VOCABULARY = flags.DEFINE_integer('vocabulary', 512, 'Colours.', lower_bound=2)
-_LENGTH = flags.DEFINE_integer('length', 1024, 'Tokens a sequence.', lower_bound=1)
-_BATCH = flags.DEFINE_integer('batch', 8, 'Sequences a step on the device.', lower_bound=1)
-_DTYPE = flags.DEFINE_enum('compute_dtype', 'float32', ['float32', 'bfloat16'], 'Of activations.')
-_OUT = flags.DEFINE_string('out', None, 'Where to write the rows as JSON.')
+_SETTINGS = ('preset', 'vocabulary', 'length', 'batch', 'compute_dtype')
 
 
 def table(rows: Sequence[dict]) -> str:
@@ -50,19 +45,34 @@ def main(argv: Sequence[str]) -> None:
   from benchmarks import jax_train
 
   mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ('data',))
-  shape = dict(vocabulary=_VOCABULARY.value, length=_LENGTH.value, **PRESETS[_PRESET.value])
+  shape = dict(
+    vocabulary=flags.FLAGS.vocabulary, length=flags.FLAGS.length, **PRESETS[flags.FLAGS.preset]
+  )
   rows = []
   for name, variant in jax_train.VARIANTS.items():
-    model = ModelConfig(**shape, compute_dtype=_DTYPE.value, **variant)
-    rows.append({'remat': name, **jax_train.compiled(model, _BATCH.value, mesh)})
-  print(f'{_PRESET.value}, batch {_BATCH.value}, {_DTYPE.value}, one {jax.default_backend()}')
+    model = ModelConfig(**shape, compute_dtype=flags.FLAGS.compute_dtype, **variant)
+    rows.append({'remat': name, **jax_train.compiled(model, flags.FLAGS.batch, mesh)})
+  print(
+    f'{flags.FLAGS.preset}, batch {flags.FLAGS.batch}, {flags.FLAGS.compute_dtype}, '
+    f'one {jax.default_backend()}'
+  )
   print(table(rows))
-  if _OUT.value:
-    settings = {f.name: f.value for f in (_PRESET, _VOCABULARY, _LENGTH, _BATCH, _DTYPE)}
-    with open(_OUT.value, 'w', encoding='utf-8') as file:
+  if flags.FLAGS.out:
+    settings = {name: flags.FLAGS[name].value for name in _SETTINGS}
+    with open(flags.FLAGS.out, 'w', encoding='utf-8') as file:
       json.dump({'settings': settings, 'rows': rows}, file, indent=1)
       file.write('\n')
 
 
+def define_flags() -> None:
+  flags.DEFINE_enum('preset', 'igpt_s', list(PRESETS), 'Width, layers and heads.')
+  flags.DEFINE_integer('vocabulary', 512, 'Colours.', lower_bound=2)
+  flags.DEFINE_integer('length', 1024, 'Tokens a sequence.', lower_bound=1)
+  flags.DEFINE_integer('batch', 8, 'Sequences a step on the device.', lower_bound=1)
+  flags.DEFINE_enum('compute_dtype', 'float32', ['float32', 'bfloat16'], 'Of activations.')
+  flags.DEFINE_string('out', None, 'Where to write the rows as JSON.')
+
+
 if __name__ == '__main__':
+  define_flags()
   app.run(main)

@@ -22,14 +22,7 @@ import time
 from absl import app, flags
 import numpy as np
 
-_LAYERS = flags.DEFINE_integer('layers', 13, 'Layers, each a feature matrix of its own.')
-_ROWS = flags.DEFINE_integer('rows', 10_000, 'Examples.')
-_DIMS = flags.DEFINE_integer('dims', 256, 'Features.')
-_CLASSES = flags.DEFINE_integer('classes', 10, 'Classes.')
-_GAP = flags.DEFINE_float('gap', 1e-4, 'Gap to reach, nats.')
-_LIMIT = flags.DEFINE_float('limit', 60.0, 'Seconds for one ladder when tuning scikit-learn.')
-_CASES = flags.DEFINE_list('cases', ['1e3', '3e5', 'ridge', 'small'], 'What to measure.')
-_OUT = flags.DEFINE_string('out', None, 'Where to write the table as JSON.')
+_SETTINGS = ('layers', 'rows', 'dims', 'classes', 'gap')
 
 L2 = tuple(float(l2) for l2 in np.logspace(-5, 1, 7))
 # Labelled subsets that a plane separates: draws x folds of few labels, at every layer.
@@ -85,7 +78,7 @@ def _call(sender, function, arguments) -> None:
 
 
 def _shape() -> tuple[int, int, int, int]:
-  return _LAYERS.value, _ROWS.value, _DIMS.value, _CLASSES.value
+  return flags.FLAGS.layers, flags.FLAGS.rows, flags.FLAGS.dims, flags.FLAGS.classes
 
 
 def ours(shape: Sequence[int], condition: float, gap: float) -> dict:
@@ -135,10 +128,10 @@ def theirs(shape: Sequence[int], condition: float, gap: float, limit: float, bes
 
 def logistic_case(name: str, condition: float) -> list[dict]:
   """Ours, theirs, ours again: the second and the fourth time are compared."""
-  mine = in_process(ours, _shape(), condition, _GAP.value)
+  mine = in_process(ours, _shape(), condition, flags.FLAGS.gap)
   best = mine.pop('objective')
-  peer = in_process(theirs, _shape(), condition, _GAP.value, _LIMIT.value, best)
-  again = in_process(ours, _shape(), condition, _GAP.value)
+  peer = in_process(theirs, _shape(), condition, flags.FLAGS.gap, flags.FLAGS.limit, best)
+  again = in_process(ours, _shape(), condition, flags.FLAGS.gap)
   seconds = max(mine['seconds'], again['seconds'])
   rows = []
   for meaning in ('certified', 'true'):
@@ -277,19 +270,31 @@ def main(argv: Sequence[str]) -> None:
     'ridge': ridge_case,
     'small': small_case,
   }
-  for name in _CASES.value:
+  for name in flags.FLAGS.cases:
     if name not in cases:
       raise app.UsageError(f"unknown case '{name}'; known: {', '.join(cases)}")
   rows = []
-  for name in _CASES.value:
+  for name in flags.FLAGS.cases:
     rows += cases[name]()
     print(table(rows[-2:] if 'gap' in rows[-1]['case'] else rows[-1:]), flush=True)
-  if _OUT.value:
-    settings = {f.name: f.value for f in (_LAYERS, _ROWS, _DIMS, _CLASSES, _GAP)}
-    with open(_OUT.value, 'w', encoding='utf-8') as file:
+  if flags.FLAGS.out:
+    settings = {name: flags.FLAGS[name].value for name in _SETTINGS}
+    with open(flags.FLAGS.out, 'w', encoding='utf-8') as file:
       json.dump({'settings': settings, 'l2': L2, 'rows': rows}, file, indent=1)
   print('\n' + table(rows))
 
 
+def define_flags() -> None:
+  flags.DEFINE_integer('layers', 13, 'Layers, each a feature matrix of its own.')
+  flags.DEFINE_integer('rows', 10_000, 'Examples.')
+  flags.DEFINE_integer('dims', 256, 'Features.')
+  flags.DEFINE_integer('classes', 10, 'Classes.')
+  flags.DEFINE_float('gap', 1e-4, 'Gap to reach, nats.')
+  flags.DEFINE_float('limit', 60.0, 'Seconds for one ladder when tuning scikit-learn.')
+  flags.DEFINE_list('cases', ['1e3', '3e5', 'ridge', 'small'], 'What to measure.')
+  flags.DEFINE_string('out', None, 'Where to write the table as JSON.')
+
+
 if __name__ == '__main__':
+  define_flags()
   app.run(main)

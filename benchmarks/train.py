@@ -30,13 +30,7 @@ from benchmarks.sizes import SIZES, Size
 from benchmarks.utilisation import add_utilisation, table
 from benchmarks.workers import Worker, sides, together
 
-_SIZES = flags.DEFINE_list('sizes', list(SIZES), 'Which trainings.')
-_CASES = flags.DEFINE_list('cases', ['alone', 'pair'], 'One training on all cores, one a core.')
-_ROUNDS = flags.DEFINE_integer('rounds', 7, 'Rounds of one block a side.', lower_bound=1)
-_SECONDS = flags.DEFINE_float('seconds', 3.0, 'Length of a block.', lower_bound=0.1)
-_PEAK = flags.DEFINE_float('peak_gflops', 0.0, 'Peak of all cores, GFLOP/s; 0: measured.')
-_ADAMW = flags.DEFINE_enum('adamw', 'fused', ['plain', 'foreach', 'fused'], "PyTorch's variant.")
-_OUT = flags.DEFINE_string('out', None, 'Where to write everything as JSON.')
+_SETTINGS = ('rounds', 'seconds', 'adamw', 'peak_gflops')
 
 
 def measure(case: str, size: Size, rounds: int, seconds: float, adamw: str) -> list[dict]:
@@ -75,27 +69,38 @@ def measure(case: str, size: Size, rounds: int, seconds: float, adamw: str) -> l
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"'{argv[1]}' is not a flag")
-  for flag, known in ((_SIZES, SIZES), (_CASES, ('alone', 'pair'))):
-    for name in flag.value:
+  for flag, known in (('sizes', SIZES), ('cases', ('alone', 'pair'))):
+    for name in flags.FLAGS[flag].value:
       if name not in known:
         raise app.UsageError(f"--{flag.name}: unknown '{name}'; known: {', '.join(known)}")
   if importlib.util.find_spec('torch') is None:
     raise app.UsageError("PyTorch is not installed: pip install -e '.[parity]'")
   rows: list[dict[str, Any]] = []
-  for name in _SIZES.value:
-    for case in _CASES.value:
-      found = measure(case, SIZES[name], _ROUNDS.value, _SECONDS.value, _ADAMW.value)
-      add_utilisation(found, SIZES[name], _PEAK.value)
+  for name in flags.FLAGS.sizes:
+    for case in flags.FLAGS.cases:
+      found = measure(case, SIZES[name], flags.FLAGS.rounds, flags.FLAGS.seconds, flags.FLAGS.adamw)
+      add_utilisation(found, SIZES[name], flags.FLAGS.peak_gflops)
       rows += found
       print(table(found) + f'\nMFU of {found[0]["peak_gflops"]:.0f} GFLOP/s, '
             f'{found[0]["peak_from"]}', flush=True)  # fmt: skip
-  if _OUT.value:
-    settings = {f.name: f.value for f in (_ROUNDS, _SECONDS, _ADAMW, _PEAK)}
-    with open(_OUT.value, 'w', encoding='utf-8') as file:
+  if flags.FLAGS.out:
+    settings = {name: flags.FLAGS[name].value for name in _SETTINGS}
+    with open(flags.FLAGS.out, 'w', encoding='utf-8') as file:
       json.dump({'settings': settings, 'rows': rows}, file, indent=1)
       file.write('\n')
   print('\n' + table(rows))
 
 
+def define_flags() -> None:
+  flags.DEFINE_list('sizes', list(SIZES), 'Which trainings.')
+  flags.DEFINE_list('cases', ['alone', 'pair'], 'One training on all cores, one a core.')
+  flags.DEFINE_integer('rounds', 7, 'Rounds of one block a side.', lower_bound=1)
+  flags.DEFINE_float('seconds', 3.0, 'Length of a block.', lower_bound=0.1)
+  flags.DEFINE_float('peak_gflops', 0.0, 'Peak of all cores, GFLOP/s; 0: measured.')
+  flags.DEFINE_enum('adamw', 'fused', ['plain', 'foreach', 'fused'], "PyTorch's variant.")
+  flags.DEFINE_string('out', None, 'Where to write everything as JSON.')
+
+
 if __name__ == '__main__':
+  define_flags()
   app.run(main)

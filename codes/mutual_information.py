@@ -27,27 +27,15 @@ from launch.errors import UserError
 
 MADE_UP = ('noise', 'chain', 'itself')
 OF_DATA = ('labels', 'permuted_labels', 'halves', 'sets', 'image_itself')
-_PAIR = flags.DEFINE_list(
-  'pair', ['all'], f'Of {", ".join(MADE_UP + OF_DATA)}; all: all but image_itself.'
+_NETWORK = (
+  ('width', 64, 'Of the network.'),
+  ('layers', 2, 'Of the network.'),
+  ('heads', 4, 'Of the network.'),
+  ('chunk', 0, 'Examples coded between trainings; 0: 16 of a data set, 64 made up.'),
+  ('updates', 0, 'Updates of a training; 0: 8 of a data set, 2 made up.'),
+  ('batch', 0, 'Examples of an update; 0: 32 of a data set, 128 made up.'),
+  ('seed', 0, 'Of the network and its updates.'),
 )
-_CONFIG = flags.DEFINE_string('config', 'experiments/digits.py', 'Whose data the pairs are of.')
-_DATA_DIR = flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
-_ROWS = flags.DEFINE_integer('rows', 0, 'Examples; 0: all of a data set, 40,000 made up.')
-_OUT = flags.DEFINE_string('out', None, 'Directory for results.json; lengths are kept there.')
-_NEURAL = flags.DEFINE_bool('neural', True, 'Without it, classical compressors only.')
-_NETWORK = {
-  name: flags.DEFINE_integer(name, default, help_)
-  for name, default, help_ in (
-    ('width', 64, 'Of the network.'),
-    ('layers', 2, 'Of the network.'),
-    ('heads', 4, 'Of the network.'),
-    ('chunk', 0, 'Examples coded between trainings; 0: 16 of a data set, 64 made up.'),
-    ('updates', 0, 'Updates of a training; 0: 8 of a data set, 2 made up.'),
-    ('batch', 0, 'Examples of an update; 0: 32 of a data set, 128 made up.'),
-    ('seed', 0, 'Of the network and its updates.'),
-  )
-}
-_RATE = flags.DEFINE_float('learning_rate', 0.0, '0: 2e-3 of a data set, 5e-3 made up.')
 # For data sets, and for endless sources of short sequences.
 _DEFAULTS = {
   False: {'chunk': 16, 'updates': 8, 'batch': 32, 'learning_rate': 2e-3},
@@ -67,27 +55,29 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   preemption.install()
   dataset = None
   if set(names) & set(OF_DATA):
-    path, _, objective = _CONFIG.value.partition(':')
+    path, _, objective = flags.FLAGS.config.partition(':')
     config = configs.load(path, objective or 'autoregressive', overrides)
     from launch import experiment
 
-    dataset, _ = experiment.load_datasets(config, _DATA_DIR.value)
+    dataset, _ = experiment.load_datasets(config, flags.FLAGS.data_dir)
   found = []
   for name in names:
     try:
       if name in MADE_UP:
-        pair = pairs.MADE_UP[name](_ROWS.value or _MADE_UP_ROWS)
+        pair = pairs.MADE_UP[name](flags.FLAGS.rows or _MADE_UP_ROWS)
       else:
-        pair = pairs.OF_DATA[name](dataset, _ROWS.value)
-      measure = _remembering(_OUT.value, _measure(name in MADE_UP)) if _NEURAL.value else None
+        pair = pairs.OF_DATA[name](dataset, flags.FLAGS.rows)
+      measure = (
+        _remembering(flags.FLAGS.out, _measure(name in MADE_UP)) if flags.FLAGS.neural else None
+      )
       found.append(result(pair, measure))
     except ValueError as error:
       raise UserError(f'{name}: {error}') from error
     print('\n'.join(lines(found[-1])), flush=True)
-    if _OUT.value:
+    if flags.FLAGS.out:
       from training.metrics import write_atomically
 
-      path = os.path.join(_OUT.value, 'results.json')
+      path = os.path.join(flags.FLAGS.out, 'results.json')
       write_atomically(path, json.dumps(found, indent=1) + '\n')
   if any(len(pair['row_bytes']) and pair['bytes'] > 2**16 for pair in found):
     print(
@@ -99,19 +89,19 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
 def _check(argv: Sequence[str]) -> list[str]:
   if len(argv) > 1:
     raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
-  names = list(_PAIR.value)
+  names = list(flags.FLAGS.pair)
   if names == ['all']:
     names = [name for name in MADE_UP + OF_DATA if name != 'image_itself']
   for name in names:
     if name not in MADE_UP + OF_DATA:
       raise UserError(f"pair '{name}' is unknown; known: all, {', '.join(MADE_UP + OF_DATA)}")
-  for name, flag in [('rows', _ROWS), *_NETWORK.items()]:
-    if flag.value < 0:
-      raise UserError(f'--{name} must not be negative, not {flag.value}')
-  if 0 < _ROWS.value < 4:
-    raise UserError(f'--rows must be at least 4, not {_ROWS.value}')
-  if _OUT.value:
-    os.makedirs(_OUT.value, exist_ok=True)
+  for name in ('rows', *(name for name, *_ in _NETWORK)):
+    if flags.FLAGS[name].value < 0:
+      raise UserError(f'--{name} must not be negative, not {flags.FLAGS[name].value}')
+  if 0 < flags.FLAGS.rows < 4:
+    raise UserError(f'--rows must be at least 4, not {flags.FLAGS.rows}')
+  if flags.FLAGS.out:
+    os.makedirs(flags.FLAGS.out, exist_ok=True)
   return names
 
 
@@ -119,7 +109,8 @@ def _measure(made_up: bool) -> tuple[Measure, str]:
   """Bits of sequences by a network that learns, and a description of all that decides them."""
   from codes import learner, lengths
 
-  chosen = {name: flag.value for name, flag in _NETWORK.items()} | {'learning_rate': _RATE.value}
+  names = (*(name for name, *_ in _NETWORK), 'learning_rate')
+  chosen = {name: flags.FLAGS[name].value for name in names}
   chosen |= {k: v for k, v in _DEFAULTS[made_up].items() if not chosen[k]}
   optimizer = {
     'learning_rate': chosen['learning_rate'], 'warmup_steps': 10, 'end_fraction': 1.0,
@@ -144,7 +135,8 @@ def _remembering(directory: str | None, made: tuple[Measure, str]) -> Measure:
     return measure
 
   def remembered(tokens_NxT, vocabulary, given=0, coded=0) -> np.ndarray:
-    content = np.ascontiguousarray(tokens_NxT[:, : given + coded or None], '<i4')
+    used = given + coded if coded else tokens_NxT.shape[1]
+    content = np.ascontiguousarray(tokens_NxT[:, :used], '<i4')
     name = repr((settings, content.shape, vocabulary, given)).encode() + content.tobytes()
     path = os.path.join(directory, f'lengths_{hashlib.sha256(name).hexdigest()[:24]}.npy')
     if not os.path.exists(path):
@@ -260,5 +252,20 @@ def lines(found: dict[str, Any]) -> list[str]:
   return rows
 
 
+def define_flags() -> None:
+  flags.DEFINE_list(
+    'pair', ['all'], f'Of {", ".join(MADE_UP + OF_DATA)}; all: all but image_itself.'
+  )
+  flags.DEFINE_string('config', 'experiments/digits.py', 'Whose data the pairs are of.')
+  flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
+  flags.DEFINE_integer('rows', 0, 'Examples; 0: all of a data set, 40,000 made up.')
+  flags.DEFINE_string('out', None, 'Directory for results.json; lengths are kept there.')
+  flags.DEFINE_bool('neural', True, 'Without it, classical compressors only.')
+  for name, default, help_ in _NETWORK:
+    flags.DEFINE_integer(name, default, help_)
+  flags.DEFINE_float('learning_rate', 0.0, '0: 2e-3 of a data set, 5e-3 made up.')
+
+
 if __name__ == '__main__':
+  define_flags()
   entry.run(main, takes_config=True)

@@ -15,13 +15,6 @@ from absl import flags
 from launch import entry
 from launch.errors import UserError
 
-_CONFIG = flags.DEFINE_string('config', None, 'Config file, then a colon and the objective.')
-_TOPOLOGY = flags.DEFINE_string('topology', None, 'Chip and chips along each axis: v5e:16x16.')
-_SLICES = flags.DEFINE_integer('num_slices', 1, 'How many such slices.')
-_VOCABULARY = flags.DEFINE_integer('vocabulary', None, 'V, where the config does not tell.')
-_LENGTH = flags.DEFINE_integer('length', None, 'T, where the config does not tell.')
-_OUT = flags.DEFINE_string('out', None, 'FILE.json for all numbers.')
-
 # libtpu must neither look for a TPU nor for the host that it would belong to, and JAX itself must
 # not take one that is there.
 _ENVIRONMENT = {
@@ -38,25 +31,37 @@ _ENVIRONMENT = {
 def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   if len(argv) > 1:
     raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
-  needed = ((_CONFIG, 'experiments/igpt_l.py:autoregressive'), (_TOPOLOGY, 'v5e:16x16'))
-  for flag, example in needed:
-    if flag.value is None:
-      raise UserError(f'--{flag.name} is needed, as in --{flag.name}={example}')
-  if (_VOCABULARY.value is None) != (_LENGTH.value is None):
+  needed = (('config', 'experiments/igpt_l.py:autoregressive'), ('topology', 'v5e:16x16'))
+  for name, example in needed:
+    if flags.FLAGS[name].value is None:
+      raise UserError(f'--{name} is needed, as in --{name}={example}')
+  if (flags.FLAGS.vocabulary is None) != (flags.FLAGS.length is None):
     raise UserError('--vocabulary and --length are given together')
   os.environ.update(_ENVIRONMENT)
   from launch import compiled, configs
 
-  path, _, objective = _CONFIG.value.partition(':')
+  path, _, objective = flags.FLAGS.config.partition(':')
   config = configs.load(path, objective or None, overrides)
-  space = compiled.space(config, _VOCABULARY.value, _LENGTH.value)
-  slices = compiled.Slices(_TOPOLOGY.value, _SLICES.value)
+  space = compiled.space(config, flags.FLAGS.vocabulary, flags.FLAGS.length)
+  slices = compiled.Slices(flags.FLAGS.topology, flags.FLAGS.num_slices)
   report = compiled.report(config, space, slices)
   print('\n'.join(compiled.lines(report)))
-  if _OUT.value:
-    with open(_OUT.value, 'w', encoding='utf-8') as file:
-      json.dump({'config': _CONFIG.value, 'overrides': list(overrides), **report}, file, indent=1)
+  if flags.FLAGS.out:
+    with open(flags.FLAGS.out, 'w', encoding='utf-8') as file:
+      json.dump(
+        {'config': flags.FLAGS.config, 'overrides': list(overrides), **report}, file, indent=1
+      )
+
+
+def define_flags() -> None:
+  flags.DEFINE_string('config', None, 'Config file, then a colon and the objective.')
+  flags.DEFINE_string('topology', None, 'Chip and chips along each axis: v5e:16x16.')
+  flags.DEFINE_integer('num_slices', 1, 'How many such slices.')
+  flags.DEFINE_integer('vocabulary', None, 'V, where the config does not tell.')
+  flags.DEFINE_integer('length', None, 'T, where the config does not tell.')
+  flags.DEFINE_string('out', None, 'FILE.json for all numbers.')
 
 
 if __name__ == '__main__':
+  define_flags()
   entry.run(main, takes_config=True)

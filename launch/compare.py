@@ -16,41 +16,20 @@ from absl import flags
 from launch import entry
 from launch.errors import UserError
 
-_CONFIG = flags.DEFINE_string('config', 'experiments/digits.py', 'Config file, without objective.')
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the comparison.')
-_DATA_DIR = flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
-_OBJECTIVES = flags.DEFINE_list(
-  'objectives', None, "Objectives to compare; default: the config file's COMPARE."
-)
-_SEEDS = flags.DEFINE_list(
-  'seeds', None, "Pretraining seeds; from 5 there are intervals. Default: the config file's SEEDS."
-)
-_RATES = flags.DEFINE_list(
-  'learning_rates',
-  None,
-  'A grid; each objective takes the rate with the lowest validation loss of its own. '
-  "Default: the config's one rate, printed as untuned.",
-)
-_SIZES = flags.DEFINE_list(
-  'sizes', None, "Presets of the backbone, each trained and tuned; default: the config's own."
-)
-_JOBS = flags.DEFINE_integer(
-  'jobs', None, 'Runs at a time; default: one a core on CPU, one in all on accelerators.'
-)
-_CACHE = flags.DEFINE_string(
-  'compilation_cache', None, 'Directory of compiled programs; default: WORKDIR/compilation_cache.'
-)
-
 
 def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
   if len(argv) > 1:
     raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
-  if _WORKDIR.value is None:
+  if flags.FLAGS.workdir is None:
     raise UserError('--workdir=DIR is needed')
-  if _JOBS.value is not None and _JOBS.value < 1:
-    raise UserError(f'--jobs must be at least 1, not {_JOBS.value}')
-  seeds = entry.numbers('seeds', _SEEDS.value, int) if _SEEDS.value is not None else None
-  rates = entry.numbers('learning_rates', _RATES.value, float) if _RATES.value else None
+  if flags.FLAGS.jobs is not None and flags.FLAGS.jobs < 1:
+    raise UserError(f'--jobs must be at least 1, not {flags.FLAGS.jobs}')
+  seeds = entry.numbers('seeds', flags.FLAGS.seeds, int) if flags.FLAGS.seeds is not None else None
+  rates = (
+    entry.numbers('learning_rates', flags.FLAGS.learning_rates, float)
+    if flags.FLAGS.learning_rates
+    else None
+  )
   if rates and min(rates) <= 0:
     raise UserError(f'--learning_rates must be above 0, not {min(rates):g}')
   # The parent only reads, probes raw inputs and draws; accelerators are left to the runs.
@@ -62,16 +41,16 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
   from training import preemption
 
   preemption.install()
-  workdir = os.path.abspath(os.path.expanduser(_WORKDIR.value))
+  workdir = os.path.abspath(os.path.expanduser(flags.FLAGS.workdir))
   runs, notes = plan.make(
-    _CONFIG.value,
-    _OBJECTIVES.value,
+    flags.FLAGS.config,
+    flags.FLAGS.objectives,
     seeds,
     rates,
     overrides,
     workdir,
-    _DATA_DIR.value,
-    sizes=_SIZES.value,
+    flags.FLAGS.data_dir,
+    sizes=flags.FLAGS.sizes,
   )
   for note in notes:
     print(note)
@@ -79,14 +58,14 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
   environment.pop('JAX_PLATFORMS')
   if own_platform is not None:
     environment['JAX_PLATFORMS'] = own_platform
-  cache = _CACHE.value or os.path.join(workdir, 'compilation_cache')
+  cache = flags.FLAGS.compilation_cache or os.path.join(workdir, 'compilation_cache')
   environment.setdefault('JAX_COMPILATION_CACHE_DIR', cache)
   environment.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
   # The controls are probed here, by the programs that the runs have compiled.
   jax.config.update('jax_compilation_cache_dir', environment['JAX_COMPILATION_CACHE_DIR'])
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
   plan.write_manifest(runs, workdir)
-  failures = pool.run_all(runs, environment, _JOBS.value)
+  failures = pool.run_all(runs, environment, flags.FLAGS.jobs)
   return _finish(runs, failures, notes, workdir, overrides)
 
 
@@ -98,7 +77,7 @@ def _finish(
   from training import preemption
 
   preemption.check()
-  plan.write_controls(runs[0], workdir, _DATA_DIR.value)
+  plan.write_controls(runs[0], workdir, flags.FLAGS.data_dir)
   results = report.build(
     [workdir],
     workdir,
@@ -116,17 +95,47 @@ def _finish(
 
 def _command(overrides: Sequence[str]) -> str:
   """The command that makes these results again, without paths of this machine."""
-  words = ['python', '-m', 'launch.compare', f'--config={_CONFIG.value}', '--workdir=DIR']
-  if _OBJECTIVES.value:
-    words.append(f'--objectives={",".join(_OBJECTIVES.value)}')
-  if _SEEDS.value:
-    words.append(f'--seeds={",".join(_SEEDS.value)}')
-  if _RATES.value:
-    words.append(f'--learning_rates={",".join(_RATES.value)}')
-  if _SIZES.value:
-    words.append(f'--sizes={",".join(_SIZES.value)}')
+  words = ['python', '-m', 'launch.compare', f'--config={flags.FLAGS.config}', '--workdir=DIR']
+  if flags.FLAGS.objectives:
+    words.append(f'--objectives={",".join(flags.FLAGS.objectives)}')
+  if flags.FLAGS.seeds:
+    words.append(f'--seeds={",".join(flags.FLAGS.seeds)}')
+  if flags.FLAGS.learning_rates:
+    words.append(f'--learning_rates={",".join(flags.FLAGS.learning_rates)}')
+  if flags.FLAGS.sizes:
+    words.append(f'--sizes={",".join(flags.FLAGS.sizes)}')
   return shlex.join([*words, *overrides])
 
 
+def define_flags() -> None:
+  flags.DEFINE_string('config', 'experiments/digits.py', 'Config file, without objective.')
+  flags.DEFINE_string('workdir', None, 'Directory of the comparison.')
+  flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
+  flags.DEFINE_list(
+    'objectives', None, "Objectives to compare; default: the config file's COMPARE."
+  )
+  flags.DEFINE_list(
+    'seeds',
+    None,
+    "Pretraining seeds; from 5 there are intervals. Default: the config file's SEEDS.",
+  )
+  flags.DEFINE_list(
+    'learning_rates',
+    None,
+    'A grid; each objective takes the rate with the lowest validation loss of its own. '
+    "Default: the config's one rate, printed as untuned.",
+  )
+  flags.DEFINE_list(
+    'sizes', None, "Presets of the backbone, each trained and tuned; default: the config's own."
+  )
+  flags.DEFINE_integer(
+    'jobs', None, 'Runs at a time; default: one a core on CPU, one in all on accelerators.'
+  )
+  flags.DEFINE_string(
+    'compilation_cache', None, 'Directory of compiled programs; default: WORKDIR/compilation_cache.'
+  )
+
+
 if __name__ == '__main__':
+  define_flags()
   entry.run(main, takes_config=True)

@@ -23,26 +23,6 @@ from launch import entry
 from launch.errors import UserError
 
 _COMMANDS = {'encode': 2, 'decode': 2, 'verify': 1, 'export': 2}
-_RUN = flags.DEFINE_string('run', None, 'Directory of a finished autoregressive run.')
-_CHECKPOINT = flags.DEFINE_enum(
-  'checkpoint', 'last', ['last', 'best'], 'The last one (the headline) or the best on validation.'
-)
-_MODE = flags.DEFINE_enum(
-  'mode', 'network', ['network', 'prequential'], 'Code by a trained run, or train while decoding.'
-)
-_CONFIG = flags.DEFINE_string(
-  'config', None, 'With --mode=prequential: config of the network that learns, and of its data.'
-)
-_DATA_DIR = flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
-_BATCH = flags.DEFINE_integer(
-  'batch', None, 'Examples computed at a time; default: up to 256, by their number.'
-)
-_CHUNK = flags.DEFINE_integer('chunk', 16, 'Prequential: examples coded between trainings.')
-_UPDATES = flags.DEFINE_integer('updates', 10, 'Prequential: updates of a training.')
-_REPLAY = flags.DEFINE_bool(
-  'replay', True, 'Prequential: train on all examples so far, not only on the newest chunk.'
-)
-_FORCE = flags.DEFINE_bool('force', False, 'Overwrite OUT.')
 
 
 def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
@@ -67,18 +47,18 @@ def _parse(argv: Sequence[str], overrides: Sequence[str]) -> tuple[str, Sequence
   command, paths = argv[1], argv[2:]
   if len(paths) != _COMMANDS[command]:
     raise UserError(f'{command} takes {_COMMANDS[command]} arguments, not {len(paths)}: {usage}')
-  prequential = _MODE.value == 'prequential'
-  if prequential and _RUN.value:
+  prequential = flags.FLAGS.mode == 'prequential'
+  if prequential and flags.FLAGS.run:
     raise UserError('--mode=prequential ships no weights: it takes --config, not --run')
-  if not prequential and not _RUN.value:
+  if not prequential and not flags.FLAGS.run:
     raise UserError('--run=DIR (a finished run) is needed')
-  if not prequential and (_CONFIG.value or overrides):
+  if not prequential and (flags.FLAGS.config or overrides):
     raise UserError('--config is for --mode=prequential; a run has its own')
-  if prequential and command in ('encode', 'export') and not _CONFIG.value:
+  if prequential and command in ('encode', 'export') and not flags.FLAGS.config:
     raise UserError(f'--mode=prequential {command} needs --config')
-  if _BATCH.value is not None and not 1 <= _BATCH.value < 2**32:
-    raise UserError(f'--batch must be at least 1, not {_BATCH.value}')
-  if command != 'verify' and os.path.exists(paths[1]) and not _FORCE.value:
+  if flags.FLAGS.batch is not None and not 1 <= flags.FLAGS.batch < 2**32:
+    raise UserError(f'--batch must be at least 1, not {flags.FLAGS.batch}')
+  if command != 'verify' and os.path.exists(paths[1]) and not flags.FLAGS.force:
     raise UserError(f'{paths[1]} exists; --force overwrites it')
   if command != 'export' and not os.path.isfile(paths[0]):
     raise UserError(f'{paths[0]} is not a file')
@@ -107,7 +87,7 @@ def _verify(path: str, overrides: Sequence[str]) -> None:
       with open(os.devnull, 'wb') as nowhere:
         print(f'{path}: whole; {_read(file, nowhere):,} symbols decoded and checked')
       return
-  if _MODE.value == 'prequential' and not _CONFIG.value:
+  if flags.FLAGS.mode == 'prequential' and not flags.FLAGS.config:
     raise UserError('--mode=prequential verify of a file that is not coded needs --config')
   directory = os.path.dirname(os.path.abspath(path))
   with (
@@ -131,11 +111,11 @@ def _export(split: str, out_path: str, overrides: Sequence[str]) -> None:
 
   if split not in ('train', 'validation', 'test'):
     raise UserError(f"split '{split}' is unknown; known: train, validation, test")
-  if _RUN.value:
-    config = configs.from_plain(configs.read_saved(_RUN.value)['config'])
+  if flags.FLAGS.run:
+    config = configs.from_plain(configs.read_saved(flags.FLAGS.run)['config'])
   else:
     config = _config(overrides)
-  dataset, _ = experiment.load_datasets(config, _DATA_DIR.value)
+  dataset, _ = experiment.load_datasets(config, flags.FLAGS.data_dir)
   examples = getattr(dataset, split)
   if not isinstance(examples, Examples):
     raise UserError(f"'{dataset.name}' has no fixed {split} split: it is drawn afresh for ever")
@@ -151,7 +131,7 @@ def _config(overrides: Sequence[str]):
   """The config of --config; without an objective it is read with the one that can decode."""
   from launch import configs
 
-  path, _, objective = _CONFIG.value.partition(':')
+  path, _, objective = flags.FLAGS.config.partition(':')
   return configs.load(path, objective or 'autoregressive', overrides)
 
 
@@ -187,7 +167,7 @@ def _write(path: str, out, overrides: Sequence[str]) -> list[str]:
       raise
     raise UserError(f'{path}: {error}') from error
   lines = files.describe(path, space, sizes)
-  if _MODE.value == 'prequential':
+  if flags.FLAGS.mode == 'prequential':
     from codes import prequential
 
     bits, modules = prequential.program_bits()
@@ -211,20 +191,22 @@ def _encoder(overrides: Sequence[str]):
   from codes import codec, prequential
   from launch import experiment, trained
 
-  if _MODE.value == 'network':
-    built, reading, params = trained.load(_RUN.value, _DATA_DIR.value, _CHECKPOINT.value == 'best')
+  if flags.FLAGS.mode == 'network':
+    built, reading, params = trained.load(
+      flags.FLAGS.run, flags.FLAGS.data_dir, flags.FLAGS.checkpoint == 'best'
+    )
 
     def make(examples: int) -> codec.Trained:
-      return codec.Trained(reading, params, _BATCH.value or codec.default_batch(examples))
+      return codec.Trained(reading, params, flags.FLAGS.batch or codec.default_batch(examples))
 
     return make, built.space
   config = _config(overrides)
-  built = experiment.build(config, _DATA_DIR.value)
+  built = experiment.build(config, flags.FLAGS.data_dir)
   schedule = {
-    'chunk': _CHUNK.value,
-    'updates': _UPDATES.value,
+    'chunk': flags.FLAGS.chunk,
+    'updates': flags.FLAGS.updates,
     'batch': config.training.batch_size,
-    'replay': _REPLAY.value,
+    'replay': flags.FLAGS.replay,
     'seed': config.training.seed,
   }
   settings = prequential.describe(built.model, config, built.space, schedule)
@@ -238,13 +220,15 @@ def _read(file, out) -> int:
 
   header, seal = container.read_header(file)
   if header.mode == container.NETWORK:
-    if _MODE.value != 'network':
+    if flags.FLAGS.mode != 'network':
       raise container.StreamError('encoded by a trained network: --run=DIR names it')
-    _, reading, params = trained.load(_RUN.value, _DATA_DIR.value, _CHECKPOINT.value == 'best')
+    _, reading, params = trained.load(
+      flags.FLAGS.run, flags.FLAGS.data_dir, flags.FLAGS.checkpoint == 'best'
+    )
     files.check_shape(header, reading.dims)
     predictor, dims = codec.Trained(reading, params, header.batch), reading.dims
   else:
-    if _MODE.value != 'prequential':
+    if flags.FLAGS.mode != 'prequential':
       raise container.StreamError('encoded without a trained network: --mode=prequential')
     dims = prequential.dims_of(header)
     files.check_shape(header, dims)
@@ -272,5 +256,29 @@ def _compare(path: str, again: str) -> None:
     raise UserError(f'{path} was decoded to something else')
 
 
+def define_flags() -> None:
+  flags.DEFINE_string('run', None, 'Directory of a finished autoregressive run.')
+  flags.DEFINE_enum(
+    'checkpoint', 'last', ['last', 'best'], 'The last one (the headline) or the best on validation.'
+  )
+  flags.DEFINE_enum(
+    'mode', 'network', ['network', 'prequential'], 'Code by a trained run, or train while decoding.'
+  )
+  flags.DEFINE_string(
+    'config', None, 'With --mode=prequential: config of the network that learns, and of its data.'
+  )
+  flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
+  flags.DEFINE_integer(
+    'batch', None, 'Examples computed at a time; default: up to 256, by their number.'
+  )
+  flags.DEFINE_integer('chunk', 16, 'Prequential: examples coded between trainings.')
+  flags.DEFINE_integer('updates', 10, 'Prequential: updates of a training.')
+  flags.DEFINE_bool(
+    'replay', True, 'Prequential: train on all examples so far, not only on the newest chunk.'
+  )
+  flags.DEFINE_bool('force', False, 'Overwrite OUT.')
+
+
 if __name__ == '__main__':
+  define_flags()
   entry.run(main, takes_config=True)

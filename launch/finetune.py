@@ -19,11 +19,6 @@ from absl import flags
 from launch import entry
 from launch.errors import UserError
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'A finished run, or a comparison.')
-_DATA_DIR = flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
-_JOBS = flags.DEFINE_integer(
-  'jobs', None, 'Runs at a time; default: one a core on CPU, one in all on accelerators.'
-)
 _SECTION = '--config.probe.finetune.'
 _FITS = 'finetune_fits'
 
@@ -60,17 +55,17 @@ class Job:
 def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
   if len(argv) > 1:
     raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
-  if _WORKDIR.value is None:
+  if flags.FLAGS.workdir is None:
     raise UserError('--workdir=DIR is needed')
-  if _JOBS.value is not None and _JOBS.value < 1:
-    raise UserError(f'--jobs must be at least 1, not {_JOBS.value}')
+  if flags.FLAGS.jobs is not None and flags.FLAGS.jobs < 1:
+    raise UserError(f'--jobs must be at least 1, not {flags.FLAGS.jobs}')
   for override in overrides:
     if not override.startswith(_SECTION):
       raise UserError(f'{override}: only {_SECTION.lstrip("-")}* can be set here')
   from training import preemption
 
   preemption.install()
-  workdir = os.path.abspath(os.path.expanduser(_WORKDIR.value))
+  workdir = os.path.abspath(os.path.expanduser(flags.FLAGS.workdir))
   if os.path.exists(os.path.join(workdir, 'config.json')):
     return _one(workdir, overrides)
   return _all(workdir, overrides)
@@ -90,7 +85,7 @@ def _one(workdir: str, overrides: Sequence[str]) -> int:
   if record.get('finetune_settings') == settings:
     print(f'{workdir} is fine-tuned')
     return 0
-  built = experiment.build(config, _DATA_DIR.value)
+  built = experiment.build(config, flags.FLAGS.data_dir)
   if not built.probed:
     raise UserError(f"'{built.probe_dataset.name}' has no labels")
   state, _ = run.restore(built, workdir, best=False)
@@ -132,14 +127,14 @@ def _all(workdir: str, overrides: Sequence[str]) -> int:
     if record['probes']:  # There are labels.
       where = record['workdir']
       command = [sys.executable, '-m', 'launch.finetune', f'--workdir={where}']
-      command += [f'--data_dir={_DATA_DIR.value}', *overrides]
+      command += [f'--data_dir={flags.FLAGS.data_dir}', *overrides]
       settings = configs.plain(_config(where, overrides))['probe']['finetune']
       jobs.append(Job(os.path.basename(where), where, command, settings))
   environment = dict(os.environ)
   cache = os.path.join(workdir, 'compilation_cache')
   environment.setdefault('JAX_COMPILATION_CACHE_DIR', cache)
   environment.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
-  failures = pool.run_all(jobs, environment, _JOBS.value, Job.done)
+  failures = pool.run_all(jobs, environment, flags.FLAGS.jobs, Job.done)
   rows = [f.as_row() for f in failures]
   results = report.build([workdir], workdir, command=_command_of(workdir), failures=rows)
   print(report.terminal_table(results))
@@ -158,5 +153,14 @@ def _command_of(workdir: str) -> str | None:
     return None
 
 
+def define_flags() -> None:
+  flags.DEFINE_string('workdir', None, 'A finished run, or a comparison.')
+  flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
+  flags.DEFINE_integer(
+    'jobs', None, 'Runs at a time; default: one a core on CPU, one in all on accelerators.'
+  )
+
+
 if __name__ == '__main__':
+  define_flags()
   entry.run(main, takes_config=True)

@@ -19,11 +19,6 @@ from absl import flags
 from launch import entry
 from launch.errors import UserError
 
-_CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'Directory or file of the weights.')
-_CONFIG = flags.DEFINE_string('config', None, 'Config file; after a colon, the objective.')
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the run; gone on with if begun.')
-_DATA_DIR = flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
-
 # What is not known of weights that were trained elsewhere.
 _UNKNOWN = (
   ('learning_rate', 'train_flops', 'flops_per_step', 'steps', 'tokens_seen', 'tokens_scored')
@@ -34,18 +29,18 @@ _UNKNOWN = (
 def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   if len(argv) > 1:
     raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
-  for name, flag in (('checkpoint', _CHECKPOINT), ('config', _CONFIG), ('workdir', _WORKDIR)):
-    if flag.value is None:
+  for name in ('checkpoint', 'config', 'workdir'):
+    if flags.FLAGS[name].value is None:
       raise UserError(f'--{name} is needed')
   from launch import configs, run
   from training import preemption
 
   preemption.install()
-  path, _, objective = _CONFIG.value.partition(':')
+  path, _, objective = flags.FLAGS.config.partition(':')
   config = configs.load(path, objective or None, overrides)
-  record = import_run(_CHECKPOINT.value, config, _WORKDIR.value, _DATA_DIR.value)
+  record = import_run(flags.FLAGS.checkpoint, config, flags.FLAGS.workdir, flags.FLAGS.data_dir)
   print(run.summary(record))
-  print(f'python -m launch.report {os.path.abspath(_WORKDIR.value)} shows it')
+  print(f'python -m launch.report {os.path.abspath(flags.FLAGS.workdir)} shows it')
 
 
 def import_run(checkpoint: str, config: Any, workdir: str, data_dir: str) -> dict[str, Any]:
@@ -156,5 +151,13 @@ def save(built: Any, params: Any, workdir: str) -> None:
     checkpoints.close()
 
 
+def define_flags() -> None:
+  flags.DEFINE_string('checkpoint', None, 'Directory or file of the weights.')
+  flags.DEFINE_string('config', None, 'Config file; after a colon, the objective.')
+  flags.DEFINE_string('workdir', None, 'Directory of the run; gone on with if begun.')
+  flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
+
+
 if __name__ == '__main__':
+  define_flags()
   entry.run(main, takes_config=True)

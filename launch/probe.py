@@ -15,22 +15,11 @@ from absl import flags
 from launch import entry
 from launch.errors import UserError
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of a finished run.')
-_DATA_DIR = flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
-_CHECKPOINT = flags.DEFINE_enum(
-  'checkpoint', 'last', ['last', 'best'], 'The last one (the headline) or the best on validation.'
-)
-_EXPORT = flags.DEFINE_string('export', None, "Write the run's features here and do not probe.")
-_FEATURES = flags.DEFINE_string('features', None, 'Probe the features in this .npz, of any model.')
-_OUT = flags.DEFINE_string(
-  'out', None, 'With --features: where the results go; default: FILE_probes beside the file.'
-)
-
 
 def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   if len(argv) > 1:
     raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
-  if (_WORKDIR.value is None) == (_FEATURES.value is None):
+  if (flags.FLAGS.workdir is None) == (flags.FLAGS.features is None):
     raise UserError('either --workdir=DIR (a finished run) or --features=FILE.npz is needed')
   for override in overrides:
     if not override.startswith('--config.probe.'):
@@ -38,12 +27,12 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   from training import preemption
 
   preemption.install()
-  if _FEATURES.value is not None:
-    if _EXPORT.value is not None:
+  if flags.FLAGS.features is not None:
+    if flags.FLAGS.export is not None:
       raise UserError('--export writes the features of a run: it needs --workdir')
-    _probe_features(_FEATURES.value, overrides)
+    _probe_features(flags.FLAGS.features, overrides)
   else:
-    _probe_run(_WORKDIR.value, overrides)
+    _probe_run(flags.FLAGS.workdir, overrides)
 
 
 def _probe_run(workdir: str, overrides: Sequence[str]) -> None:
@@ -55,16 +44,16 @@ def _probe_run(workdir: str, overrides: Sequence[str]) -> None:
   record = run.read_record(workdir)
   if record is None:
     raise UserError(f'{workdir} is not finished; launch.train goes on with it')
-  built = experiment.build(configs.override(saved, overrides), _DATA_DIR.value)
+  built = experiment.build(configs.override(saved, overrides), flags.FLAGS.data_dir)
   if not built.probed:
     raise UserError(f"'{built.probe_dataset.name}' has no labels to probe")
-  state, _ = run.restore(built, workdir, best=_CHECKPOINT.value == 'best')
-  if _EXPORT.value is not None:
-    exchange.write(_EXPORT.value, built.probe_features(state.params))
-    print(f'{_EXPORT.value}')
+  state, _ = run.restore(built, workdir, best=flags.FLAGS.checkpoint == 'best')
+  if flags.FLAGS.export is not None:
+    exchange.write(flags.FLAGS.export, built.probe_features(state.params))
+    print(f'{flags.FLAGS.export}')
     return
   probes, arrays = assessment.probe(built, state.params)
-  if _CHECKPOINT.value == 'best' and built.objective.trains:
+  if flags.FLAGS.checkpoint == 'best' and built.objective.trains:
     best = {'step': int(state.step), 'bits_per_dim': None, 'bits_per_dim_stderr': None}
     record['at_best'] = {**(record['at_best'] or best), 'probes': probes}
     arrays = {}
@@ -92,7 +81,7 @@ def _probe_features(path: str, overrides: Sequence[str]) -> None:
     features = exchange.read(path)
   except ValueError as error:
     raise UserError(str(error)) from error
-  out = _OUT.value or f'{os.path.splitext(path)[0]}_probes'
+  out = flags.FLAGS.out or f'{os.path.splitext(path)[0]}_probes'
   foreign.make_directory(out)
   probes, arrays = assessment.fit_probes(features, config)
   written = foreign.write(out, path, features, configs.plain(config.probe), probes, arrays)
@@ -115,5 +104,19 @@ def _print_measures(probes) -> None:
     print(line)
 
 
+def define_flags() -> None:
+  flags.DEFINE_string('workdir', None, 'Directory of a finished run.')
+  flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
+  flags.DEFINE_enum(
+    'checkpoint', 'last', ['last', 'best'], 'The last one (the headline) or the best on validation.'
+  )
+  flags.DEFINE_string('export', None, "Write the run's features here and do not probe.")
+  flags.DEFINE_string('features', None, 'Probe the features in this .npz, of any model.')
+  flags.DEFINE_string(
+    'out', None, 'With --features: where the results go; default: FILE_probes beside the file.'
+  )
+
+
 if __name__ == '__main__':
+  define_flags()
   entry.run(main, takes_config=True)

@@ -21,7 +21,6 @@ from absl import flags
 from launch import entry
 from launch.errors import UserError
 
-_SILENT = flags.DEFINE_float('silent_minutes', 10.0, 'A running run silent for longer is suspect.')
 STATES = ('done', 'running', 'silent', 'preempted', 'failed', 'waiting')
 _AT_ONCE = 32
 _TAIL_BYTES = 2**15
@@ -30,7 +29,7 @@ _TAIL_BYTES = 2**15
 def main(argv: Sequence[str]) -> int:
   if len(argv) != 2:
     raise UserError('one directory is needed: python -m launch.status DIR')
-  rows = survey(argv[1], _SILENT.value * 60, time.time())
+  rows = survey(argv[1], flags.FLAGS.silent_minutes * 60, time.time())
   if not rows:
     raise UserError(f'{argv[1]} holds no run and no sweep.json')
   print(table(rows))
@@ -151,5 +150,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
   return '\n'.join([*lines, ', '.join(f'{count} {state}' for count, state in counts if count)])
 
 
+def define_flags() -> None:
+  flags.DEFINE_float('silent_minutes', 10.0, 'A running run silent for longer is suspect.')
+
+
 if __name__ == '__main__':
+  define_flags()
   entry.run(main)

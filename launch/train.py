@@ -11,42 +11,21 @@ from absl import flags
 from launch import entry
 from launch.errors import UserError
 
-_CONFIG = flags.DEFINE_string('config', None, 'Config file, then a colon and the objective.')
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the run; resumed if it holds one.')
-_DATA_DIR = flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
-_PRINT = flags.DEFINE_bool('print_config', False, 'List every field, its value and type, and stop.')
-_RESTORE = flags.DEFINE_integer(
-  'restore_step', None, 'Go on from this checkpoint; newer ones are set aside.'
-)
-_DISTRIBUTED = flags.DEFINE_enum(
-  'distributed',
-  'none',
-  ['none', 'auto', 'explicit'],
-  'One process; all processes that Cloud TPU, Slurm, MPI or Kubernetes started; or as given below.',
-)
-_COORDINATOR = flags.DEFINE_string('coordinator_address', None, 'HOST:PORT of process 0.')
-_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many processes make the run.')
-_PROCESS = flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
-_CONNECT = flags.DEFINE_integer('connect_seconds', 300, 'How long processes wait for each other.')
-_PROFILE = flags.DEFINE_string(
-  'profile_steps', None, "FIRST:LAST: a trace of these steps, for TensorBoard's profiler."
-)
-
 
 def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   if len(argv) > 1:
     raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
-  if _CONFIG.value is None:
+  if flags.FLAGS.config is None:
     raise UserError('--config=FILE:OBJECTIVE is needed, as in experiments/digits.py:autoregressive')
   # Heavy imports come after the flags are known to be good.
   from launch import configs
 
-  path, _, objective = _CONFIG.value.partition(':')
+  path, _, objective = flags.FLAGS.config.partition(':')
   config = configs.load(path, objective or None, overrides)
-  if _PRINT.value:
+  if flags.FLAGS.print_config:
     print(configs.describe(config))
     return
-  if _WORKDIR.value is None:
+  if flags.FLAGS.workdir is None:
     raise UserError('--workdir=DIR is needed')
   from launch import experiment as experiment_lib
   from launch import run
@@ -55,15 +34,19 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   _join()
   preemption.install()
   distributed.check_equal('config', json.dumps(configs.plain(config), sort_keys=True))
-  run.open_workdir(_WORKDIR.value, config)
-  if run.read_record(_WORKDIR.value):
+  run.open_workdir(flags.FLAGS.workdir, config)
+  if run.read_record(flags.FLAGS.workdir):
     if distributed.is_primary():
-      print(f'{_WORKDIR.value} is finished; python -m launch.report {_WORKDIR.value} shows it')
+      print(
+        f'{flags.FLAGS.workdir} is finished; python -m launch.report {flags.FLAGS.workdir} shows it'
+      )
     return
-  with run.telling(_WORKDIR.value):
-    experiment = experiment_lib.build(config, _DATA_DIR.value)
-    profiled = profile.parse(_PROFILE.value, config.training.steps)
-    record = run.execute(experiment, _WORKDIR.value, _RESTORE.value, profiled=profiled)
+  with run.telling(flags.FLAGS.workdir):
+    experiment = experiment_lib.build(config, flags.FLAGS.data_dir)
+    profiled = profile.parse(flags.FLAGS.profile_steps, config.training.steps)
+    record = run.execute(
+      experiment, flags.FLAGS.workdir, flags.FLAGS.restore_step, profiled=profiled
+    )
   if distributed.is_primary():
     print(run.summary(record))
 
@@ -72,11 +55,35 @@ def _join() -> None:
   """Finds the other processes, if there are any; must come before anything is computed."""
   from training import distributed
 
-  where = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+  where = (flags.FLAGS.coordinator_address, flags.FLAGS.num_processes, flags.FLAGS.process_id)
   asked = flags.FLAGS['distributed'].present > 0
-  distributed.check_settings(_DISTRIBUTED.value, asked, *where)
-  distributed.initialize(_DISTRIBUTED.value, *where, _CONNECT.value)
+  distributed.check_settings(flags.FLAGS.distributed, asked, *where)
+  distributed.initialize(flags.FLAGS.distributed, *where, flags.FLAGS.connect_seconds)
+
+
+def define_flags() -> None:
+  flags.DEFINE_string('config', None, 'Config file, then a colon and the objective.')
+  flags.DEFINE_string('workdir', None, 'Directory of the run; resumed if it holds one.')
+  flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
+  flags.DEFINE_bool('print_config', False, 'List every field, its value and type, and stop.')
+  flags.DEFINE_integer(
+    'restore_step', None, 'Go on from this checkpoint; newer ones are set aside.'
+  )
+  flags.DEFINE_enum(
+    'distributed',
+    'none',
+    ['none', 'auto', 'explicit'],
+    'One process; all processes that Cloud TPU, Slurm, MPI or Kubernetes started; or as given.',
+  )
+  flags.DEFINE_string('coordinator_address', None, 'HOST:PORT of process 0.')
+  flags.DEFINE_integer('num_processes', None, 'How many processes make the run.')
+  flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
+  flags.DEFINE_integer('connect_seconds', 300, 'How long processes wait for each other.')
+  flags.DEFINE_string(
+    'profile_steps', None, "FIRST:LAST: a trace of these steps, for TensorBoard's profiler."
+  )
 
 
 if __name__ == '__main__':
+  define_flags()
   entry.run(main, takes_config=True)

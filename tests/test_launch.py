@@ -292,7 +292,8 @@ def test_compare_refuses_before_anything_starts(data_dir, tmp_path):
 
 def test_the_printed_command_holds_the_sizes():
   program = (
-    'import sys; from absl import flags; from launch import compare; flags.FLAGS(sys.argv);'
+    'import sys; from absl import flags; from launch import compare; '
+    'compare.define_flags(); flags.FLAGS(sys.argv); '
     'print(compare._command(["--config.training.steps=9"]))'
   )
   arguments = ['--config=experiments/digits.py', '--seeds=0,1', '--sizes=nano,micro']

@@ -185,6 +185,25 @@ def _chain_bits(chain, tokens_NxT):
   return -np.log2(p)
 
 
+def test_a_kept_length_is_of_the_same_tokens(tmp_path):
+  """What is coded given X counts too: labels of other images are other labels."""
+  measured = []
+
+  def measure(tokens_NxT, vocabulary, given=0, coded=0):
+    measured.append((given, coded))
+    return tokens_NxT[:, given : given + coded if coded else None].sum(1).astype(float)
+
+  remembered = mutual_information._remembering(str(tmp_path), (measure, 'settings'))
+  x, y, other = np.random.default_rng(0).integers(0, 8, (3, 50, 3))
+  for second in (y, other, y, other):
+    rows = np.concatenate([x, second], 1)
+    assert np.array_equal(remembered(rows, 8, given=3), second.sum(1))
+    assert np.array_equal(remembered(rows, 8), rows.sum(1))
+    assert np.array_equal(remembered(rows, 8, given=3, coded=1), second[:, 0])
+    assert np.array_equal(remembered(rows, 8, given=3, coded=2), second[:, :2].sum(1))
+  assert len(measured) == 8
+
+
 def test_gzip_forgets_what_lies_more_than_its_window_back():
   x = np.random.default_rng(0).integers(0, 256, (3125, 32))  # 100 kB that can't be shortened.
   pair = pairs.Pair('itself', x, x, 256, '')

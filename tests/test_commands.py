@@ -1,0 +1,57 @@
+"""Every command can be imported beside every other; which devices they look for."""
+
+import importlib
+import os
+
+from absl import flags
+import pytest
+
+from launch import devices
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def _commands() -> list[str]:
+  found = []
+  for package in ('launch', 'codes', 'benchmarks'):
+    for name in sorted(os.listdir(os.path.join(ROOT, package))):
+      if name.endswith('.py'):
+        with open(os.path.join(ROOT, package, name), encoding='utf-8') as file:
+          if "if __name__ == '__main__':" in file.read():
+            found.append(f'{package}.{name[:-3]}')
+  return found
+
+
+def test_commands_define_their_flags_only_when_run():
+  commands = _commands()
+  assert {'launch.train', 'launch.compare', 'codes.joint', 'benchmarks.codec'} <= set(commands)
+  for command in commands:
+    importlib.import_module(command)
+  assert not set(flags.FLAGS.flags_by_module_dict()) & set(commands)
+
+
+@pytest.fixture
+def platforms(monkeypatch):
+  for name in ('JAX_PLATFORMS', 'JAX_FORCE_TPU_INIT'):
+    monkeypatch.setenv(name, '')  # So that it is put back.
+    monkeypatch.delenv(name)
+  return monkeypatch
+
+
+def _settled(platforms, installed: set[str], chips: str) -> str | None:
+  platforms.setattr(devices, '_installed', installed.__contains__)
+  devices.settle(chips, 'nowhere')
+  return os.environ.get('JAX_PLATFORMS')
+
+
+def test_libtpu_without_a_tpu_is_left_alone(platforms):
+  assert _settled(platforms, {'libtpu'}, 'nowhere') == 'cpu'
+
+
+def test_devices_are_jax_s_own_choice_otherwise(platforms, tmp_path):
+  (tmp_path / 'accel0').touch()
+  assert _settled(platforms, {'libtpu'}, str(tmp_path / 'accel*')) is None
+  assert _settled(platforms, set(), 'nowhere') is None
+  assert _settled(platforms, {'libtpu', 'jax_cuda12_plugin'}, 'nowhere') is None
+  platforms.setenv('JAX_PLATFORMS', 'tpu')
+  assert _settled(platforms, {'libtpu'}, 'nowhere') == 'tpu'
