@@ -14,6 +14,7 @@ anything else it encodes, decodes and compares. `codes.container` describes the 
 
 from collections.abc import Sequence
 import contextlib
+import functools
 import os
 import tempfile
 
@@ -256,27 +257,21 @@ def _compare(path: str, again: str) -> None:
     raise UserError(f'{path} was decoded to something else')
 
 
-def define_flags() -> None:
-  flags.DEFINE_string('run', None, 'Directory of a finished autoregressive run.')
-  flags.DEFINE_enum(
-    'checkpoint', 'last', ['last', 'best'], 'The last one (the headline) or the best on validation.'
-  )
-  flags.DEFINE_enum(
-    'mode', 'network', ['network', 'prequential'], 'Code by a trained run, or train while decoding.'
-  )
-  flags.DEFINE_string(
-    'config', None, 'With --mode=prequential: config of the network that learns, and of its data.'
-  )
-  flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
-  flags.DEFINE_integer(
-    'batch', None, 'Examples computed at a time; default: up to 256, by their number.'
-  )
-  flags.DEFINE_integer('chunk', 16, 'Prequential: examples coded between trainings.')
-  flags.DEFINE_integer('updates', 10, 'Prequential: updates of a training.')
-  flags.DEFINE_bool(
-    'replay', True, 'Prequential: train on all examples so far, not only on the newest chunk.'
-  )
-  flags.DEFINE_bool('force', False, 'Overwrite OUT.')
+def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+  text = functools.partial(flags.DEFINE_string, flag_values=values)
+  whole = functools.partial(flags.DEFINE_integer, flag_values=values)
+  one_of = functools.partial(flags.DEFINE_enum, flag_values=values)
+  switch = functools.partial(flags.DEFINE_bool, flag_values=values)
+  text('run', None, 'Directory of a finished autoregressive run.')
+  one_of('checkpoint', 'last', ['last', 'best'], 'The headline, or the best on validation.')
+  one_of('mode', 'network', ['network', 'prequential'], 'A trained run, or train while decoding.')
+  text('config', None, 'Prequential: config of the network that learns, and of its data.')
+  text('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
+  whole('batch', None, 'Examples computed at a time; default: up to 256, by their number.')
+  whole('chunk', 16, 'Prequential: examples coded between trainings.')
+  whole('updates', 10, 'Prequential: updates of a training.')
+  switch('replay', True, 'Prequential: train on all examples so far, not only on the last chunk.')
+  switch('force', False, 'Overwrite OUT.')
 
 
 if __name__ == '__main__':

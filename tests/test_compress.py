@@ -42,17 +42,15 @@ def runs(data_dir, tmp_path_factory):
 
 
 @pytest.fixture
-def call(capsys):
+def call(capsys, monkeypatch):
   """call(*arguments) -> what launch.compress prints, in this process."""
 
   def run_main(*arguments):
     argv, overrides = entry.config_overrides(['compress', *arguments])
-    flags.FLAGS.unparse_flags()
-    try:
-      compress.main(flags.FLAGS(argv), overrides)
-    finally:
-      for name in ('run', 'mode', 'config', 'force', 'chunk', 'updates', 'data_dir'):
-        flags.FLAGS[name].unparse()
+    values = flags.FlagValues()
+    compress.define_flags(values)
+    monkeypatch.setattr(compress.flags, 'FLAGS', values)
+    compress.main(values(argv), overrides)
     return capsys.readouterr().out
 
   return run_main
