@@ -19,8 +19,15 @@ def _share_compilations() -> None:
   os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
 
 
+def _compile_quickly() -> None:
+  """Without LLVM's optimisations, which cost tests more than they save; what they start, too."""
+  flags = os.environ.get('XLA_FLAGS', '')
+  os.environ['XLA_FLAGS'] = f'{flags} --xla_backend_optimization_level=0'.strip()
+
+
 _take_a_core()  # Before JAX counts the cores.
 _share_compilations()  # Before JAX reads its settings.
+_compile_quickly()
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

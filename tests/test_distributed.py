@@ -43,7 +43,7 @@ def start(data_dir):
     environment = {
       **os.environ,
       'JAX_PLATFORMS': 'cpu',
-      'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+      'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count={devices}',
     }
     with socket.socket() as free:
       free.bind(('127.0.0.1', 0))

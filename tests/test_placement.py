@@ -52,7 +52,7 @@ def test_eight_devices_compute_what_one_computes():
   environment = {
     **os.environ,
     'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+    'XLA_FLAGS': os.environ['XLA_FLAGS'] + ' --xla_force_host_platform_device_count=8',
     'PYTHONPATH': ROOT,
   }
   done = subprocess.run(
