@@ -14,7 +14,6 @@ import hashlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from models import decoding, transformer
@@ -72,12 +71,11 @@ class Steps:
       The symbols in slots, int32 (B, dims).
     """
     token_B = np.zeros(self.batch, np.int32)
-    cache = decoding.empty_cache(self.reading.model, self.batch, 0)
+    cache = decoding.empty_cache(self.reading.model, self.batch)
     slots_BxT = np.zeros((self.batch, self.reading.dims), np.int32)
     for slot in range(self.reading.dims):
       if slot in self._edges:
-        grow = self._edges[self._edges.index(slot) + 1] - slot
-        cache = decoding.Cache(*(jnp.pad(x, ((0, 0), (0, 0), (0, grow), (0, 0))) for x in cache))
+        cache = decoding.grow(cache, self._edges[self._edges.index(slot) + 1] - slot)
       cache, p_BxV = self._advance(params, cache, token_B, np.int32(slot))
       token_B = np.asarray(code(slot, np.asarray(p_BxV)), np.int32)
       slots_BxT[:, slot] = token_B

@@ -27,17 +27,27 @@ _PIECES = 4
 _SHORTEST_PIECE = 64
 
 
-class Cache(NamedTuple):
-  """Keys and values of the positions so far, in the compute dtype; zero where there is none."""
+class LayerCache(NamedTuple):
+  """A layer's keys and values of the positions so far, in the compute dtype; zero elsewhere."""
 
-  k_LxBHxSxK: jax.Array
-  v_LxBHxSxK: jax.Array
+  k_BHxSxK: jax.Array
+  v_BHxSxK: jax.Array
 
 
-def empty_cache(config: ModelConfig, batch: int, slots: int) -> Cache:
-  """A cache for positions 0..slots-1."""
-  shape = (config.layers, batch * config.heads, slots, config.width // config.heads)
-  return Cache(jnp.zeros(shape, config.compute_dtype), jnp.zeros(shape, config.compute_dtype))
+# By layer. One array for all layers would be copied, slice by slice, at every token.
+Cache = tuple[LayerCache, ...]
+
+
+def empty_cache(config: ModelConfig, batch: int) -> Cache:
+  """A cache with no slots yet."""
+  shape = (batch * config.heads, 0, config.width // config.heads)
+  zeros = jnp.zeros(shape, config.compute_dtype)
+  return (LayerCache(zeros, zeros),) * config.layers
+
+
+def grow(cache: Cache, slots: int) -> Cache:
+  """The cache with this many more slots."""
+  return jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (0, slots), (0, 0))), cache)
 
 
 def step(
@@ -59,32 +69,25 @@ def step(
   Returns:
     The cache with this position in it, and logits BxV in float32.
   """
-  batch, slots = len(token_B), cache.k_LxBHxSxK.shape[2]
+  batch, slots = len(token_B), cache[0].k_BHxSxK.shape[1]
   start_1xD = module.start_D[...][None]
   h_BxD = jnp.where(position == 0, start_1xD, module.token_table[...][token_B])
-  h_BxD = (h_BxD + module.position_table[...][position][None]).astype(cache.k_LxBHxSxK.dtype)
+  h_BxD = (h_BxD + module.position_table[...][position][None]).astype(cache[0].k_BHxSxK.dtype)
   distance_1x1xS = (position - jnp.arange(slots))[None, None]
   graphdef, stacked = nnx.split(module.blocks)
-
-  def run_block(h_BxD, layer):
-    state, window, keys_BHxSxK, values_BHxSxK = layer
-    block = nnx.merge(graphdef, state)
-    q, k, v = block.project(block.norm_attention(h_BxD), batch)
-    # Only the new column leaves the scan: the cache itself is written once, in place.
-    keys_BHxSxK = jax.lax.dynamic_update_slice(keys_BHxSxK, k, (0, position, 0))
-    values_BHxSxK = jax.lax.dynamic_update_slice(values_BHxSxK, v, (0, position, 0))
-    mask_1x1xS = (distance_1x1xS >= 0) & (distance_1x1xS < window)
-    mixed_BHx1xK = layers.attention(q, keys_BHxSxK, values_BHxSxK, mask_1x1xS)
-    return block.finish(h_BxD, mixed_BHx1xK, batch), (k, v)
-
-  h_BxD, columns = jax.lax.scan(run_block, h_BxD, (stacked, windows_L, *cache))
-  cache = Cache(
-    *(
-      jax.lax.dynamic_update_slice(old, new, (0, 0, position, 0))
-      for old, new in zip(cache, columns, strict=True)
+  written = []
+  for number, layer in enumerate(cache):
+    block = nnx.merge(graphdef, jax.tree.map(lambda x, number=number: x[number], stacked))
+    q_BHx1xK, k_BHx1xK, v_BHx1xK = block.project(block.norm_attention(h_BxD), batch)
+    layer = LayerCache(
+      jax.lax.dynamic_update_slice(layer.k_BHxSxK, k_BHx1xK, (0, position, 0)),
+      jax.lax.dynamic_update_slice(layer.v_BHxSxK, v_BHx1xK, (0, position, 0)),
     )
-  )
-  return cache, module.readout(h_BxD)[1]
+    mask_1x1xS = (distance_1x1xS >= 0) & (distance_1x1xS < windows_L[number])
+    mixed_BHx1xK = layers.attention(q_BHx1xK, *layer, mask_1x1xS)
+    h_BxD = block.finish(h_BxD, mixed_BHx1xK, batch)
+    written.append(layer)
+  return tuple(written), module.readout(h_BxD)[1]
 
 
 def make_decode(config: ModelConfig) -> Callable[..., jax.Array]:
@@ -155,11 +158,10 @@ def _walk(
     token_B, kept = choose(logits_BxV, input_)
     return (cache, token_B), kept
 
-  cache, token_B, kept = empty_cache(config, batch, 0), jnp.zeros((batch,), jnp.int32), []
+  cache, token_B, kept = empty_cache(config, batch), jnp.zeros((batch,), jnp.int32), []
   edges = piece_edges(config.length)
   for start, end in zip(edges[:-1], edges[1:], strict=True):
-    grow = ((0, 0), (0, 0), (0, end - start), (0, 0))
-    cache = Cache(*(jnp.pad(x, grow) for x in cache))
+    cache = grow(cache, end - start)
     scanned = (jnp.arange(start, end, dtype=jnp.int32), inputs_Tx[start:end])
     (cache, token_B), part = jax.lax.scan(advance, (cache, token_B), scanned)
     kept.append(part)

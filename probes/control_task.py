@@ -17,7 +17,6 @@ import warnings
 
 import ml_collections
 import numpy as np
-from sklearn import cluster, exceptions
 import threadpoolctl
 
 from probes import linear, selection
@@ -106,6 +105,8 @@ def types_of(features: Features, types: int, seed: int) -> dict[str, np.ndarray]
   The centres come from at most `FIT_ROWS` train inputs; no label is looked at. There may be fewer
   types than asked for where the inputs have fewer distinct values.
   """
+  from sklearn import cluster, exceptions  # A second of every command's start otherwise.
+
   inputs = {split: np.asarray(features.inputs[split], np.float64) for split in SPLITS}
   for split, x in inputs.items():
     if x.ndim != 2 or len(x) != len(getattr(features, f'labels_{split}')):

@@ -87,8 +87,8 @@ def test_cached_logits_in_bfloat16_are_as_close_as_bfloat16_is():
   whole = _whole(rough_config, params, tokens)
   cached = jax.jit(decoding.make_score(rough_config))(params, tokens)
   assert cached.dtype == jnp.float32
-  cache = decoding.empty_cache(rough_config, 3, 4)
-  assert cache.k_LxBHxSxK.dtype == cache.v_LxBHxSxK.dtype == jnp.bfloat16
+  cache = decoding.empty_cache(rough_config, 3)
+  assert len(cache) == 3 and {x.dtype for x in jax.tree.leaves(cache)} == {jnp.dtype(jnp.bfloat16)}
   scale = np.abs(exact).max()
   assert 1e-4 * scale < np.abs(cached - exact).max() < 0.05 * scale
   assert np.abs(cached - whole).max() < 0.05 * scale
@@ -124,7 +124,12 @@ def _step_flops(config: ModelConfig, rows: int, slots: int) -> int:
     return decoding.step(bind(params), cache, token_B, position, windows_L)
 
   params = jax.eval_shape(lambda key: transformer.init(config, key), jax.random.key(0))
-  arguments = (params, decoding.empty_cache(config, rows, slots), jnp.zeros(rows, jnp.int32), 0)
+  arguments = (
+    params,
+    decoding.grow(decoding.empty_cache(config, rows), slots),
+    jnp.zeros(rows, jnp.int32),
+    0,
+  )
   return _matmul_flops(jax.make_jaxpr(step)(*arguments).jaxpr)
 
 
