@@ -48,12 +48,16 @@ def git_revision() -> str | None:
     return None
 
 
+_BEGUN = 'checkpoints'  # In the directory of every run that has begun.
+
+
 def open_workdir(workdir: str, config: ml_collections.ConfigDict) -> None:
   """Makes the run directory and writes config.json, or checks that the one there is the same."""
   try:
     with distributed.primary_first():
       epath.Path(workdir).mkdir(parents=True, exist_ok=True)
-      if epath.Path(workdir, 'config.json').exists():
+      # A run that was refused has computed nothing yet: its config may still be put right.
+      if epath.Path(workdir, _BEGUN).exists() or read_record(workdir):
         configs.check_same(workdir, config)
         return
       saved = {'config': configs.plain(config), 'git': git_revision(), 'versions': versions()}
@@ -83,7 +87,7 @@ def execute(
   `known` replaces fields of the record that only a run trained here can fill in.
   """
   open_workdir(workdir, experiment.config)
-  checkpoints = checkpoint.Checkpoints(os.path.join(workdir, 'checkpoints'))
+  checkpoints = checkpoint.Checkpoints(os.path.join(workdir, _BEGUN))
   try:
     with telling(workdir):
       tracer = profile.Tracer(workdir, profiled)
@@ -171,7 +175,7 @@ def restore(experiment: Experiment, workdir: str, *, best: bool) -> tuple[Any, d
     config = experiment.config
     optimizer = optimizer_lib.make_optimizer(config.optimizer, config.training.steps)
     return state_lib.init_state(experiment.task, optimizer, experiment.mesh), {}
-  checkpoints = checkpoint.Checkpoints(os.path.join(workdir, 'checkpoints'))
+  checkpoints = checkpoint.Checkpoints(os.path.join(workdir, _BEGUN))
   try:
     return checkpoints.restore(_abstract(experiment), best=best)
   finally:

@@ -3,6 +3,7 @@
 import json
 import os
 
+from etils import epath
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -368,7 +369,10 @@ def test_a_bucket_holds_the_same_files(monkeypatch, tmp_path):
 
   place = 'gs://bucket/run'
   config = tiny.config('masked')
+  # What was refused before it began may be put right, what has begun may not.
+  run.open_workdir(place, tiny.config('masked', '--config.training.steps=7'))
   run.open_workdir(place, config)
+  (epath.Path(place) / 'checkpoints').mkdir()
   run.open_workdir(place, config)
   with pytest.raises(Exception, match='training.steps 8 -> 9'):
     run.open_workdir(place, tiny.config('masked', '--config.training.steps=9'))
