@@ -57,7 +57,8 @@ def open_workdir(workdir: str, config: ml_collections.ConfigDict) -> None:
     with distributed.primary_first():
       epath.Path(workdir).mkdir(parents=True, exist_ok=True)
       # A run that was refused has computed nothing yet: its config may still be put right.
-      if epath.Path(workdir, _BEGUN).exists() or read_record(workdir):
+      begun = epath.Path(workdir, _BEGUN).exists() or read_record(workdir)
+      if begun and epath.Path(workdir, 'config.json').exists():
         configs.check_same(workdir, config)
         return
       saved = {'config': configs.plain(config), 'git': git_revision(), 'versions': versions()}
