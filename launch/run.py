@@ -58,6 +58,7 @@ def open_workdir(workdir: str, config: ml_collections.ConfigDict) -> None:
       epath.Path(workdir).mkdir(parents=True, exist_ok=True)
       # A run that was refused has computed nothing yet: its config may still be put right.
       begun = epath.Path(workdir, _BEGUN).exists() or read_record(workdir)
+      begun = begun or not distributed.is_primary()  # The first process has just written it.
       if begun and epath.Path(workdir, 'config.json').exists():
         configs.check_same(workdir, config)
         return
