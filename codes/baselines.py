@@ -19,7 +19,6 @@ and a code length compare only one way, and training data are free for some of t
 from collections.abc import Callable, Iterator, Sequence
 import json
 import math
-import os
 import platform
 import sys
 from typing import Any, NamedTuple
@@ -259,8 +258,7 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   if record is not None and record['data_hash'] != dataset.digest:
     raise UserError(f'{chosen.workdir} was scored on other tokens than these: nothing to compare')
   out = chosen.out
-  if out is not None and not os.path.isdir(os.path.dirname(os.path.abspath(out))):
-    raise UserError(f'--out={out}: there is no such directory')
+  entry.check_out(out)
   try:
     every = every_packing(dataset, chosen.split, _tell)
     _tell('')

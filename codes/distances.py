@@ -90,13 +90,22 @@ def score(votes_QxK: np.ndarray, truth_Q: np.ndarray) -> tuple[float, float]:
   return float(credit_Q.mean()), float(((votes_QxK >= most_Qx1).sum(1) > 1).mean())
 
 
+class NoneFinite(ValueError):
+  """Every candidate gave numbers that are not finite: a step too large, say."""
+
+
 def choose(
   validation: Sequence[tuple[dict[str, float], np.ndarray]], truth_Q: np.ndarray
 ) -> tuple[int, float]:
   """Which candidate (its settings, its votes) is best on validation rows, and its accuracy there.
 
   Ties go to the lower squared error of the votes, then to the first.
+
+  Raises:
+    NoneFinite: there is no candidate.
   """
+  if not validation:
+    raise NoneFinite('no step size gave finite code lengths; smaller ones may')
   accuracy = np.array([score(votes_QxK, truth_Q)[0] for _, votes_QxK in validation])
   error = [
     ((votes_QxK - np.eye(votes_QxK.shape[1])[truth_Q]) ** 2).sum(1).mean()

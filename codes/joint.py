@@ -10,13 +10,15 @@ and blocks (`codes.label_sets`):
 (c) the backbone pretrained on X, then fine-tuned (RUN's record, by launch.finetune);
 (d) one network trained on X and on Y as sequences of an image and its label, made here.
 
-For (d) the label is one more token after the image's. The network of RUN's shape is first trained
-on images as RUN was, then goes on: before every block of labels it makes `--updates` updates, half
-of each batch examples with the labels sent so far and half of them images without. What the label's
-cross-entropy weighs against a pixel's is not chosen but paid for: there is a network for each
-weight, and they and the predictor without features form one Bayes mixture, as in `probes.finetune`.
+For (d) the label is one more token after the image's, whose order is RUN's. The network of RUN's
+shape is first trained on images as RUN was, then goes on: before every block of labels it makes
+`--updates` updates, half of each batch examples with the labels sent so far and half of them images
+without. What the label's cross-entropy weighs against a pixel's is not chosen but paid for: there
+is a network for each weight, and they and the predictor without features form one Bayes mixture, as
+in `probes.finetune`.
 """
 
+import collections
 from collections.abc import Sequence
 import dataclasses
 import json
@@ -130,8 +132,8 @@ def code(
 
   Args:
     images_NxT: all of X.
-    labels_N: their labels, of which a network is only ever given those already sent.
-    order: rows in the order in which their labels are sent.
+    labels_N: their labels, of which a network is only ever given those already sent; -1 for none.
+    order: rows in the order in which their labels are sent, all of them labelled.
     networks: the experts, fresh.
     classes: K.
     first: labels of the first block, coded uniformly.
@@ -144,8 +146,8 @@ def code(
   Returns:
     bits, uniform, labels, expert_bits (of each network alone, not paid for) and curve.
   """
-  # The label's place holds its token; where it is not known the loss does not look at it.
-  tokens = np.concatenate([images_NxT, labels_N[:, None]], 1).astype(np.int32)
+  # The label's place is for its token; where it is not known the loss does not look at it.
+  tokens = np.concatenate([images_NxT, np.zeros((len(images_NxT), 1))], 1).astype(np.int32)
   labels = labels_N[order]
   nats = np.full((1 + len(networks), len(order)), math.log(classes))
   nats[0] = label_code.featureless(labels, classes, first)
@@ -154,7 +156,6 @@ def code(
     rng = np.random.default_rng((seed, place))
     known = np.full(len(tokens), -1)
     hidden = tokens.copy()
-    hidden[:, -1] = 0
     network.train(hidden, known, rng.integers(0, len(tokens), (steps, batch)))
     progress(steps)
     for start, stop in blocks[1:]:
@@ -188,8 +189,11 @@ def others(dirs: Sequence[str], workdir: str) -> tuple[list[tuple[str, float]], 
   linear = [c for c in own if c.learner == 'linear']
   if not linear:
     raise UserError(f"{workdir} has no code of labels; name 'prequential' in config.probe.suite")
-  groups, _ = label_sets.group(codes)
-  labels, members = next((k, v) for k, v in groups.items() if linear[0] in v)
+  groups, notes = label_sets.group(codes)
+  found = next(((k, v) for k, v in groups.items() if linear[0] in v), None)
+  if found is None:
+    raise UserError('; '.join(notes))
+  labels, members = found
   seed, size = linear[0].run['seed'], linear[0].size
   rows = [
     (f'(a) from scratch: {c.name}', c.bits)
@@ -201,12 +205,45 @@ def others(dirs: Sequence[str], workdir: str) -> tuple[list[tuple[str, float]], 
   return sorted(rows), labels
 
 
+def coded_rows(labels: label_sets.Labels, probed: Any) -> np.ndarray:
+  """Rows of the probed train split in the order of RUN's codes; UserError if it is another one."""
+  order = label_code.coding_order(len(probed.train), labels.count, labels.seed)
+  same = labels.data == probed.digest and len(order) == labels.count
+  if not same or labels.order not in (None, label_sets.digest(order)):
+    raise UserError(
+      "the labels of RUN's codes are not those of its config.json; launch.probe --workdir=RUN "
+      'makes the codes again'
+    )
+  return order
+
+
+def rows_of(dataset: Any, probed: Any) -> tuple[np.ndarray, np.ndarray]:
+  """All of X, the labelled rows first, and their labels; -1 for images that are pretrained on only.
+
+  The labelled rows are part of X where they are of the same data set.
+  """
+  some, every = probed.train, dataset.train
+  tokens = some.tokens_NxT[:, : probed.dims]
+  more = every.tokens_NxT[:, : dataset.dims]
+  if dataset.name == probed.name:
+    # Those that are labelled are there already, as often as they occur.
+    left = collections.Counter(row.tobytes() for row in tokens)
+    fresh = np.ones(len(more), bool)
+    for i, row in enumerate(more):
+      if left[row.tobytes()] > 0:
+        left[row.tobytes()] -= 1
+        fresh[i] = False
+    more = more[fresh]
+  images = np.concatenate([tokens, more])
+  return images, np.concatenate([some.labels_N, np.full(len(more), -1)])
+
+
 def main(argv: Sequence[str]) -> None:
   chosen = flags.FLAGS
   weights = _check(argv)
   from launch import configs, experiment, run
 
-  preemption.install()
+  preemption.end_at_once()
   record = run.read_record(chosen.workdir)
   if record is None:
     raise UserError(f'{chosen.workdir} is not finished; launch.train goes on with it')
@@ -216,9 +253,13 @@ def main(argv: Sequence[str]) -> None:
     raise UserError('only an autoregressive run has an order in which a label could come last')
   if not built.probed or built.dataset.epoch is None:
     raise UserError(f"'{built.dataset.name}' has no labelled training set")
+  if built.objective.window is not None:
+    raise UserError('in a run with objective.context the label would not see the whole image')
   rows, labels = others(chosen.others, chosen.workdir)
   dataset = built.probe_dataset
-  order = label_code.coding_order(len(dataset.train), config.probe.prequential.rows, labels.seed)
+  order = coded_rows(labels, dataset)
+  images, known = rows_of(built.dataset, dataset)
+  images = images[:, built.objective.slots(built.space)]
   model = dataclasses.replace(
     built.model,
     vocabulary=max(built.model.vocabulary, dataset.classes),
@@ -235,8 +276,8 @@ def main(argv: Sequence[str]) -> None:
 
   with tqdm.tqdm(total=total, desc='joint', unit='update', disable=None, leave=False) as bar:
     made = code(
-      dataset.train.tokens_NxT[:, : dataset.dims],
-      dataset.train.labels_N,
+      images,
+      known,
       order,
       networks,
       classes=dataset.classes,
@@ -264,6 +305,7 @@ def _check(argv: Sequence[str]) -> list[float]:
     raise UserError('--workdir=DIR (a finished autoregressive run) is needed')
   if chosen.updates < 1 or (chosen.steps is not None and chosen.steps < 0):
     raise UserError('--updates must be at least 1 and --steps not negative')
+  entry.check_out(chosen.out)
   weights = entry.numbers('label_weights', chosen.label_weights, float)
   if min(weights) <= 0:
     raise UserError(f'--label_weights must be above 0, not {min(weights):g}')
@@ -279,7 +321,16 @@ def lines(made: dict[str, Any]) -> list[str]:
     f'{bits:,.0f} at weight {weight:g}'
     for weight, bits in zip(made['weights'], made['expert_bits'], strict=True)
   )
-  return [*found, f'of (d), each network by itself, not paid for: {alone}']
+  found.append(f'of (d), each network by itself, not paid for: {alone}')
+  ways = {
+    '(a)': '--others=DIR names an untrained run of this seed, fine-tuned',
+    '(c)': 'launch.finetune --workdir=RUN makes it',
+  }
+  return found + [
+    f'{way} is not there: {how}'
+    for way, how in ways.items()
+    if not any(name.startswith(way) for name in made['others'])
+  ]
 
 
 def _define_flags() -> None:

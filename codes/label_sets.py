@@ -162,10 +162,13 @@ def labels_of(
   blocks = tuple(block['labels'] for block in cell.get('curve') or ())
   if None in (data, seed, cell.get('labels')) or not blocks:
     return None
-  digest = None
-  if order is not None:
-    digest = hashlib.sha256(np.ascontiguousarray(order, '<i4')).hexdigest()
-  return Labels(data, int(cell['labels']), blocks, int(seed), digest)
+  made = None if order is None else digest(order)
+  return Labels(data, int(cell['labels']), blocks, int(seed), made)
+
+
+def digest(order: np.ndarray) -> str:
+  """Of rows in the order in which their labels are coded."""
+  return hashlib.sha256(np.ascontiguousarray(order, '<i4')).hexdigest()
 
 
 def group(codes: Sequence[Code]) -> tuple[dict[Labels, list[Code]], list[str]]:

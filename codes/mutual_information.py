@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 import hashlib
 import json
 import os
+import pathlib
+import sys
 from typing import Any
 
 from absl import flags
@@ -26,6 +28,7 @@ from launch import entry
 from launch.errors import UserError
 
 MADE_UP = ('noise', 'chain', 'itself')
+LABELLED = ('labels', 'permuted_labels')
 OF_DATA = ('labels', 'permuted_labels', 'halves', 'sets', 'image_itself')
 _NETWORK = (
   ('width', 64, 'Of the network.'),
@@ -43,6 +46,7 @@ _DEFAULTS = {
 }
 # The network needs more of the chain until learning its reverse costs under 5 % of what is shared.
 _MADE_UP_ROWS = {'noise': 40_000, 'chain': 100_000, 'itself': 40_000}
+_GZIP_WINDOW = 2**15
 _CLASSICAL = ('gzip', 'bzip2', 'xz', 'zstd')
 Measure = Callable[..., np.ndarray]
 
@@ -53,19 +57,26 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   from launch import configs
   from training import preemption
 
-  preemption.install()
+  # Lengths are kept with --out, and only then.
+  (preemption.install if flags.FLAGS.out else preemption.end_at_once)()
   dataset = None
   if set(names) & set(OF_DATA):
     path, _, objective = flags.FLAGS.config.partition(':')
     config = configs.load(path, objective or 'autoregressive', overrides)
     from launch import experiment
 
-    dataset, _ = experiment.load_datasets(config, flags.FLAGS.data_dir)
-  found = []
+    dataset, other = experiment.load_datasets(config, flags.FLAGS.data_dir)
+  path = os.path.join(flags.FLAGS.out or '', 'results.json')
+  earlier, found = _read(path) if flags.FLAGS.out else [], []
   for name in names:
     try:
       if name in MADE_UP:
         pair = pairs.MADE_UP[name](flags.FLAGS.rows or _MADE_UP_ROWS[name])
+      elif name in LABELLED and len(names) > 1 and dataset.classes is None:
+        print(f"\n{name}: left out, '{dataset.name}' has no labels", file=sys.stderr)
+        continue
+      elif name == 'sets':
+        pair = pairs.sets(dataset, flags.FLAGS.rows, None if other is dataset else other)
       else:
         pair = pairs.OF_DATA[name](dataset, flags.FLAGS.rows)
       measure = (
@@ -78,13 +89,28 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
     if flags.FLAGS.out:
       from training.metrics import write_atomically
 
-      path = os.path.join(flags.FLAGS.out, 'results.json')
-      write_atomically(path, json.dumps(found, indent=1) + '\n')
-  if any(len(pair['row_bytes']) and pair['bytes'] > 2**16 for pair in found):
+      write_atomically(path, json.dumps(_merged(earlier, found), indent=1) + '\n')
+  if any(pair['bytes'] > _GZIP_WINDOW for pair in found):
     print(
       '\ngzip looks back 32 kB. With X and Y one after the other and longer than that, it has '
       'forgotten X when it comes to Y, and finds nothing even in X with itself.'
     )
+
+
+def _merged(earlier: Sequence[dict], found: Sequence[dict]) -> list[dict]:
+  """Pairs measured by earlier commands, then those measured now."""
+  now = {pair['pair'] for pair in found}
+  return [pair for pair in earlier if pair['pair'] not in now] + list(found)
+
+
+def _read(path: str) -> list[dict]:
+  try:
+    with open(path, encoding='utf-8') as file:
+      return json.load(file)
+  except FileNotFoundError:
+    return []
+  except ValueError as error:
+    raise UserError(f'{path} is not a results.json of this command: {error}') from error
 
 
 def _check(argv: Sequence[str]) -> list[str]:
@@ -108,7 +134,7 @@ def _check(argv: Sequence[str]) -> list[str]:
 
 def _measure(made_up: bool) -> tuple[Measure, str]:
   """Bits of sequences by a network that learns, and a description of all that decides them."""
-  from codes import learner, lengths
+  from codes import learner, lengths, network
 
   names = (*(name for name, *_ in _NETWORK), 'learning_rate')
   chosen = {name: flags.FLAGS[name].value for name in names}
@@ -126,7 +152,22 @@ def _measure(made_up: bool) -> tuple[Measure, str]:
   def measure(tokens_NxT, vocabulary, given=0, coded=0) -> np.ndarray:
     return lengths.bits(tokens_NxT, vocabulary, settings, given, coded)
 
-  return measure, repr(settings)
+  # Other versions, other programs and other machines compute other last bits, or other lengths.
+  return measure, repr((settings, network.program(), _program()))
+
+
+def _program() -> str:
+  """A digest of the source that decides the lengths, without comments and docstrings."""
+  from codes import prequential
+
+  root = pathlib.Path(__file__).parent.parent
+  files = [root / 'codes' / name for name in ('learner.py', 'lengths.py', 'prequential.py')]
+  for package in ('models', 'objectives', 'training'):
+    files += sorted((root / package).glob('*.py'))
+  found = hashlib.sha256()
+  for path in files:
+    found.update(prequential.stripped(path.read_text(encoding='utf-8')).encode())
+  return found.hexdigest()
 
 
 def _remembering(directory: str | None, made: tuple[Measure, str]) -> Measure:

@@ -19,7 +19,6 @@ have not; its bits on test are the record's, not these.
 
 from collections.abc import Callable, Iterator, Sequence
 import json
-import os
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -82,6 +81,8 @@ def by_neighbours(
   tried = []
   for place, (settings, distance) in enumerate(candidates):
     far_QxN = distance(rows.validation)
+    if not np.isfinite(far_QxN).all():
+      continue  # The network diverged.
     tried += [
       (settings | {'k': k, 'place': place}, _votes(far_QxN, rows, k))
       for k in NEIGHBOURS
@@ -90,6 +91,8 @@ def by_neighbours(
   best, validation = distances.choose(tried, rows.labels_validation)
   chosen = dict(tried[best][0])
   far_QxN = candidates[chosen.pop('place')][1](rows.test)
+  if not np.isfinite(far_QxN).all():
+    raise distances.NoneFinite('the best step size gives code lengths that are not finite on test')
   votes = _votes(far_QxN, rows, int(chosen['k']))
   return distances.judge(votes, rows.labels_test, validation, chosen)
 
@@ -105,7 +108,9 @@ def by_class(
   # Validation and test together: to learn the classes is most of the work. Nothing of the test
   # rows enters the choice.
   both, cut = np.concatenate([rows.validation, rows.test]), len(rows.validation)
-  tried = [(settings, distances.cheapest(cost(both))) for settings, cost in candidates]
+  costs = [(settings, cost(both)) for settings, cost in candidates]
+  # Without those under which the network diverged.
+  tried = [(s, distances.cheapest(c)) for s, c in costs if np.isfinite(c).all()]
   halves = [(settings, votes[:cut]) for settings, votes in tried]
   best, validation = distances.choose(halves, rows.labels_validation)
   settings, votes = tried[best]
@@ -230,8 +235,7 @@ def main(argv: Sequence[str]) -> None:
   if not all(0 < size < float('inf') for size in sizes + class_sizes):
     raise UserError('step sizes must be positive and finite')
   out = chosen.out
-  if out is not None and not os.path.isdir(os.path.dirname(os.path.abspath(out))):
-    raise UserError(f'--out={out}: there is no such directory')
+  entry.check_out(out)
   built, params = _open(chosen.workdir, chosen.data_dir)
   counts = (chosen.train_rows, chosen.validation_rows, chosen.test_rows)
   try:
@@ -243,7 +247,12 @@ def main(argv: Sequence[str]) -> None:
   found = [('pixels, kNN', pixels(rows))]
   for short in chosen.compressor:
     found += classical(rows, short)
-  found += neural(rows, lengths, sizes, class_sizes, chosen.class_steps, chosen.symmetric)
+  failed = None
+  try:
+    for row in neural(rows, lengths, sizes, class_sizes, chosen.class_steps, chosen.symmetric):
+      found.append(row)
+  except distances.NoneFinite as error:
+    failed = f'the network is left out: {error}'
   print(caption(built.probe_dataset.name, rows))
   tried = [', '.join(f'{size:g}' for size in some) for some in (sizes, class_sizes)]
   print(f'Step sizes tried: kNN {tried[0]}; by class {tried[1]}.\n')
@@ -253,6 +262,8 @@ def main(argv: Sequence[str]) -> None:
     content['classifiers'] = {name: accuracy._asdict() for name, accuracy in found}
     with open(out, 'w') as file:
       json.dump(content, file, indent=1, allow_nan=False)
+  if failed:
+    raise UserError(failed)
 
 
 def _define_flags() -> None:

@@ -30,7 +30,7 @@ import numpy as np
 
 from codes import baselines as baselines_lib
 from codes import histogram, size_text, training_time, weights
-from launch import reading
+from launch import entry, reading
 from launch.errors import UserError
 
 BITS = tuple(range(2, 9))
@@ -206,6 +206,7 @@ def main(argv: Sequence[str]) -> None:
   workdir = flags.FLAGS.workdir
   if workdir is None:
     raise UserError('--workdir=RUN is needed')
+  entry.check_out(flags.FLAGS.out)
   saved = configs.read_saved(workdir)['config']
   record = run.read_record(workdir)
   if record is None:
@@ -235,6 +236,4 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == '__main__':
   define_flags()
-  from launch import entry
-
   entry.run(main)

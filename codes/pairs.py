@@ -54,8 +54,13 @@ def halves(dataset: Dataset, rows: int) -> Pair:
   return Pair('halves', x[:, :middle], x[:, middle:], dataset.vocabulary, note)
 
 
-def sets(dataset: Dataset, rows: int) -> Pair:
+def sets(dataset: Dataset, rows: int, other: Dataset | None = None) -> Pair:
+  """Two data sets, or the halves of one."""
   x = _tokens(dataset, rows)
+  if other is not None:
+    y = _tokens(other, rows)
+    note = f'two data sets: {len(x)} examples of {dataset.name} and {len(y)} of {other.name}'
+    return Pair('sets', x, y, dataset.vocabulary, note, joined=False)
   half = len(x) // 2
   note = (
     f'two data sets of one source: {half} and {len(x) - half} examples of {dataset.name}; they '

@@ -37,8 +37,8 @@ class Encoder:
     if len(symbols_N):
       self._coder.encode(symbols_N, _FAMILY, p_NxV)
       picked_N = p_NxV[np.arange(len(symbols_N)), symbols_N].astype(np.float64)
-      # Below the rounding's smallest probability a symbol costs what that costs.
-      self.ideal_bits -= float(np.log2(np.maximum(picked_N, 2.0**-24)).sum())
+      # A probability that underflowed is taken as float32's smallest; its code is shorter.
+      self.ideal_bits -= float(np.log2(np.maximum(picked_N, 2.0**-149)).sum())
     return symbols_N
 
   def words(self) -> bytes:

@@ -22,7 +22,7 @@ import numpy as np
 
 from codes import label_sets
 from codes.label_sets import Code, Labels
-from launch import choice, reading
+from launch import choice, entry, reading
 from launch.errors import UserError
 from probes import statistics
 
@@ -185,6 +185,7 @@ def main(argv: Sequence[str]) -> None:
 
   if not argv[1:]:
     raise UserError('name at least one run or comparison directory')
+  entry.check_out(flags.FLAGS.out)
   found = reading.find(argv[1:])
   if not found.runs:
     raise UserError(f'no finished run in {", ".join(argv[1:])}')
@@ -205,6 +206,4 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == '__main__':
   define_flags()
-  from launch import entry
-
   entry.run(main)

@@ -7,6 +7,13 @@ import numpy as np
 
 from data.sources import Dataset, Examples
 
+NAME = 'text_file'
+
+
+def is_text(config: Any) -> bool:
+  """Whether examples are windows of a file."""
+  return config.name == NAME
+
 
 def load(config: Any) -> Dataset:
   """The bytes of `config.path` in windows of `length`; the last `validation` and `test` of them
@@ -42,7 +49,7 @@ def load(config: Any) -> Dataset:
     for name, part in zip(('train', 'validation', 'test'), parts, strict=True)
   )
   return Dataset(
-    name='text_file',
+    name=NAME,
     vocabulary=256,
     dims=length,
     length=length,

@@ -30,7 +30,7 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   command, paths = _parse(argv, overrides)
   from training import preemption
 
-  preemption.install()
+  preemption.end_at_once()
   from codes import container
 
   try:
@@ -107,6 +107,7 @@ def _verify(path: str, overrides: Sequence[str]) -> None:
 def _export(split: str, out_path: str, overrides: Sequence[str]) -> None:
   import numpy as np
 
+  from data import text
   from data.sources import Examples
   from launch import configs, experiment
 
@@ -124,7 +125,10 @@ def _export(split: str, out_path: str, overrides: Sequence[str]) -> None:
   shape = dataset.shape if np.prod(dataset.shape) == dataset.dims else (dataset.dims,)
   dtype = np.uint8 if dataset.vocabulary <= 256 else np.uint16
   with _replacing(out_path) as out:
-    np.save(out, tokens.reshape(-1, *shape).astype(dtype))
+    if text.is_text(config.data):
+      out.write(tokens.astype(np.uint8).tobytes())
+    else:
+      np.save(out, tokens.reshape(-1, *shape).astype(dtype))
   print(f'{out_path}: {len(tokens):,} examples; {dataset.note}')
 
 
@@ -152,10 +156,12 @@ def _replacing(path: str):
 def _write(path: str, out, overrides: Sequence[str]) -> list[str]:
   """Encodes a file; returns what to say of it."""
   from codes import codec, container
+  from data import text
   from launch import files
 
-  predictor_of, space = _encoder(overrides)
-  source, fields = files.source(path, space)
+  predictor_of, built = _encoder(overrides)
+  space, windows = built.space, text.is_text(built.config.data)
+  source, fields = files.source(path, space, windows)
   examples = codec.count_examples(source.total, space.dims)
   try:
     predictor = predictor_of(examples)
@@ -167,7 +173,7 @@ def _write(path: str, out, overrides: Sequence[str]) -> list[str]:
     if isinstance(error, UserError):
       raise
     raise UserError(f'{path}: {error}') from error
-  lines = files.describe(path, space, sizes)
+  lines = files.describe(path, space, windows, sizes)
   if flags.FLAGS.mode == 'prequential':
     from codes import prequential
 
@@ -188,7 +194,7 @@ def _parameters(predictor) -> int:
 
 
 def _encoder(overrides: Sequence[str]):
-  """(examples -> predictor, the space of its data)."""
+  """(examples -> predictor, the experiment)."""
   from codes import codec, prequential
   from launch import experiment, trained
 
@@ -200,7 +206,7 @@ def _encoder(overrides: Sequence[str]):
     def make(examples: int) -> codec.Trained:
       return codec.Trained(reading, params, flags.FLAGS.batch or codec.default_batch(examples))
 
-    return make, built.space
+    return make, built
   config = _config(overrides)
   built = experiment.build(config, flags.FLAGS.data_dir)
   schedule = {
@@ -211,7 +217,7 @@ def _encoder(overrides: Sequence[str]):
     'seed': config.training.seed,
   }
   settings = prequential.describe(built.model, config, built.space, schedule)
-  return lambda examples: prequential.Prequential(settings, examples), built.space
+  return lambda examples: prequential.Prequential(settings, examples), built
 
 
 def _read(file, out) -> int:

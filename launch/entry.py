@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 import difflib
 import os
 import re
+import signal
 import sys
 
 from absl import app, flags, logging
@@ -98,13 +99,21 @@ def _give_up(error: Exception) -> None:
   distributed.leave(code)
 
 
+def check_out(path: str | None) -> None:
+  """UserError unless a file could be put there; before the work, not after it."""
+  if path is not None and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+    raise UserError(f'--out={path}: there is no such directory')
+  if path is not None and os.path.isdir(path):
+    raise UserError(f'--out={path} is a directory; name a file')
+
+
 def run(main: Callable[..., int | None], *, takes_config: bool = False) -> None:
   """Parses flags and runs `main(argv)`; expected failures become one line and an exit code.
 
   With `takes_config`, `--config.a.b=c` arguments are handed over as `main(argv, overrides)`.
 
   Exit codes: 0 done, 1 a run of several failed, 2 bad input or a run that can't go on, 3 one
-  process of several was lost, 42 stopped on request with everything saved.
+  process of several was lost, 42 stopped on request with everything saved, 143 with nothing kept.
   """
   overrides: list[str] = []
   host_memory.keep_freed()
@@ -125,7 +134,7 @@ def run(main: Callable[..., int | None], *, takes_config: bool = False) -> None:
   def guarded(argv: Sequence[str]) -> int | None:
     # Imported here so that a mistyped flag is answered before anything heavy is loaded.
     from training import distributed, preemption
-    from training.errors import Preempted, TrainingError
+    from training.errors import Preempted, Stopped, TrainingError
 
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)
@@ -146,6 +155,8 @@ def run(main: Callable[..., int | None], *, takes_config: bool = False) -> None:
       if not isinstance(error, OSError) or error.filename is None:
         raise
       fail(f'{error.filename}: {error.strerror}')
+    except Stopped:
+      fail('stopped on request; nothing was kept', 128 + signal.SIGTERM)
     except KeyboardInterrupt:
       fail('interrupted; run the same command to go on', 130)
     return None

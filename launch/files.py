@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import os
 from typing import BinaryIO
+import zipfile
 
 import numpy as np
 
@@ -10,16 +11,19 @@ from codes import codec, container
 from launch.errors import UserError
 import objectives
 
-_BYTES = 256
 
-
-def source(path: str, space: objectives.Space) -> tuple[codec.Source, dict]:
+def source(path: str, space: objectives.Space, windows: bool) -> tuple[codec.Source, dict]:
   """What to code of a file, and the header's fields that describe it.
+
+  Args:
+    path: of the file.
+    space: of the run's examples.
+    windows: whether examples are windows of a file: then any file will do, as its bytes.
 
   Raises:
     UserError: a file that isn't of this space, or can't be read.
   """
-  if is_bytes(space):
+  if windows:
     size = os.path.getsize(path)
 
     def read(start: int, stop: int) -> np.ndarray:
@@ -42,20 +46,18 @@ def source(path: str, space: objectives.Space) -> tuple[codec.Source, dict]:
   return codec.Source(total, lambda start, stop: array[start:stop].reshape(-1)), fields
 
 
-def is_bytes(space: objectives.Space) -> bool:
-  """Whether examples are windows of a file, not pictures or sequences of their own."""
-  return space.vocabulary == _BYTES and not space.shape
-
-
 def open_array(path: str) -> np.ndarray:
   try:
     try:
-      return np.load(path, mmap_mode='r', allow_pickle=False)
+      array = np.load(path, mmap_mode='r', allow_pickle=False)
     except ValueError:
-      return np.load(path, allow_pickle=False)  # Empty arrays can't be mapped.
-  except (OSError, ValueError, EOFError) as error:
+      array = np.load(path, allow_pickle=False)  # Empty arrays can't be mapped.
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     raise UserError(f'{path} is not a NumPy file (.npy) of examples: {reason}') from error
+  if not isinstance(array, np.ndarray):
+    raise UserError(f'{path} is not a NumPy file (.npy) of examples: it holds several arrays')
+  return array
 
 
 def check_shape(header: container.Header, dims: int) -> None:
@@ -99,10 +101,10 @@ def same(path: str, other: str) -> bool:
   return same_type and left.shape == right.shape and np.array_equal(left, right)
 
 
-def describe(path: str, space: objectives.Space, sizes: codec.Sizes) -> list[str]:
+def describe(path: str, space: objectives.Space, windows: bool, sizes: codec.Sizes) -> list[str]:
   """What was coded and what it took, for people."""
   raw = os.path.getsize(path)
-  unit = 'bits/byte' if is_bytes(space) else 'bits/dim'
+  unit = 'bits/byte' if windows else 'bits/dim'
 
   def row(name: str, bits: float, words: str) -> str:
     rate = f'{bits / sizes.symbols:8.4f} {unit}' if sizes.symbols else 'n/a'

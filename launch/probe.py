@@ -52,6 +52,12 @@ def _probe_run(workdir: str, overrides: Sequence[str]) -> None:
     exchange.write(flags.FLAGS.export, built.probe_features(state.params))
     print(f'{flags.FLAGS.export}')
     return
+  if record['probes'] and record.get('probe_data_hash') not in (None, built.probe_dataset.digest):
+    # Curves, fine-tuning and the best checkpoint would stay those of the run's own labels.
+    raise UserError(
+      f'these are other labels than those of {workdir}: write its features with --export, and '
+      'probe them with --features'
+    )
   probes, arrays = assessment.probe(built, state.params)
   if flags.FLAGS.checkpoint == 'best' and built.objective.trains:
     best = {'step': int(state.step), 'bits_per_dim': None, 'bits_per_dim_stderr': None}
@@ -61,6 +67,7 @@ def _probe_run(workdir: str, overrides: Sequence[str]) -> None:
     # Fine-tuning took longer than all of these; it stays until it is asked for again.
     kept = {name: record['probes'][name] for name in ('finetune',) if name in record['probes']}
     record['probes'] = kept | probes
+    record['probe_data_hash'] = built.probe_dataset.digest
   record['parameters'] = state_lib.count(state.params)
   arrays = {**run.read_arrays(workdir), **arrays}
   run.write_record(workdir, record, arrays)

@@ -237,3 +237,30 @@ def test_rows_that_can_not_be():
   unlabelled = Dataset('toy', 4, 200, 200, (), None, True, '', True, *[data.test] * 3)
   with pytest.raises(ValueError, match='no labels'):
     neighbours.choose_rows(unlabelled, 4, 1, 1, 0)
+
+
+def test_a_step_that_diverges_is_no_candidate():
+  rows = neighbours.choose_rows(separable(), 20, 20, 20, 0)
+
+  def far(tokens):
+    return distances.squared(tokens, rows.train)
+
+  def cost(tokens):
+    classes = [far(tokens)[:, rows.labels_train == k].min(1) for k in range(rows.classes)]
+    return np.stack(classes, 1)
+
+  def nowhere(tokens):
+    return np.full((len(tokens), len(rows.train)), np.nan)
+
+  def infinite(tokens):
+    return np.full((len(tokens), rows.classes), np.inf)
+
+  for choose, good, bad in (
+    (neighbours.by_neighbours, far, nowhere),
+    (neighbours.by_class, cost, infinite),
+  ):
+    expected = choose(rows, [({'step': 1.0}, good)])
+    assert expected.accuracy == 1.0
+    assert choose(rows, [({'step': 9.0}, bad), ({'step': 1.0}, good)]) == expected
+    with pytest.raises(distances.NoneFinite, match='no step size'):
+      choose(rows, [({'step': 9.0}, bad)])

@@ -2,16 +2,20 @@
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
+import time
 
 from absl import flags
 import numpy as np
 import pytest
 import tiny
 
-from launch import compress, configs, entry, experiment, run
+from codes import container
+from launch import compress, configs, entry, experiment, files, run
 from launch.errors import UserError
+import objectives
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -111,6 +115,41 @@ def test_any_file_comes_back_from_a_model_of_bytes(runs, tmp_path, call):
   (tmp_path / 'empty').write_bytes(b'')
   assert 'decoded again, equal' in call(where, 'verify', str(tmp_path / 'empty'))
   assert '1,003 symbols decoded and checked' in call(where, 'verify', coded)
+  call(where, 'export', 'test', str(tmp_path / 'test'))
+  text = (pathlib.Path(runs['bytes']).parent / 'text').read_bytes()
+  assert (tmp_path / 'test').read_bytes() == text[3200:]
+
+
+def test_colours_of_256_values_are_examples_and_not_the_bytes_of_their_file(tmp_path):
+  """They have no `shape`, like windows of a file; a header of 128 bytes would shift the colours."""
+  images = np.random.default_rng(0).integers(0, 256, (2, 4, 1, 3), np.uint8)
+  path = str(tmp_path / 'images.npy')
+  np.save(path, images)
+  space = objectives.Space(256, 12, 12)
+  source, fields = files.source(path, space, windows=False)
+  assert fields['kind'] == container.ARRAY and source.total == 24
+  np.testing.assert_array_equal(source.read(1, 2), images[1].reshape(-1))
+  source, fields = files.source(path, space, windows=True)
+  assert fields == {'kind': container.BYTES} and source.total == os.path.getsize(path)
+
+
+def test_sigterm_ends_it_at_once_and_leaves_nothing(runs, tmp_path):
+  (tmp_path / 'in').write_bytes(bytes(2_000_000))
+  process = subprocess.Popen(
+    [sys.executable, '-m', 'launch.compress', f'--run={runs["bytes"]}', 'encode',
+     str(tmp_path / 'in'), str(tmp_path / 'out')],
+    cwd=ROOT, env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': ROOT},
+    stderr=subprocess.PIPE, text=True,
+  )  # fmt: skip
+  partial = tmp_path / 'out.partial'
+  for _ in range(1200):
+    if partial.exists() and partial.stat().st_size:
+      break
+    time.sleep(0.05)
+  process.terminate()
+  _, err = process.communicate(timeout=60)
+  assert (process.returncode, err) == (143, 'compress: stopped on request; nothing was kept\n')
+  assert os.listdir(tmp_path) == ['in']
 
 
 def test_the_prequential_mode_needs_no_run(data_dir, tmp_path, call):
@@ -135,20 +174,26 @@ def _mistakes(runs, path):
   np.save(path / 'high.npy', np.full((3, 8, 8), 17, np.uint8))
   np.save(path / 'real.npy', np.zeros((3, 8, 8)))
   (path / 'text.npy').write_text('hello')
-  files = {name: str(path / f'{name}.npy') for name in ('wide', 'high', 'real', 'text')}
+  (path / 'zip.npy').write_bytes(b'PK\3\4 and no more')
+  np.savez(path / 'several.npz', np.zeros((3, 8, 8), np.uint8))
+  os.rename(path / 'several.npz', path / 'several.npy')
+  names = ('wide', 'high', 'real', 'text', 'zip', 'several')
+  made = {name: str(path / f'{name}.npy') for name in names}
   out = str(path / 'out')
   return [
-    ((image_run, 'encode', files['wide'], out), 'has shape (3, 9, 9); the run knows N examples'),
-    ((image_run, 'encode', files['high'], out), 'has the value 17 at place 0; this network knows'),
-    ((image_run, 'encode', files['real'], out), 'an array of float64 can not be coded'),
-    ((image_run, 'encode', files['text'], out), 'is not a NumPy file (.npy) of examples'),
-    ((image_run, 'decode', files['text'], out), 'not a file that launch.compress wrote'),
+    ((image_run, 'encode', made['wide'], out), 'has shape (3, 9, 9); the run knows N examples'),
+    ((image_run, 'encode', made['high'], out), 'has the value 17 at place 0; this network knows'),
+    ((image_run, 'encode', made['real'], out), 'an array of float64 can not be coded'),
+    ((image_run, 'encode', made['text'], out), 'is not a NumPy file (.npy) of examples'),
+    ((image_run, 'encode', made['zip'], out), 'is not a NumPy file (.npy) of examples'),
+    ((image_run, 'encode', made['several'], out), 'it holds several arrays'),
+    ((image_run, 'decode', made['text'], out), 'not a file that launch.compress wrote'),
     ((image_run, 'decode', str(path / 'absent'), out), 'is not a file'),
     ((image_run, 'squeeze', out), "'squeeze' is unknown: encode IN OUT"),
     ((image_run, 'encode', out), 'encode takes 2 arguments, not 1'),
-    ((f'--run={runs["masked"]}', 'encode', files['high'], out), 'only an autoregressive network'),
-    ((f'--run={path}', 'encode', files['high'], out), 'is not a run directory'),
-    (('encode', files['high'], out), '--run=DIR (a finished run) is needed'),
+    ((f'--run={runs["masked"]}', 'encode', made['high'], out), 'only an autoregressive network'),
+    ((f'--run={path}', 'encode', made['high'], out), 'is not a run directory'),
+    (('encode', made['high'], out), '--run=DIR (a finished run) is needed'),
   ]
 
 

@@ -1,5 +1,6 @@
 """One model of images and labels: no label is seen before it is sent; the bits are the code's."""
 
+import dataclasses
 import itertools
 import math
 
@@ -8,7 +9,9 @@ import ml_collections
 import numpy as np
 import pytest
 
-from codes import joint
+from codes import joint, label_sets
+from data.sources import Dataset, Examples
+from launch.errors import UserError
 from models.config import ModelConfig
 from objectives import base
 
@@ -122,3 +125,45 @@ def test_probabilities_are_of_the_labels_alone():
   changed = tokens.copy()
   changed[:, -1] = 3 - changed[:, -1]
   np.testing.assert_array_equal(network.probabilities(changed, size=64), p)
+
+
+def _set(name, tokens, labels):
+  tokens = np.asarray(tokens, np.int32)
+  train = Examples(tokens, np.asarray(labels, np.int32))
+  return Dataset(
+    name, 9, tokens.shape[1], tokens.shape[1], (), 3, True, '', True, train, train, train
+  )
+
+
+def test_all_images_are_learnt_from_and_only_some_have_labels():
+  every = [[1, 1], [2, 2], [2, 2], [3, 3], [4, 4]]
+  whole = _set('one', every, [0, 1, 2, 1, 0])
+  # As many of two equal images as are labelled count as labelled.
+  images, labels = joint.rows_of(whole, _set('one', [[2, 2], [4, 4]], [1, 0]))
+  assert images.tolist() == [[2, 2], [4, 4], [1, 1], [2, 2], [3, 3]]
+  assert labels.tolist() == [1, 0, -1, -1, -1]
+  images, labels = joint.rows_of(whole, whole)
+  assert images.tolist() == every and labels.tolist() == [0, 1, 2, 1, 0]
+  images, labels = joint.rows_of(whole, _set('other', [[2, 2]], [2]))
+  assert images.tolist() == [[2, 2], *every] and labels.tolist() == [2, -1, -1, -1, -1, -1]
+
+
+def test_labels_of_another_order_are_refused():
+  probed = _set('one', np.arange(40).reshape(20, 2) % 9, np.arange(20) % 3)
+  order = np.random.default_rng((5,)).permutation(20)[:12]
+  labels = label_sets.Labels(probed.digest, 12, (0, 10), 5, label_sets.digest(order))
+  np.testing.assert_array_equal(joint.coded_rows(labels, probed), order)
+  for wrong in ({'data': 'x'}, {'seed': 6}, {'count': 13}, {'count': 30, 'order': None}):
+    with pytest.raises(UserError, match='are not those of its config'):
+      joint.coded_rows(dataclasses.replace(labels, **wrong), probed)
+
+
+def test_what_is_missing_is_said():
+  made = {
+    'labels': 12, 'uniform': 19.0, 'bits': 7.0, 'weights': [1.0], 'expert_bits': [6.0],
+    'others': {'(b) frozen, linear': 9.0},
+  }  # fmt: skip
+  said = joint.lines(made)
+  assert sum('is not there' in line for line in said) == 2
+  made['others'] |= {'(a) from scratch: x': 11.0, '(c) pretrained, then fine-tuned': 8.0}
+  assert not any('is not there' in line for line in joint.lines(made))

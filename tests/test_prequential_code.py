@@ -1,12 +1,15 @@
 """The prequential code of data, and mutual information by such codes."""
 
 import io
+import json
 
 import numpy as np
 import pytest
 
 from codes import codec, container, learner, lengths, mutual_information, pairs, prequential
 from data import markov
+from data.sources import Dataset, Examples
+from launch.errors import UserError
 
 V, T = 5, 6
 OPTIMIZER = {
@@ -202,6 +205,33 @@ def test_a_kept_length_is_of_the_same_tokens(tmp_path):
     assert np.array_equal(remembered(rows, 8, given=3, coded=1), second[:, 0])
     assert np.array_equal(remembered(rows, 8, given=3, coded=2), second[:, :2].sum(1))
   assert len(measured) == 8
+
+
+def test_results_of_other_pairs_stay(tmp_path):
+  path = str(tmp_path / 'results.json')
+  assert mutual_information._read(path) == []
+  first, second = {'pair': 'chain', 'rows': 1}, {'pair': 'noise', 'rows': 1}
+  (tmp_path / 'results.json').write_text(json.dumps([first, second]))
+  again = {'pair': 'chain', 'rows': 2}
+  assert mutual_information._merged(mutual_information._read(path), [again]) == [second, again]
+  (tmp_path / 'results.json').write_text('[')
+  with pytest.raises(UserError, match=r'results\.json is not a'):
+    mutual_information._read(path)
+
+
+def test_two_data_sets_are_all_of_both():
+  def made(name, rows):
+    tokens = np.arange(3 * rows, dtype=np.int32).reshape(rows, 3) % 8
+    train = Examples(tokens, np.full(rows, -1, np.int32))
+    return Dataset(name, 8, 3, 3, (), None, False, '', True, train, train, train)
+
+  one, two = made('one', 7), made('two', 4)
+  pair = pairs.sets(one, 0, two)
+  assert not pair.joined and 'one' in pair.note and 'two' in pair.note
+  for found, of in ((pair.x_NxT, one), (pair.y_NxT, two)):
+    assert sorted(found.tolist()) == sorted(of.train.tokens_NxT.tolist())
+  halved = pairs.sets(one, 0)
+  assert len(halved.x_NxT) == 3 and len(halved.y_NxT) == 4
 
 
 def test_gzip_forgets_what_lies_more_than_its_window_back():

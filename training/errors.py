@@ -13,5 +13,9 @@ class CheckpointError(TrainingError):
   """A checkpoint can't be read; the message names it and what else there is."""
 
 
+class Stopped(KeyboardInterrupt):
+  """The process was told to stop and did, there and then; nothing of it is saved."""
+
+
 class Preempted(Exception):
   """The process was told to stop; everything is saved."""

@@ -8,7 +8,7 @@ import signal
 import threading
 
 from training import distributed
-from training.errors import Preempted
+from training.errors import Preempted, Stopped
 
 EXIT_CODE = 42
 MESSAGE = 'stopped on request; everything computed is saved'
@@ -19,6 +19,15 @@ def install() -> None:
   """Turns SIGTERM into a request that `check` and the training loop honour."""
   _requested.clear()
   signal.signal(signal.SIGTERM, lambda *_: _requested.set())
+
+
+def end_at_once() -> None:
+  """Turns SIGTERM into `Stopped`: for commands that keep nothing before they end."""
+
+  def stop(*_) -> None:
+    raise Stopped
+
+  signal.signal(signal.SIGTERM, stop)
 
 
 def asked_here() -> bool:
