@@ -185,7 +185,6 @@ def main(argv: Sequence[str]) -> None:
 
   if not argv[1:]:
     raise UserError('name at least one run or comparison directory')
-  entry.check_out(flags.FLAGS.out)
   found = reading.find(argv[1:])
   if not found.runs:
     raise UserError(f'no finished run in {", ".join(argv[1:])}')
@@ -193,6 +192,7 @@ def main(argv: Sequence[str]) -> None:
   if not made['sets']:
     reasons = made['notes'] or ['launch.probe makes them (prequential), and launch.finetune']
     raise UserError('; '.join(['no run has a code of labels that can be compared', *reasons]))
+  entry.check_out(flags.FLAGS.out)
   made['notes'] = [*found.notes, *choice.select(found.runs), *made['notes']]
   for table in made['sets']:
     if table['knows_truth'] and (line := add_truth(table, flags.FLAGS.data_dir)):

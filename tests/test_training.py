@@ -16,7 +16,7 @@ from launch.errors import UserError
 from training import checkpoint, evaluation, loop, metrics, profile, sharding
 from training import optimizer as optimizer_lib
 from training import state as state_lib
-from training.errors import CheckpointError, TrainingError
+from training.errors import CheckpointError, Preempted, TrainingError
 
 
 def _final_params(experiment, workdir):
@@ -61,6 +61,25 @@ def test_interrupted_and_resumed_equals_uninterrupted(name, data_dir, tmp_path):
     run.execute(failing, broken)
   assert run.read_record(broken) is None
   run.execute(tiny.build(data_dir, name), broken)
+  _assert_same_run(experiment, whole, broken)
+
+
+def test_a_row_is_written_once_however_often_a_run_is_stopped(data_dir, tmp_path, monkeypatch):
+  """Stopped where a row is due, it goes on, is killed before the next checkpoint, and goes on."""
+  whole, broken = str(tmp_path / 'whole'), str(tmp_path / 'broken')
+  experiment = tiny.build(data_dir)
+  run.execute(experiment, whole)
+  asked = iter([False] * 4)
+  with monkeypatch.context() as patch:
+    patch.setattr(loop.preemption, 'asked_here', lambda: next(asked, True))
+    with pytest.raises(Preempted):
+      run.execute(tiny.build(data_dir), broken)
+  failing = tiny.build(data_dir)
+  failing.__dict__['batches'] = _Failing(failing.batches, at=7)
+  with pytest.raises(RuntimeError, match='power cut'):
+    run.execute(failing, broken)
+  assert checkpoint.Checkpoints(f'{broken}/checkpoints').steps()[-1] == 6
+  run.execute(tiny.build(data_dir), broken)
   _assert_same_run(experiment, whole, broken)
 
 

@@ -210,6 +210,9 @@ def train(
     bar.update()
     if window.stop:
       window.fetch(keep=0)
+      if step % settings.log_every == 0 and counters.window:
+        # Due now: later it would be written once by every session that begins here.
+        _log(step, window, counters, writer, clock, costs, rates_S, columns, bar)
       writer.flush()
       clock.stop()
       checkpoints.save(state, step, dataclasses.asdict(counters), best=False)
