@@ -20,8 +20,8 @@ from probes import statistics
 from probes.measures import at
 
 BITS = 'validation/bits_per_dim'
-# What validation logs with config.probe.code_during_training: the linear code, in bits.
-LINEAR_CODE = 'probe/prequential/linear_bits'
+# What validation logs with config.probe.code_during_training, in bits, by learner.
+CODES = {'linear': 'probe/prequential/linear_bits', 'MLP': 'probe/prequential/mlp_bits'}
 # Points below which an order says nothing: two are always in one.
 FEWEST = 3
 # A curve whose last code differs from the record's by more (relative) is of other settings.
@@ -39,8 +39,9 @@ def points(run: Mapping, curve: Sequence[Mapping], learner: str) -> list[dict]:
   along = {point['step']: point for point in curve}
   last, found = run.get('steps'), {}
   code = _code(run.get('probes'), learner)
-  if learner == 'linear' and _agrees(along.get(last, {}).get(LINEAR_CODE), code):
-    found = {step: point.get(LINEAR_CODE) for step, point in along.items()}
+  name = CODES.get(learner)
+  if name and _agrees(along.get(last, {}).get(name), code):
+    found = {step: point.get(name) for step, point in along.items()}
   best = run.get('at_best') or {}
   if (own := _code(best.get('probes'), learner)) is not None:
     found[best['step']] = own

@@ -59,7 +59,7 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
       },
       'probe': {
         'during_training': True,
-        'code_during_training': False,  # the linear code of the labels at every validation too
+        'code_during_training': False,  # the codes of the labels at every validation too
         # Noisy models: probe at noise levels too, features averaged over so many draws.
         'levels': True,
         'level_draws': 2,

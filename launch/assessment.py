@@ -48,7 +48,8 @@ def validate(experiment: Experiment, params: Any) -> dict[str, float]:
   if config.probe.during_training and labelled:
     scalars['probe/linear/accuracy'] = _quick_probe(experiment, params)
   if config.probe.code_during_training and labelled:
-    scalars['probe/prequential/linear_bits'] = _label_code(experiment, params)
+    codes = _label_codes(experiment, params)
+    scalars |= {f'probe/prequential/{name}': value for name, value in codes.items()}
   return scalars
 
 
@@ -74,13 +75,13 @@ def _quick_probe(experiment: Experiment, params: Any) -> float:
   return linear.quick(features, experiment.config.probe.linear)
 
 
-def _label_code(experiment: Experiment, params: Any) -> float:
-  """Length in bits of the linear prequential code of the train labels, as `probes.prequential`."""
+def _label_codes(experiment: Experiment, params: Any) -> dict[str, float]:
+  """Lengths in bits of the prequential codes of the train labels, as `probes.prequential`."""
   dataset, config = experiment.probe_dataset, experiment.config
   own, seed = config.probe.prequential, config.evaluation.seed
   rows = prequential.coding_order(len(dataset.train), own.rows, seed)
   features = experiment.features(params, dataset.train.tokens_NxT[rows], interruptible=False)
-  return prequential.linear_bits(features, dataset.train.labels_N[rows], dataset.classes, own, seed)
+  return prequential.bits(features, dataset.train.labels_N[rows], dataset.classes, own, seed)
 
 
 def bits_per_dim(experiment: Experiment, nats_N: np.ndarray) -> float:

@@ -105,14 +105,22 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
   return {'all': result | {'certificate': certificate, 'curve': curve}}, arrays
 
 
-def linear_bits(
+def bits(
   features_LxNxD: np.ndarray, labels_N: np.ndarray, classes: int, config, seed: int
-) -> float:
-  """The linear code of `evaluate` alone, in bits, from features and labels in coding order."""
-  experts = Experts(features_LxNxD, classes, config, seed, networks=False)
+) -> dict[str, float]:
+  """linear_bits and, where there are settings for it, mlp_bits of `evaluate`, and nothing else.
+
+  Features and labels are in coding order.
+  """
+  experts = Experts(features_LxNxD, classes, config, seed)
   nats, blind, _ = _lengths(experts, labels_N)
-  nats = nats.reshape(-1, len(labels_N))
-  return float(mixture.code_lengths(np.concatenate([blind[None], nats])).sum())
+  used = {'linear': nats[:, : experts.linear]} | ({'mlp': nats} if experts.networks else {})
+  return {
+    f'{name}_bits': float(
+      mixture.code_lengths(np.concatenate([blind[None], own.reshape(-1, len(labels_N))])).sum()
+    )
+    for name, own in used.items()
+  }
 
 
 def coding_order(count: int, most: int, seed: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from objectives.base import Code
 from probes import prequential
 from probes.features import Features
 
-BITS, CODE = theory.BITS, theory.LINEAR_CODE
+BITS, CODE = theory.BITS, theory.CODES['linear']
 
 
 def record_of(objective, seed, bits, linear, **changes):
@@ -49,6 +49,12 @@ def test_points_are_checkpoints_without_step_0():
     {'step': 800, 'bits': 2.0, 'code': 100.0},
   ]
   assert theory.points(run, curve, 'MLP') == []  # not measured: not there
+  run['probes']['prequential']['all']['mlp_bits'] = 90.0
+  curve[1][theory.CODES['MLP']], curve[2][theory.CODES['MLP']] = 170.0, 90.0
+  assert theory.points(run, curve, 'MLP') == [
+    {'step': 200, 'bits': 3.0, 'code': 170.0},
+    {'step': 800, 'bits': 2.0, 'code': 90.0},
+  ]
 
 
 def test_without_codes_along_the_training_the_last_and_the_best_are_left():
@@ -211,7 +217,7 @@ def test_validation_has_the_code_that_the_probe_has():
   with config.unlocked():
     config.probe.during_training = False
     config.probe.prequential.update(rows=30, l2=(0.1,))
-    config.probe.prequential.mlp = None
+    config.probe.prequential.mlp.update(hidden=8, steps=20, weight_decay=(1.0,), checkpoints=1)
   rng = np.random.default_rng(0)
   examples = sources.Examples(rng.normal(size=(50, 4)), rng.integers(0, 3, 50))
   # Two layers: the tokens themselves, and noise of their own.
@@ -225,14 +231,15 @@ def test_validation_has_the_code_that_the_probe_has():
   )  # fmt: skip
   assert assessment.validate(built, None) == {'validation/loss': 1.0, BITS: 1.0}
   config.probe.code_during_training = True
-  found = assessment.validate(built, None)[CODE]
+  found = assessment.validate(built, None)
   features = Features(
     train=layers(examples.tokens_NxT), validation=None, test=None, classes=3,
     labels_train=examples.labels_N, labels_validation=None, labels_test=None,
   )  # fmt: skip
   expected, _ = prequential.evaluate(features, config.probe.prequential, config.evaluation.seed)
   assert expected['all']['labels'] == 30
-  assert found == pytest.approx(expected['all']['linear_bits'], rel=1e-6)
+  for name, code in (('linear_bits', CODE), ('mlp_bits', theory.CODES['MLP'])):
+    assert found[code] == pytest.approx(expected['all'][name], rel=1e-6)
 
 
 def test_configs_from_before_the_field_still_go_on(tmp_path):
