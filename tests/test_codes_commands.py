@@ -1,0 +1,100 @@
+"""The commands of codes/ as a user meets them: what they print, keep and refuse."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import tiny
+
+from launch import experiment, run
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+@pytest.fixture(scope='module')
+def workdir(data_dir, tmp_path_factory):
+  """A finished tiny autoregressive run with a linear code of 60 labels."""
+  place = str(tmp_path_factory.mktemp('codes') / 'run')
+  config = tiny.config(
+    'autoregressive',
+    "--config.probe.suite=('linear','prequential')",
+    '--config.probe.prequential.rows=60',
+    '--config.probe.prequential.l2=0.1',
+    '--config.probe.during_training=False',
+    '--config.evaluation.samples=0',
+  )
+  with config.unlocked():
+    config.probe.prequential.mlp = None
+  run.execute(experiment.build(config, data_dir), place)
+  return place
+
+
+@pytest.fixture
+def call(data_dir):
+  """call(module, *arguments) -> exit code, what is printed, and errors."""
+
+  def start(module, *arguments):
+    done = subprocess.run(
+      [sys.executable, '-m', f'codes.{module}', *arguments, f'--data_dir={data_dir}'],
+      cwd=ROOT, env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': ROOT},
+      capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+  return start
+
+
+def test_joint_sets_one_model_beside_the_codes_of_the_run(workdir, tmp_path, call):
+  out = str(tmp_path / 'joint.json')
+  small = ('--steps=2', '--updates=2', '--label_weights=4')
+  code, said, err = call('joint', f'--workdir={workdir}', f'--out={out}', *small)
+  assert code == 0, err
+  made = json.load(open(out))
+  linear = run.read_record(workdir)['probes']['prequential']['all']['linear_bits']
+  assert made['labels'] == 60 and made['others'] == {'(b) frozen, linear': linear}
+  assert f'{linear:9,.0f} bits' in said and f'{made["bits"]:9,.0f} bits' in said
+  assert '(a) is not there' in said and '(c) is not there' in said
+  code, _, err = call('joint', f'--workdir={workdir}', f'--out={tmp_path}/no/where', *small)
+  assert code == 2 and 'there is no such directory' in err and err.count('\n') == 1
+
+
+def test_neighbours_of_few_rows(workdir, tmp_path, call):
+  out = str(tmp_path / 'neighbours.json')
+  code, said, err = call(
+    'neighbours', f'--workdir={workdir}', f'--out={out}', '--compressor=gzip', '--train_rows=20',
+    '--validation_rows=10', '--test_rows=10', '--class_steps=2', '--step_sizes=1e-5',
+    '--class_step_sizes=1e-3',
+  )  # fmt: skip
+  assert code == 0, err
+  names = ['pixels, kNN', 'gzip, kNN', 'gzip, by class', 'network, kNN', 'network, by class']
+  found = json.load(open(out))['classifiers']
+  assert list(found) == names and all(name in said for name in names)
+  assert found['pixels, kNN']['accuracy'] > 0.3 and found['network, kNN']['chosen']['step'] == 1e-5
+
+
+def test_baselines_beside_the_run(workdir, tmp_path, call):
+  out = str(tmp_path / 'baselines.json')
+  code, said, err = call('baselines', f'--workdir={workdir}', f'--out={out}')
+  assert code == 0, err
+  own = run.read_record(workdir)['bits_per_dim']
+  assert f'autoregressive (this run)     {own:.3f}' in said
+  assert 'uniform                       4.087' in said and os.path.getsize(out)
+
+
+def test_mutual_information_keeps_what_earlier_calls_found(tmp_path, call):
+  out = str(tmp_path / 'shared')
+  for pair in ('noise', 'labels', 'noise'):
+    rows = '--rows=60' if pair == 'labels' else '--rows=2000'
+    code, said, err = call(
+      'mutual_information', f'--pair={pair}', f'--out={out}', '--noneural', rows
+    )
+    assert code == 0, err
+    assert f'\n{pair}: ' in said
+  found = json.load(open(os.path.join(out, 'results.json')))
+  assert [pair['pair'] for pair in found] == ['labels', 'noise']
+  assert found[0]['rows'] == 60 and found[1]['rows'] == 2000
+  # 16,000 symbols of four bits each, and nothing shared.
+  xz = next(c for c in found[1]['codes'] if (c['name'], c['layout']) == ('xz', 'whole'))
+  assert xz['x'] > 64_000 and abs(xz['shared']['C(Y)-C(Y|X)']) < 0.02 * xz['y']
