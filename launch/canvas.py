@@ -17,6 +17,7 @@ COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#7
 _GREYS = ('#555555', '#999999', '#222222', '#BBBBBB')
 _MARKERS = 'osD^vP*X'
 INK, FAINT = '#333333', '#8A8A8A'
+DPI = 144
 Kind = tuple[str, str | None]
 Curves = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -86,7 +87,7 @@ def grouped(results: Mapping) -> dict[Kind, list[dict]]:
 
 def blank(width: float, height: float) -> figure.Figure:
   """An empty figure, in inches."""
-  made = figure.Figure(figsize=(width, height), dpi=144, layout='constrained')
+  made = figure.Figure(figsize=(width, height), dpi=DPI, layout='constrained')
   backend_agg.FigureCanvasAgg(made)
   return made
 

@@ -200,8 +200,10 @@ def _pictures(pictures: Mapping[str, bytes]) -> str:
     title, caption = CAPTIONS[name]
     source = 'data:image/png;base64,' + base64.b64encode(data).decode('ascii')
     title = escape(title)
+    # A PNG names its width in bytes 16 to 20. No larger than drawn: letters keep their size.
+    size = f'style="max-width: {int.from_bytes(data[16:20]) * 96 / canvas.DPI:.0f}px"'
     parts.append(
-      f'<h2>{title}</h2><figure><div class="wide"><img alt="{title}" src="{source}"></div>'
+      f'<h2>{title}</h2><figure><div class="wide"><img {size} alt="{title}" src="{source}"></div>'
       f'<figcaption>{escape(caption)}</figcaption></figure>'
     )
   return ''.join(parts)
