@@ -211,7 +211,7 @@ def train(
     if window.stop:
       window.fetch(keep=0)
       if step % settings.log_every == 0 and counters.window:
-        # Due now: later it would be written once by every session that begins here.
+        # Due now: later every process that goes on from this checkpoint would write it.
         _log(step, window, counters, writer, clock, costs, rates_S, columns, bar)
       writer.flush()
       clock.stop()
