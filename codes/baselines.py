@@ -27,9 +27,9 @@ from absl import flags
 import numpy as np
 
 from codes import compressors, histogram, packing, pictures, tables
-from data.sources import Dataset, Examples
+from data.dataset import Dataset, Examples
 from launch import entry
-from launch.errors import UserError
+from runs.errors import UserError
 
 _AFTER_TRAIN = ('xz', 'zstd')
 # Rows that are no compressor's.
@@ -234,7 +234,7 @@ def as_json(dataset: Dataset, split: str, best: Sequence[Row], every: Sequence[R
 
 
 def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
-  from launch import configs, experiment, run
+  from runs import configs, experiment, run
 
   chosen = flags.FLAGS
   if len(argv) > 1:

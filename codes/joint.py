@@ -3,7 +3,7 @@ r"""Bits of the labels Y: from scratch, given a representation of X, and by one 
 python -m codes.joint --workdir=RUN --others=DIR
 
 RUN is a finished autoregressive run. Four prequential codes of the same labels, in the same order
-and blocks (`codes.label_sets`):
+and blocks (`reports.label_sets`):
 
 (a) from scratch: an untrained backbone, fine-tuned on the labels so far (from --others);
 (b) the frozen backbone: linear and MLP probes (RUN's record);
@@ -31,13 +31,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from codes import label_sets, prequential
+from codes import prequential
 from launch import entry
-from launch.errors import UserError
 from models import transformer
 from objectives import autoregressive, base
 from probes import mixture
 from probes import prequential as label_code
+from reports import label_sets
+from runs.errors import UserError
 from training import optimizer as optimizer_lib
 from training import preemption, sharding
 from training import state as state_lib
@@ -181,7 +182,7 @@ def code(
 
 def others(dirs: Sequence[str], workdir: str) -> tuple[list[tuple[str, float]], label_sets.Labels]:
   """(a), (b) and (c) for the labels of the run's own codes, and which labels they are."""
-  from launch import reading
+  from reports import reading
 
   codes, _ = label_sets.read(reading.find([workdir, *dirs]))
   here = os.path.realpath(workdir)
@@ -241,7 +242,7 @@ def rows_of(dataset: Any, probed: Any) -> tuple[np.ndarray, np.ndarray]:
 def main(argv: Sequence[str]) -> None:
   chosen = flags.FLAGS
   weights = _check(argv)
-  from launch import configs, experiment, run
+  from runs import configs, experiment, run
 
   preemption.end_at_once()
   record = run.read_record(chosen.workdir)

@@ -25,7 +25,7 @@ from absl import flags
 import numpy as np
 
 from launch import entry
-from launch.errors import UserError
+from runs.errors import UserError
 
 MADE_UP = ('noise', 'chain', 'itself')
 LABELLED = ('labels', 'permuted_labels')
@@ -54,7 +54,7 @@ Measure = Callable[..., np.ndarray]
 def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   names = _check(argv)
   from codes import pairs
-  from launch import configs
+  from runs import configs
   from training import preemption
 
   # Lengths are kept with --out, and only then.
@@ -63,7 +63,7 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   if set(names) & set(OF_DATA):
     path, _, objective = flags.FLAGS.config.partition(':')
     config = configs.load(path, objective or 'autoregressive', overrides)
-    from launch import experiment
+    from runs import experiment
 
     dataset, other = experiment.load_datasets(config, flags.FLAGS.data_dir)
   path = os.path.join(flags.FLAGS.out or '', 'results.json')

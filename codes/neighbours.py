@@ -25,10 +25,10 @@ from absl import flags
 import numpy as np
 
 from codes import adapted, compressors, distances, tables
-from data.sources import Dataset, Examples
+from data.dataset import Dataset, Examples
 from launch import entry
-from launch.errors import UserError
 from probes import selection
+from runs.errors import UserError
 
 NEIGHBOURS = (1, 2, 3, 5, 10, 20)
 
@@ -39,7 +39,7 @@ class Rows(NamedTuple):
   Attributes:
     train, validation, test: tokens (N, T) as the network sees them; `labels_*` theirs, (N,).
     classes: K.
-    vocabulary, ordinal, values_VxK: see `data.sources.Dataset`.
+    vocabulary, ordinal, values_VxK: see `data.dataset.Dataset`.
   """
 
   train: np.ndarray
@@ -208,7 +208,7 @@ def caption(name: str, rows: Rows) -> str:
 
 def _open(workdir: str, data_dir: str) -> tuple[Any, Any]:
   """The experiment and the parameters of a finished run."""
-  from launch import configs, experiment, run
+  from runs import configs, experiment, run
 
   saved = configs.with_new_probes(configs.from_plain(configs.read_saved(workdir)['config']))
   if run.read_record(workdir) is None:

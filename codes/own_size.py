@@ -30,8 +30,9 @@ import numpy as np
 
 from codes import baselines as baselines_lib
 from codes import histogram, size_text, training_time, weights
-from launch import entry, reading
-from launch.errors import UserError
+from launch import entry
+from reports import reading
+from runs.errors import UserError
 
 BITS = tuple(range(2, 9))
 FLOAT32, BFLOAT16 = 'float32', 'bfloat16'
@@ -162,7 +163,7 @@ def measure(experiment: Any, params: Any, bits: Sequence[int] = BITS) -> dict:
 
 def _bits(experiment: Any, params: Any, split: str) -> float:
   """Bits per dimension of a split, as training (validation) and the record (test) measure them."""
-  from launch import assessment
+  from runs import assessment
 
   own = experiment.config.evaluation
   if split == 'validation':
@@ -198,7 +199,7 @@ def define_flags() -> None:
 
 def main(argv: Sequence[str]) -> None:
   """Measures and prints."""
-  from launch import configs, experiment, run
+  from runs import configs, experiment, run
   from training.metrics import write_atomically
 
   if len(argv) > 1:

@@ -55,7 +55,7 @@ class _Step(NamedTuple):
 
 
 def layout(dataset: Any) -> Layout:
-  """The layout of a `data.sources.Dataset`."""
+  """The layout of a `data.dataset.Dataset`."""
   picture = dataset.pixels
   if picture is None and len(dataset.shape) == 2:
     picture = (*dataset.shape, 1)

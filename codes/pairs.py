@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from data import markov
-from data.sources import Dataset
+from data.dataset import Dataset
 
 # Of what these pairs draw at random.
 _SEED = 0

@@ -186,7 +186,7 @@ def program_bits() -> tuple[int, int]:
   """Size of the program that decodes: bits, and the number of its modules.
 
   The rule: the source of every module of this code base that a fresh Python has loaded once it has
-  imported what decoding needs (codes.codec, codes.prequential, launch.files), without comments and
+  imported what decoding needs (codes.codec, codes.prequential, codes.files), without comments and
   docstrings, in the order of their names, each after its name, compressed by xz -9e. The libraries
   (Python, NumPy, JAX, constriction ...) count as the machine.
   """
@@ -200,7 +200,7 @@ def program_bits() -> tuple[int, int]:
 
 _LIST = """
 import json, os, sys
-import codes.codec, codes.prequential, launch.files
+import codes.codec, codes.prequential, codes.files
 root = os.path.dirname(os.path.dirname(os.path.abspath(codes.codec.__file__)))
 paths = {name: getattr(module, '__file__', None) for name, module in sys.modules.items()}
 own = {name: os.path.abspath(path) for name, path in paths.items() if path}

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from launch.page_codes import aligned, wrapped
+from reports.page_codes import aligned, wrapped
 
 
 def lines(made: Mapping) -> list[str]:

@@ -21,7 +21,7 @@ _SYNTHETIC = ('noise', 'hierarchy', 'markov', 'copy')
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-  """The attributes of `sources.Dataset` that a network and an objective depend on."""
+  """The attributes of `dataset.Dataset` that a network and an objective depend on."""
 
   vocabulary: int
   length: int

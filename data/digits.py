@@ -5,9 +5,13 @@ Kaynak 1998); they come inside scikit-learn, so preparing them needs no network.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+
+from data import prepared
+from data.dataset import Dataset, Examples
 
 SPLITS = {'train': 1197, 'validation': 300, 'test': 300}
 LEVELS = 17
@@ -74,3 +78,41 @@ class BitsAndProbesDigits(tfds.core.GeneratorBasedBuilder):
     for row in rows.tolist():
       image = digits.images[row].astype(np.uint8)[..., None]
       yield row, {'image': image, 'label': int(digits.target[row]), 'row': row}
+
+
+def load(data_dir: str) -> Dataset:
+  """The digits, prepared in `data_dir` unless they are there.
+
+  Raises:
+    ValueError: a damaged copy.
+  """
+  builder = BitsAndProbesDigits(data_dir=data_dir, file_format='array_record')
+  prepared.prepare(builder)
+  splits = {split: _read_split(builder, split) for split in SPLITS}
+  for split, size in SPLITS.items():
+    if len(splits[split]) != size:
+      raise ValueError(
+        f'{builder.data_dir}: split {split} holds {len(splits[split])} examples, not {size}; '
+        'delete the directory and it is prepared again'
+      )
+    check_balance(splits[split].labels_N, split)
+  return Dataset(
+    name='digits',
+    vocabulary=LEVELS,
+    dims=64,
+    length=64,
+    shape=(8, 8),
+    classes=CLASSES,
+    ordinal=True,
+    note='8x8 pixels of 17 grey levels, raster order, lossless',
+    lossless=True,
+    **splits,
+  )
+
+
+def _read_split(builder: Any, split: str) -> Examples:
+  """Reads a split of {'image', 'label', 'row'} records; rows sorted so that order is fixed."""
+  records = sorted(builder.as_data_source(split=split), key=lambda record: int(record['row']))
+  images = np.stack([record['image'] for record in records])
+  labels = np.array([record['label'] for record in records], np.int32)
+  return Examples(images.reshape(len(images), -1).astype(np.int32), labels)

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from data import belief, synthetic
-from data.sources import Dataset
+from data.dataset import Dataset
 
 # Keeps the numbers that draw a grammar apart from all others made of the same seed.
 _GRAMMAR_STREAM = 0x6772616D

@@ -21,7 +21,8 @@ import zipfile
 
 import numpy as np
 
-from data import palette, prepared, sources, tokenizers
+from data import palette, prepared, tokenizers
+from data.dataset import Dataset, Examples
 
 _SPLIT_SEED = 20251
 # Part of what the kept tokens are named by: raise it when tokens would come out different.
@@ -56,7 +57,7 @@ def find(name: str, data_dir: str) -> str:
     command = prepared.build_command(name, data_dir)
     raise ValueError(f"data set '{name}' is not prepared; where TensorFlow is installed: {command}")
   try:
-    sources.prepare(ours)
+    prepared.prepare(ours)
   except ValueError as error:
     command = f'python -m launch.prepare --name={name} --data_dir={data_dir} --download'
     raise ValueError(f'{name} can not be prepared: {error}; or download it: {command}') from error
@@ -68,7 +69,7 @@ def settings_of(config: Any) -> dict[str, Any]:
   return {name: config.get(name, default) for name, default in _DEFAULTS.items()}
 
 
-def load(config: Any, data_dir: str) -> sources.Dataset:
+def load(config: Any, data_dir: str) -> Dataset:
   """The data set of `config`; see the module's text.
 
   Raises:
@@ -82,11 +83,11 @@ def load(config: Any, data_dir: str) -> sources.Dataset:
   key = {'tokens': tokenizer.note, 'parts': parts}
   arrays = store.get('tokens', key, lambda: _tokenize(images, tokenizer, parts))
   splits = {
-    split: sources.Examples(arrays[f'{split}/tokens'].astype(np.int32), arrays[f'{split}/labels'])
+    split: Examples(arrays[f'{split}/tokens'].astype(np.int32), arrays[f'{split}/labels'])
     for split in ('train', 'validation', 'test')
   }
   raw = isinstance(tokenizer, tokenizers.Bytes)
-  return sources.Dataset(
+  return Dataset(
     name=config.name,
     vocabulary=tokenizer.vocabulary,
     dims=tokenizer.dims,

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from data import belief, synthetic
-from data.sources import Dataset
+from data.dataset import Dataset
 
 _TRANSITION_STREAM = 0x6D61726B
 

@@ -6,7 +6,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from data.sources import Dataset, Examples
+from data.dataset import Dataset, Examples
 
 # Endless sources are indexed by position; this many examples are never reached.
 _ENDLESS = 2**62

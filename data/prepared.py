@@ -1,8 +1,11 @@
-"""Reads image sets that TFDS has prepared as array_record: no builder code, no TensorFlow."""
+"""Prepares sets with TFDS and reads image sets prepared as array_record: no TensorFlow."""
 
 from collections.abc import Iterator
+import contextlib
+import io
 import json
 import os
+import sys
 from typing import Any
 
 import numpy as np
@@ -63,6 +66,28 @@ def _is_prepared(path: str) -> bool:
 
 def _version_order(version: str) -> list[int]:
   return [int(part) if part.isdigit() else -1 for part in version.split('.')]
+
+
+def prepare(builder: Any) -> None:
+  """Writes the data set to disk unless it is there; safe against another process doing the same."""
+  from etils import epath
+  import tensorflow_datasets as tfds
+
+  if epath.Path(builder.data_dir).exists():
+    return
+  if not sys.stderr.isatty():
+    tfds.disable_progress_bar()
+  try:
+    # TFDS announces the preparation on stdout, which belongs to the results.
+    with contextlib.redirect_stdout(sys.stderr if sys.stderr.isatty() else io.StringIO()):
+      builder.download_and_prepare()
+  except Exception:
+    # Two processes may prepare at once; the loser's rename fails and the winner's copy is good.
+    if not epath.Path(builder.data_dir).exists():
+      # What was written is gone already; leave no empty directory either.
+      with contextlib.suppress(OSError):
+        os.rmdir(os.path.dirname(builder.data_dir))
+      raise
 
 
 class ImageSet:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data.belief import Truth
-from data.sources import Dataset, Examples
+from data.dataset import Dataset, Examples
 
 # Seeds of the splits that are fixed; all lie outside the range of training seeds.
 VALIDATION_SEED, TEST_SEED, TRAIN_SEED = 2**40, 2**40 + 1, 2**40 + 2

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from data.sources import Dataset, Examples
+from data.dataset import Dataset, Examples
 
 NAME = 'text_file'
 

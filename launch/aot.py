@@ -13,7 +13,7 @@ import os
 from absl import flags
 
 from launch import entry
-from launch.errors import UserError
+from runs.errors import UserError
 
 # libtpu must neither look for a TPU nor for the host that it would belong to, and JAX itself must
 # not take one that is there.
@@ -38,7 +38,8 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   if (flags.FLAGS.vocabulary is None) != (flags.FLAGS.length is None):
     raise UserError('--vocabulary and --length are given together')
   os.environ.update(_ENVIRONMENT)
-  from launch import compiled, configs
+  from pods import compiled
+  from runs import configs
 
   path, _, objective = flags.FLAGS.config.partition(':')
   config = configs.load(path, objective or None, overrides)

@@ -14,7 +14,7 @@ import sys
 from absl import flags
 
 from launch import entry
-from launch.errors import UserError
+from runs.errors import UserError
 
 
 def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
@@ -37,7 +37,7 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
   os.environ['JAX_PLATFORMS'] = 'cpu'
   import jax
 
-  from launch import plan, pool
+  from runs import plan, pool
   from training import preemption
 
   preemption.install()
@@ -73,7 +73,8 @@ def _finish(
   runs: list, failures: list, notes: list[str], workdir: str, overrides: Sequence[str]
 ) -> int:
   """Controls, report, table; returns the exit code."""
-  from launch import plan, report
+  from reports import report
+  from runs import plan
   from training import preemption
 
   preemption.check()

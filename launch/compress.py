@@ -21,7 +21,7 @@ import tempfile
 from absl import flags
 
 from launch import entry
-from launch.errors import UserError
+from runs.errors import UserError
 
 _COMMANDS = {'encode': 2, 'decode': 2, 'verify': 1, 'export': 2}
 
@@ -108,8 +108,8 @@ def _export(split: str, out_path: str, overrides: Sequence[str]) -> None:
   import numpy as np
 
   from data import text
-  from data.sources import Examples
-  from launch import configs, experiment
+  from data.dataset import Examples
+  from runs import configs, experiment
 
   if split not in ('train', 'validation', 'test'):
     raise UserError(f"split '{split}' is unknown; known: train, validation, test")
@@ -134,7 +134,7 @@ def _export(split: str, out_path: str, overrides: Sequence[str]) -> None:
 
 def _config(overrides: Sequence[str]):
   """The config of --config; without an objective it is read with the one that can decode."""
-  from launch import configs
+  from runs import configs
 
   path, _, objective = flags.FLAGS.config.partition(':')
   return configs.load(path, objective or 'autoregressive', overrides)
@@ -155,9 +155,8 @@ def _replacing(path: str):
 
 def _write(path: str, out, overrides: Sequence[str]) -> list[str]:
   """Encodes a file; returns what to say of it."""
-  from codes import codec, container
+  from codes import codec, container, files
   from data import text
-  from launch import files
 
   predictor_of, built = _encoder(overrides)
   space, windows = built.space, text.is_text(built.config.data)
@@ -196,7 +195,7 @@ def _parameters(predictor) -> int:
 def _encoder(overrides: Sequence[str]):
   """(examples -> predictor, the experiment)."""
   from codes import codec, prequential
-  from launch import experiment, trained
+  from runs import experiment, trained
 
   if flags.FLAGS.mode == 'network':
     built, reading, params = trained.load(
@@ -222,8 +221,8 @@ def _encoder(overrides: Sequence[str]):
 
 def _read(file, out) -> int:
   """Decodes a stream into a file; returns the number of symbols."""
-  from codes import codec, container, prequential
-  from launch import files, trained
+  from codes import codec, container, files, prequential
+  from runs import trained
 
   header, seal = container.read_header(file)
   if header.mode == container.NETWORK:
@@ -257,7 +256,7 @@ def _bar(name: str, total: int):
 
 def _compare(path: str, again: str) -> None:
   """UserError unless two files hold the same: arrays by value, shape and dtype, others by byte."""
-  from launch import files
+  from codes import files
 
   if not files.same(path, again):
     raise UserError(f'{path} was decoded to something else')

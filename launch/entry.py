@@ -1,7 +1,6 @@
 """How every binary starts and how it fails: one clear line, never a traceback for bad input."""
 
 from collections.abc import Callable, Sequence
-import difflib
 import os
 import re
 import signal
@@ -10,11 +9,9 @@ import sys
 from absl import app, flags, logging
 
 from launch import devices
-from launch.errors import UserError
+from reports.errors import ReportError
+from runs.errors import LOST, USAGE_ERROR, UserError, describe_flag_error
 from training import host_memory
-
-USAGE_ERROR = 2
-LOST = 3
 
 
 def fail(message: str, code: int = USAGE_ERROR) -> None:
@@ -53,26 +50,6 @@ def numbers(name: str, texts: Sequence[str], kind: type) -> list:
   return values
 
 
-def describe_flag_error(error: Exception) -> str:
-  """A flag parser's exception as one line a person can act on."""
-  text = str(error).replace('\\n', ' ')
-  if 'Traceback' in text:
-    # ml_collections quotes the whole traceback of a config file; its last line is the reason.
-    text = re.sub(r'^\w*(Error|Exception): ', '', text.strip().splitlines()[-1].strip())
-  near = re.search(r'Did you mean "([^"]+)" instead of "([^"]+)"', text)
-  if near:
-    return f'unknown config field {near[2]}; did you mean {near[1]}?'
-  if isinstance(error, (AttributeError, KeyError)):
-    field = text.strip('\'" ')
-    return f'unknown config field {field}'
-  unknown = re.match(r"Unknown command line flag '([^']+)'", text)
-  if unknown:
-    known = [name for name in flags.FLAGS if len(name) > 1]
-    close = difflib.get_close_matches(unknown[1], known, 1)
-    return f'unknown flag --{unknown[1]}' + (f'; did you mean --{close[0]}?' if close else '')
-  return text
-
-
 def _give_up(error: Exception) -> None:
   """Ends one process of several, which the others can't go on without, and does not wait."""
   import traceback
@@ -83,7 +60,7 @@ def _give_up(error: Exception) -> None:
   from training.errors import TrainingError
 
   code = LOST
-  if isinstance(error, (UserError, TrainingError)):
+  if isinstance(error, (UserError, ReportError, TrainingError)):
     reason, code = str(error), USAGE_ERROR
   elif isinstance(error, jax.errors.JaxRuntimeError):
     first = str(error).strip().splitlines()[0]
@@ -148,7 +125,7 @@ def run(main: Callable[..., int | None], *, takes_config: bool = False) -> None:
     except Exception as error:
       if distributed.active():
         _give_up(error)
-      if isinstance(error, (UserError, TrainingError)):
+      if isinstance(error, (UserError, ReportError, TrainingError)):
         fail(error)
       if isinstance(error, ImportError) and 'gcsfs' in str(error):
         fail("a directory in a bucket, gs://..., needs pip install '.[gcs]'")

@@ -17,7 +17,7 @@ import sys
 from absl import flags
 
 from launch import entry
-from launch.errors import UserError
+from runs.errors import UserError
 
 _SECTION = '--config.probe.finetune.'
 _FITS = 'finetune_fits'
@@ -25,7 +25,7 @@ _FITS = 'finetune_fits'
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """One run to fine-tune, as `launch.pool` wants it."""
+  """One run to fine-tune, as `runs.pool` wants it."""
 
   name: str
   workdir: str
@@ -39,8 +39,8 @@ class Job:
 
   def done(self) -> str | None:
     """One line once the run is fine-tuned."""
-    from launch import run
     from probes.measures import at
+    from runs import run
 
     record = run.read_record(self.workdir)
     if record.get('finetune_settings') != self.settings:
@@ -74,8 +74,9 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
 def _one(workdir: str, overrides: Sequence[str]) -> int:
   import tqdm
 
-  from launch import assessment, configs, experiment, page_probes, run, tuning
-  from probes import finetune
+  from probes.measures import MEASURES
+  from reports import page_probes
+  from runs import assessment, configs, experiment, run, tuning
 
   record = run.read_record(workdir)
   if record is None:
@@ -103,21 +104,22 @@ def _one(workdir: str, overrides: Sequence[str]) -> int:
   run.to_tensorboard(built, workdir, record, arrays.get('samples'))
   shutil.rmtree(directory)
   print(f'{record["objective"]} seed {record["seed"]}')
-  for line in page_probes.terminal_lines(record['probes'], finetune.MEASURES):
+  for line in page_probes.terminal_lines(record['probes'], MEASURES['finetune']):
     print(line)
   return 0
 
 
 def _config(workdir: str, overrides: Sequence[str]):
   """The run's config, with the default entry of any probe that is younger than the run."""
-  from launch import configs
+  from runs import configs
 
   saved = configs.with_new_probes(configs.from_plain(configs.read_saved(workdir)['config']))
   return configs.override(saved, overrides)
 
 
 def _all(workdir: str, overrides: Sequence[str]) -> int:
-  from launch import configs, pool, reading, report
+  from reports import reading, report
+  from runs import configs, pool
 
   found = reading.find([workdir])
   if not found.runs:

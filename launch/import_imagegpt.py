@@ -17,7 +17,7 @@ from typing import Any
 from absl import flags
 
 from launch import entry
-from launch.errors import UserError
+from runs.errors import UserError
 
 # What is not known of weights that were trained elsewhere.
 _UNKNOWN = (
@@ -32,7 +32,7 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   for name in ('checkpoint', 'config', 'workdir'):
     if flags.FLAGS[name].value is None:
       raise UserError(f'--{name} is needed')
-  from launch import configs, run
+  from runs import configs, run
   from training import preemption
 
   preemption.install()
@@ -55,8 +55,8 @@ def import_run(checkpoint: str, config: Any, workdir: str, data_dir: str) -> dic
   Raises:
     UserError: the checkpoint can't be read, or does not fit the data or the objective; one line.
   """
-  from launch import experiment, run
   from models import imagegpt
+  from runs import experiment, run
 
   try:
     config = adopt(config, checkpoint)
@@ -124,7 +124,7 @@ def save(built: Any, params: Any, workdir: str) -> None:
   import jax
   import jax.numpy as jnp
 
-  from launch import assessment
+  from runs import assessment
   from training import checkpoint, loop
   from training import optimizer as optimizer_lib
   from training import state as state_lib

@@ -9,7 +9,7 @@ import os
 from absl import flags
 
 from launch import entry
-from launch.errors import UserError
+from runs.errors import UserError
 
 
 def main(argv: Sequence[str]) -> None:
@@ -17,13 +17,13 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
   if flags.FLAGS.name is None:
     raise UserError('--name=SET is needed, as in --name=fashion_mnist')
-  from data import images, prepared, sources
+  from data import images, prepared
 
   data_dir = os.path.abspath(os.path.expanduser(flags.FLAGS.data_dir))
   try:
     builder = images.builder(flags.FLAGS.name, data_dir, flags.FLAGS.download)
     if builder is not None and prepared.directory(flags.FLAGS.name, data_dir) is None:
-      sources.prepare(builder)
+      prepared.prepare(builder)
     print(images.find(flags.FLAGS.name, data_dir))
   except ValueError as error:
     raise UserError(str(error)) from error

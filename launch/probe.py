@@ -13,7 +13,7 @@ import os
 from absl import flags
 
 from launch import entry
-from launch.errors import UserError
+from runs.errors import UserError
 
 
 def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
@@ -36,8 +36,8 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
 
 
 def _probe_run(workdir: str, overrides: Sequence[str]) -> None:
-  from launch import assessment, configs, experiment, run
   from probes import exchange
+  from runs import assessment, configs, experiment, run
   from training import state as state_lib
 
   saved = configs.with_new_probes(configs.from_plain(configs.read_saved(workdir)['config']))
@@ -80,8 +80,8 @@ def _probe_run(workdir: str, overrides: Sequence[str]) -> None:
 def _probe_features(path: str, overrides: Sequence[str]) -> None:
   """Runs the suite on a file of features; results.json, arrays.npz and TensorBoard in --out."""
   from experiments import base
-  from launch import assessment, configs, foreign
   from probes import exchange
+  from runs import assessment, configs, foreign
 
   config = configs.override(base.get_base('untrained'), overrides)
   try:
@@ -104,10 +104,10 @@ def _print_linear(probes) -> None:
 
 
 def _print_measures(probes) -> None:
-  from launch import page_probes
-  from probes import suite
+  from probes.measures import headline
+  from reports import page_probes
 
-  for line in page_probes.terminal_lines(probes, suite.measures()):
+  for line in page_probes.terminal_lines(probes, headline()):
     print(line)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from absl import flags
 
 from launch import entry
-from launch.errors import UserError
+from runs.errors import UserError
 
 STATES = ('done', 'running', 'silent', 'preempted', 'failed', 'waiting')
 _AT_ONCE = 32

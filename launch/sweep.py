@@ -23,7 +23,7 @@ from typing import Any
 from absl import flags
 
 from launch import entry
-from launch.errors import UserError
+from runs.errors import UserError
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
@@ -87,7 +87,7 @@ def main(
   runs = _plan(settings, workdir, overrides, local)
   if local:
     return _run_here(settings, runs, workdir, environment)
-  from launch import backends
+  from pods import backends
 
   sent = [
     backends.Run(run.name, run.workdir, (settings.python, *run.command[1:], '--distributed=auto'))
@@ -155,7 +155,7 @@ def expand(grid: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
 
 def _plan(settings: Any, workdir: str, overrides: Sequence[str], build: bool) -> list:
   """Every run of every point; on a cluster the configs are checked, the data is not looked at."""
-  from launch import plan
+  from runs import plan
 
   seeds = entry.numbers('seeds', settings.seeds, int) if settings.seeds is not None else None
   planned = []
@@ -179,7 +179,7 @@ def _run_here(settings: Any, runs: Sequence, workdir: str, environment: dict[str
     for run in runs:
       print(shlex.join(run.command))
     return 0
-  from launch import plan, pool
+  from runs import plan, pool
   from training import preemption
 
   preemption.install()
@@ -196,7 +196,8 @@ def _run_here(settings: Any, runs: Sequence, workdir: str, environment: dict[str
 
 def _submit(settings: Any, made: Any, runs: Sequence, workdir: str) -> int:
   """Runs the commands of a backend; one that is refused costs only itself."""
-  from launch import backends, plan
+  from pods import backends
+  from runs import plan
   from training.metrics import write_atomically
 
   for name, content in made.scripts.items():

@@ -9,7 +9,7 @@ import json
 from absl import flags
 
 from launch import entry
-from launch.errors import UserError
+from runs.errors import UserError
 
 
 def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
@@ -18,7 +18,7 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   if flags.FLAGS.config is None:
     raise UserError('--config=FILE:OBJECTIVE is needed, as in experiments/digits.py:autoregressive')
   # Heavy imports come after the flags are known to be good.
-  from launch import configs
+  from runs import configs
 
   path, _, objective = flags.FLAGS.config.partition(':')
   config = configs.load(path, objective or None, overrides)
@@ -27,8 +27,8 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
     return
   if flags.FLAGS.workdir is None:
     raise UserError('--workdir=DIR is needed')
-  from launch import experiment as experiment_lib
-  from launch import run
+  from runs import experiment as experiment_lib
+  from runs import run
   from training import distributed, preemption, profile
 
   _join()

@@ -27,7 +27,6 @@ import optax
 
 from probes import logistic, selection
 from probes.features import SPLITS, Features
-from probes.measures import Measure
 
 QUERY_STD = 0.1  # Of initial scores: nearly mean pooling, but no two heads alike.
 FLOOR = 1e-4  # Directions with less than this share of the largest variance are not made white.
@@ -35,16 +34,6 @@ CHECKPOINTS = 10  # Evenly spaced over training; validation chooses one.
 BATCH = 256  # Examples judged at once.
 BYTES = 2**30  # Of training tokens held at once: fewer rows train where they are longer.
 
-MEASURES = (
-  Measure(
-    name='attentive/accuracy',
-    path=('attentive', 'all', 'accuracy'),
-    title='attentive',
-    unit='fraction',
-    meaning='Test accuracy of learned queries over the tokens and a linear classifier, all labels.',
-    layers=('attentive', 'all', 'by_layer_validation'),
-  ),
-)
 
 Params = dict[str, jax.Array]
 

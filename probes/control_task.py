@@ -21,21 +21,8 @@ import threadpoolctl
 
 from probes import linear, selection
 from probes.features import SPLITS, Features
-from probes.measures import Measure
 
 FIT_ROWS = 10_000  # Train inputs that k-means sees, at most.
-
-MEASURES = (
-  Measure(
-    name='control_task/selectivity',
-    path=('control_task', 'all', 'selectivity'),
-    title='selectivity',
-    unit='points',
-    meaning='Test accuracy of the linear probe less that on random labels of input clusters, each '
-    'at the layer that its own validation chose.',
-    layers=('control_task', 'all', 'selectivity_by_layer_validation'),
-  ),
-)
 
 
 def evaluate(

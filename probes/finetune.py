@@ -26,41 +26,7 @@ import ml_collections
 import numpy as np
 
 from probes import linear, logistic, mixture, prequential, selection
-from probes.measures import Measure
 
-_SEEN = 'Test accuracy after fine-tuning the whole network on {}; learning rate and early stop {}.'
-MEASURES = (
-  Measure(
-    name='finetune/10_labels',
-    path=('finetune', '10', 'accuracy'),
-    title='fine-tuned, 10 labels',
-    unit='fraction',
-    meaning=_SEEN.format('10 labels', 'were declared beforehand'),
-  ),
-  Measure(
-    name='finetune/100_labels',
-    path=('finetune', '100', 'accuracy'),
-    title='fine-tuned, 100 labels',
-    unit='fraction',
-    meaning=_SEEN.format('100 labels', 'by cross-validation inside them'),
-  ),
-  Measure(
-    name='finetune/accuracy',
-    path=('finetune', 'all', 'accuracy'),
-    title='fine-tuned, all labels',
-    unit='fraction',
-    meaning=_SEEN.format('all training labels', 'on validation, within a declared number of steps'),
-  ),
-  Measure(
-    name='finetune/code_bits',
-    path=('finetune', 'all', 'code', 'bits'),
-    title='label code, fine-tuned',
-    unit='bits',
-    meaning='Length of train labels given the inputs, coded block by block with networks '
-    'fine-tuned on the labels before; learning rate and early stop are paid for.',
-    beside=('finetune', 'all', 'code', 'uniform'),
-  ),
-)
 # Streams of the fits' seeds: no two settings share the order of their rows by accident.
 _ALL, _FEW, _CODE = 0, 1, 2
 

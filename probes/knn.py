@@ -21,28 +21,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from probes import selection
-from probes.measures import Measure
-
-MEASURES = (
-  Measure(
-    name='knn/accuracy',
-    path=('knn', 'all', 'accuracy'),
-    title='kNN',
-    unit='fraction',
-    meaning='Test accuracy of nearest neighbours by cosine similarity, with all training labels; '
-    'layer and number of neighbours are chosen on validation.',
-    layers=('knn', 'all', 'by_layer_validation'),
-  ),
-  Measure(
-    name='knn/accuracy_100',
-    path=('knn', '100', 'accuracy'),
-    title='kNN, 100 labels',
-    unit='fraction',
-    meaning='Test accuracy of nearest neighbours with 100 labels, mean over draws; layer and '
-    'number of neighbours are chosen by leaving one of the 100 out.',
-    layers=('knn', '100', 'by_layer_cv'),
-  ),
-)
 
 CHUNK_BYTES = 64 * 2**20  # Similarities held at once.
 # Shorter than this share of its uncentred self, a centred row is rounding and has no direction.

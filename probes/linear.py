@@ -8,20 +8,8 @@ middle layer, `config.single_l2`). Only the one chosen fit of each setting sees 
 import numpy as np
 
 from probes import information, logistic, selection
-from probes.measures import Measure
+from probes.measures import QUICK_LABELS
 
-MEASURES = (
-  Measure(
-    name='linear/usable_bits',
-    path=('linear', 'all', 'usable_bits'),
-    title='linear, usable',
-    unit='bits',
-    meaning='Bits about the label that the linear probe reads on test, at the layer and penalty of '
-    'the lowest validation cross-entropy (log2 of the classes is all there is).',
-    layers=('linear', 'all', 'usable_bits_by_layer_validation'),
-  ),
-)
-QUICK_LABELS = 250
 BATCH_BYTES = 256 * 2**20  # Standardised float64 features held at once.
 
 

@@ -31,28 +31,6 @@ import numpy as np
 import optax
 
 from probes import information, logistic, selection
-from probes.measures import Measure
-
-MEASURES = (
-  Measure(
-    name='mlp/accuracy',
-    path=('mlp', 'all', 'accuracy'),
-    title='MLP',
-    unit='fraction',
-    meaning='Test accuracy of a network with one hidden layer, with all training labels; layer, '
-    'weight decay and training length have the lowest validation cross-entropy.',
-    layers=('mlp', 'all', 'by_layer_validation'),
-  ),
-  Measure(
-    name='mlp/usable_bits',
-    path=('mlp', 'all', 'usable_bits'),
-    title='MLP, usable',
-    unit='bits',
-    meaning='Bits about the label that the MLP probe reads on test, at the layer and fit of the '
-    'lowest validation cross-entropy (log2 of the classes is all there is).',
-    layers=('mlp', 'all', 'usable_bits_by_layer_validation'),
-  ),
-)
 
 LINEAR_GAP = 1e-4  # Certificate of the linear starts, nats.
 BETA2 = 0.99  # Of Adam: a memory of 100 steps, short against the whole training.

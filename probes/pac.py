@@ -32,24 +32,9 @@ from scipy import special
 
 from probes import logistic, selection
 from probes.features import SPLITS, Features
-from probes.measures import Measure
 
 HELD_OUT = 10  # One in so many train examples standardises where no other split can.
 DECIMALS = 9  # Logits are compared to so many: equal ones stay so in any order of summation.
-
-MEASURES = (
-  Measure(
-    name='pac/bound',
-    path=('pac', 'all', 'bound'),
-    title='certified error ≤',
-    unit='fraction',
-    meaning='Bound on the error of a linear probe with weights of a few bits, from labels that '
-    'pretraining never saw; it fails with probability at most delta.',
-    layers=('pac', 'all', 'by_layer_bound'),
-    beside=('pac', 'all', 'error'),
-    flag=('pac', 'all', 'vacuous'),
-  ),
-)
 
 
 def evaluate(

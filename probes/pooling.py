@@ -13,28 +13,8 @@ import numpy as np
 
 from probes import linear
 from probes.features import SPLITS, Features
-from probes.measures import Measure
 
 POOLINGS = ('last', 'concatenated')
-
-
-def _measure(pooling: str, meaning: str) -> Measure:
-  return Measure(
-    name=f'pooling/{pooling}/accuracy',
-    path=('pooling', 'all', pooling, 'accuracy'),
-    title=f'linear, {pooling}',
-    unit='fraction',
-    meaning=meaning,
-    layers=('pooling', 'all', pooling, 'by_layer_validation'),
-  )
-
-
-MEASURES = (
-  _measure('last', 'Test accuracy of the linear probe on the last position, all labels.'),
-  _measure(
-    'concatenated', 'Test accuracy of the linear probe on mean and last position side by side.'
-  ),
-)
 
 
 def evaluate(

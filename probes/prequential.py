@@ -27,27 +27,6 @@ import math
 import numpy as np
 
 from probes import logistic, mixture, mlp, selection
-from probes.measures import Measure
-
-MEASURES = (
-  Measure(
-    name='prequential/linear_bits',
-    path=('prequential', 'all', 'linear_bits'),
-    title='label code, linear',
-    unit='bits',
-    meaning='Length of the train labels given the features, coded block by block with linear '
-    'probes fitted to the labels before; the choice of layer and penalty is paid for.',
-    layers=('prequential', 'all', 'linear_bits_by_layer'),
-  ),
-  Measure(
-    name='prequential/mlp_bits',
-    path=('prequential', 'all', 'mlp_bits'),
-    title='label code, MLP',
-    unit='bits',
-    meaning='The same with networks of one hidden layer beside the linear probes.',
-    layers=('prequential', 'all', 'mlp_bits_by_layer'),
-  ),
-)
 
 GAP = 1e-4  # Certificate of every linear fit, nats.
 SMALLEST_FIT = 160  # Rows that a linear fit is padded to at least: few shapes, little compilation.

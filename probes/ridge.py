@@ -23,19 +23,6 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from probes import logistic, selection
-from probes.measures import Measure
-
-MEASURES = (
-  Measure(
-    name='ridge/accuracy',
-    path=('ridge', 'all', 'accuracy'),
-    title='ridge',
-    unit='fraction',
-    meaning='Test accuracy of ridge regression on one-hot labels (the largest output wins), with '
-    'all training labels; layer and penalty are chosen on validation.',
-    layers=('ridge', 'all', 'by_layer_validation'),
-  ),
-)
 
 
 def evaluate(features, config, seed: int) -> tuple[dict, dict]:

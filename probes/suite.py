@@ -5,20 +5,37 @@ from typing import Any
 
 import numpy as np
 
-from probes import PROBES
-from probes.features import Features
-from probes.measures import Measure, at
-
-# What follows from several probes.
-LINEAR_SHARE = Measure(
-  name='linear_share',
-  path=('mlp', 'all', 'linear_share'),
-  title='linear share',
-  unit='ratio',
-  meaning='Usable information of the linear probe over that of the MLP probe, both in bits on '
-  'test, each at the layer that validation cross-entropy chose: how much of what can be read is '
-  'linear.',
+from probes import (
+  attentive,
+  control_task,
+  finetune,
+  geometry,
+  knn,
+  linear,
+  mlp,
+  pac,
+  pooling,
+  prequential,
+  ridge,
 )
+from probes.features import Features
+from probes.measures import at
+
+# By name. A new one is one new file, one line here, its numbers in `measures.MEASURES`, and its
+# entry in experiments/base.py.
+PROBES = {
+  'linear': linear,
+  'ridge': ridge,
+  'knn': knn,
+  'mlp': mlp,
+  'prequential': prequential,
+  'pooling': pooling,
+  'attentive': attentive,
+  'control_task': control_task,
+  'geometry': geometry,
+  'pac': pac,
+  'finetune': finetune,
+}
 # Less usable information than this (bits) is an estimate of nothing: no share of it is taken.
 SHARED_AT_LEAST = 0.05
 
@@ -69,9 +86,3 @@ def linear_share(results: Mapping[str, Any]) -> float | None:
   if linear is None or everything is None or everything < SHARED_AT_LEAST:
     return None
   return linear / everything
-
-
-def measures() -> tuple[Measure, ...]:
-  """The headline numbers of all probes, in the order of `PROBES`."""
-  own = [measure for probe in PROBES.values() for measure in probe.MEASURES]
-  return (*own, LINEAR_SHARE)

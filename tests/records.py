@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from launch import results as results_lib
+from reports import results as results_lib
 
 OBJECTIVES = {
   'autoregressive': {'code': 'exact', 'causal': True},

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tiny
 
-from launch.errors import UserError
 from models import kernels, layers, transformer
 from models.config import ModelConfig
+from runs.errors import UserError
 
 BATCH, HEADS = 2, 2
 # Nothing here runs twice: programs that are quick to compile are the quickest.

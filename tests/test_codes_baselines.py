@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from codes import baselines, compressors, packing, pictures, tables
-from data.sources import Dataset, Examples
+from data.dataset import Dataset, Examples
 
 
 def made(tokens, vocabulary, shape=(), pixels=None, train=None, ordinal=True):

@@ -8,7 +8,7 @@ import sys
 import pytest
 import tiny
 
-from launch import experiment, run
+from runs import experiment, run
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 

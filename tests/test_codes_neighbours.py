@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from codes import adapted, compressors, distances, neighbours
-from data.sources import Dataset, Examples
+from data.dataset import Dataset, Examples
 from models import transformer
 from models.config import ModelConfig
 import objectives

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from records import make_record, write_run
 
-from codes import label_sets, regret
 from data import hierarchy
-from launch import page, page_codes, reading
-from launch import results as results_lib
-from launch.errors import UserError
+from launch import label_regret as command
+from reports import label_regret, label_sets, page, page_codes, reading
+from reports import results as results_lib
+from reports.errors import ReportError
+from runs import label_truth
+from runs.errors import UserError
 
 DATA = 'd' * 64
 
@@ -46,7 +48,7 @@ def write_controls(top, probes, data=DATA, seed=0, **others):
 
 
 def tables(*dirs):
-  return regret.tables(reading.find(dirs))
+  return label_regret.tables(reading.find(dirs))
 
 
 def row_of(table, of, learner):
@@ -181,7 +183,7 @@ def test_a_rate_that_was_not_chosen_counts_for_the_best_alone(tmp_path):
 def test_a_run_named_twice_is_refused(tmp_path):
   for name in ('a', 'b'):
     write(tmp_path / name, 'autoregressive', 0, prequential(50.0))
-  with pytest.raises(UserError, match='name only one of them'):
+  with pytest.raises(ReportError, match='name only one of them'):
     tables(tmp_path)
 
 
@@ -203,17 +205,17 @@ def test_truth_of_an_ambiguous_grammar_by_hand():
   rules = np.array([[[[0, 0], [0, 1]], [[0, 0], [1, 1]]]], np.int32)
   grammar = hierarchy.Grammar(rules)
   tokens = np.array([[0, 0, 0], [0, 0, 0], [0, 1, 0], [1, 1, 0]])  # the last is the end token
-  bits = regret.truth_bits(grammar, tokens, np.array([0, 1, 0, 1]))
+  bits = label_truth.truth_bits(grammar, tokens, np.array([0, 1, 0, 1]))
   np.testing.assert_allclose(bits, [1, 1, 0, 0], atol=1e-6)
   # Root 0 makes (0,0) for sure, root 1 with probability 1/2: p(0 | 0,0) = 2/3.
   rules = np.array([[[[0, 0], [0, 0]], [[0, 0], [1, 1]]]], np.int32)
-  bits = regret.truth_bits(hierarchy.Grammar(rules), tokens[:2], np.array([0, 1]))
+  bits = label_truth.truth_bits(hierarchy.Grammar(rules), tokens[:2], np.array([0, 1]))
   np.testing.assert_allclose(bits, [np.log2(3 / 2), np.log2(3)], rtol=1e-6)
 
 
 def test_true_regret_from_the_rebuilt_data(tmp_path):
   from experiments import hierarchy as experiment_config
-  from launch import configs, experiment
+  from runs import configs, experiment
 
   config = experiment_config.get_config('autoregressive')
   for data in (config.data, config.probe_data):
@@ -226,13 +228,13 @@ def test_true_regret_from_the_rebuilt_data(tmp_path):
   (path / 'config.json').write_text(json.dumps({'config': configs.plain(config)}))
   (table,) = tables(tmp_path)['sets']
   assert table['knows_truth'] and table['truth_bits'] is None
-  assert regret.add_truth(table, str(tmp_path)) is None
+  assert label_truth.add_truth(table, str(tmp_path)) is None
   # No two symbols of a level share a production: the root is certain, and costs nothing.
   assert table['truth_bits'] == pytest.approx(0.0, abs=1e-4)
   text = '\n'.join(page_codes.regret_lines({'sets': [table], 'notes': []}))
   assert 'true regret' in text and 'Under the true law the labels cost 0.0 bits' in text
   table['data'] = DATA
-  assert 'no true regret' in regret.add_truth(table, str(tmp_path))
+  assert 'no true regret' in label_truth.add_truth(table, str(tmp_path))
 
 
 # The command and the page.
@@ -240,8 +242,8 @@ def test_true_regret_from_the_rebuilt_data(tmp_path):
 
 def test_command_prints_and_writes(top, monkeypatch, capsys):
   out = top / 'regret.json'
-  monkeypatch.setattr(regret.flags, 'FLAGS', SimpleNamespace(out=str(out), data_dir=''))
-  regret.main(['regret', str(top)])
+  monkeypatch.setattr(command.flags, 'FLAGS', SimpleNamespace(out=str(out), data_dir=''))
+  command.main(['regret', str(top)])
   text = capsys.readouterr().out
   lines = text.splitlines()
   assert lines[0] == (
@@ -256,14 +258,14 @@ def test_command_prints_and_writes(top, monkeypatch, capsys):
 
 def test_bad_input_is_one_line(tmp_path):
   with pytest.raises(UserError, match='name at least one'):
-    regret.main(['codes.regret'])
-  with pytest.raises(UserError, match='is not a directory'):
-    regret.main(['codes.regret', str(tmp_path / 'nowhere')])
+    command.main(['launch.label_regret'])
+  with pytest.raises(ReportError, match='is not a directory'):
+    command.main(['launch.label_regret', str(tmp_path / 'nowhere')])
   with pytest.raises(UserError, match='no finished run'):
-    regret.main(['codes.regret', str(tmp_path)])
+    command.main(['launch.label_regret', str(tmp_path)])
   write_run(tmp_path, make_record('autoregressive', 0))
   with pytest.raises(UserError, match='no run has a code of labels that can be compared'):
-    regret.main(['codes.regret', str(tmp_path)])
+    command.main(['launch.label_regret', str(tmp_path)])
 
 
 def test_page_has_a_section(top):
@@ -277,9 +279,8 @@ def test_page_has_a_section(top):
 
 def test_learners_are_where_the_probes_put_them():
   """The paths that are read are those under which the probes are in the report."""
-  from probes import finetune
-  from probes import prequential as probe
+  from probes.measures import MEASURES
 
-  paths = {measure.path for measure in (*probe.MEASURES, *finetune.MEASURES)}
+  paths = {measure.path for measure in (*MEASURES['prequential'], *MEASURES['finetune'])}
   for path, name in label_sets.LEARNERS.values():
     assert (*path, name) in paths

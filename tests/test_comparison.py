@@ -6,8 +6,8 @@ import pytest
 import tiny
 
 from experiments import hierarchy
-from launch import assessment, configs, experiment, plan, run
-from launch.errors import UserError
+from runs import assessment, configs, experiment, plan, run
+from runs.errors import UserError
 
 _TINY = (
   '--config.model.width=16',

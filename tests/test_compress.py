@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import tiny
 
-from codes import container
-from launch import compress, configs, entry, experiment, files, run
-from launch.errors import UserError
+from codes import container, files
+from launch import compress, entry
 import objectives
+from runs import configs, experiment, run
+from runs.errors import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 

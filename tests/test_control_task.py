@@ -9,7 +9,7 @@ from sklearn import metrics
 
 from probes import control_task, linear
 from probes.features import SPLITS, Features
-from probes.measures import at
+from probes.measures import MEASURES, at
 
 CLASSES, TYPES, SIZES = 3, 12, (360, 120, 120)
 
@@ -114,7 +114,7 @@ def test_cell_is_the_linear_probe_on_both(knows_classes):
     mean = np.mean([c['by_layer_validation'][layer] for c in controls])
     expected = task['all']['by_layer_validation'][layer] - mean
     assert cell['selectivity_by_layer_validation'][layer] == pytest.approx(expected)
-  (measure,) = control_task.MEASURES
+  (measure,) = MEASURES['control_task']
   assert at({'control_task': results}, measure.path) == cell['selectivity']
   assert at({'control_task': results}, measure.layers) == cell['selectivity_by_layer_validation']
   for value in cell.values():

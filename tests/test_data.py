@@ -12,13 +12,14 @@ import tiny
 
 from codes import histogram
 from data import digits, pipeline, sources
+from data.dataset import Dataset
 from experiments import digits as digits_config
 from experiments import noise as noise_config
-from launch.errors import UserError
+from runs.errors import UserError
 
 
 @pytest.fixture(scope='module')
-def dataset(data_dir) -> sources.Dataset:
+def dataset(data_dir) -> Dataset:
   return sources.load(digits_config.get_config().data, data_dir)
 
 

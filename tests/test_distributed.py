@@ -14,7 +14,7 @@ import pytest
 import tiny
 
 from experiments import digits
-from launch import configs, experiment, run
+from runs import configs, experiment, run
 from training import distributed, metrics, sharding
 from training.errors import DistributedError
 

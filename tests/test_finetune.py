@@ -15,12 +15,13 @@ import optax
 import pytest
 import tiny
 
-from launch import results, run, tuning
 import objectives
 from objectives import finetuning as loss_lib
 from objectives import scoring
 from probes import finetune, prequential
 from probes.features import Features
+from reports import results
+from runs import run, tuning
 from training import finetuning, preemption
 from training.errors import Preempted
 

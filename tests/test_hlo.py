@@ -2,7 +2,7 @@
 
 import pytest
 
-from launch import hlo
+from pods import hlo
 
 # A loop of 3 by its counter and one of 4 by the compiler's word; a fused reduce-scatter.
 PROGRAM = """

@@ -12,9 +12,10 @@ import pytest
 import tensorflow_datasets as tfds
 
 from data import cifar, images, mnist, pipeline, png, prepared, sources, tokenizers
+from data.dataset import Dataset
 from experiments import cifar10, fashion_mnist, imagenet_resized
 from experiments import mnist as mnist_config
-from launch import experiment
+from runs import experiment
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 3)).astype(np.uint8)
 
@@ -47,11 +48,11 @@ def prepare(data_dir, name='toy', *, splits=None, config=None, **changes) -> str
 
   Toy.name = name
   builder = Toy(data_dir=str(data_dir), file_format=options['format'])
-  sources.prepare(builder)
+  prepared.prepare(builder)
   return str(builder.data_dir)
 
 
-def load(data_dir, name='toy', **settings) -> sources.Dataset:
+def load(data_dir, name='toy', **settings) -> Dataset:
   return sources.load(originals.image_config(name, **settings), str(data_dir))
 
 
@@ -231,7 +232,7 @@ def test_download_on_request_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(mnist.Mnist, 'checksums', checksums)
     with pytest.raises(ValueError, match='is missing'):
       load(tmp_path / 'data', 'mnist')
-    sources.prepare(images.builder('mnist', str(tmp_path / 'data'), download=True))
+    prepared.prepare(images.builder('mnist', str(tmp_path / 'data'), download=True))
     server.shutdown()
   assert len(load(tmp_path / 'data', 'mnist').test) == 12
 

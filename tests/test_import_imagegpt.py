@@ -10,10 +10,12 @@ import tiny
 import weight_writers
 
 from experiments import igpt_l, igpt_m, igpt_s, igpt_xl
-from launch import assessment, configs, experiment, import_imagegpt, results, run
-from launch.errors import UserError
+from launch import import_imagegpt
 from models import imagegpt, transformer
 from models.config import PRESETS, ModelConfig
+from reports import results
+from runs import assessment, configs, experiment, run
+from runs.errors import UserError
 from training import optimizer as optimizer_lib
 
 DIGITS = dict(

@@ -9,11 +9,12 @@ import ml_collections
 import numpy as np
 import pytest
 
-from codes import joint, label_sets
-from data.sources import Dataset, Examples
-from launch.errors import UserError
+from codes import joint
+from data.dataset import Dataset, Examples
 from models.config import ModelConfig
 from objectives import base
+from reports import label_sets
+from runs.errors import UserError
 
 OPTIMIZER = ml_collections.ConfigDict(
   {

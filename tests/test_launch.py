@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tiny
 
-from launch import run
+from runs import run
 from training import metrics
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn import datasets
 
-from probes import PROBES, linear, logistic, selection
+from probes import linear, logistic, selection, suite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +67,7 @@ def raw():
 
 
 def test_registered():
-  assert PROBES['linear'] is linear
+  assert suite.PROBES['linear'] is linear
 
 
 def test_digits_from_raw_pixels(raw):

@@ -336,7 +336,7 @@ def test_supervised_is_the_cross_entropy_of_a_mean_pooled_head():
 
 def test_parameters_are_the_same_for_every_objective_of_a_seed(data_dir):
   from experiments import digits
-  from launch import experiment
+  from runs import experiment
 
   trees = {}
   for name in objectives.OBJECTIVES:

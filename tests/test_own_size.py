@@ -9,9 +9,10 @@ from records import make_record, write_run
 import tiny
 
 from codes import own_size, size_text, training_time, weights
-from launch import experiment, reading
-from launch import run as run_lib
-from launch.errors import UserError
+from reports import reading
+from runs import experiment
+from runs import run as run_lib
+from runs.errors import UserError
 
 HEAD = 9  # Bytes: kind, lowest, highest.
 

@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from probes import attentive, linear, logistic, pooling
 from probes.features import SPLITS, Features
-from probes.measures import at
+from probes.measures import MEASURES, at
 
 SMALL = (100, 60, 60)  # One shape for small attentive fits, so that they are compiled once.
 SETTINGS = ml_collections.ConfigDict({'l2': (1e-2,)})
@@ -98,7 +98,7 @@ def test_last_position_has_what_the_mean_drowns():
     assert cell['accuracy'] == right.mean()
     assert cell['stderr'] == pytest.approx(right.std() / np.sqrt(len(right)))
   assert plain(results)
-  for measure in pooling.MEASURES:
+  for measure in MEASURES['pooling']:
     assert isinstance(at({'pooling': results}, measure.path), float)
     assert len(at({'pooling': results}, measure.layers)) == 2
 
@@ -165,7 +165,7 @@ def test_attention_finds_the_flagged_token(attended):
   assert cell['by_layer_validation'][0] < 0.4 and cell['by_layer_validation'][1] > 0.9
   assert cell['weight_decay'] in (1e-2, 1.0) and cell['step'] in range(30, 301, 30)
   assert plain(results)
-  (measure,) = attentive.MEASURES
+  (measure,) = MEASURES['attentive']
   assert at({'attentive': results}, measure.path) == cell['accuracy']
   assert at({'attentive': results}, measure.layers) == cell['by_layer_validation']
 

@@ -8,8 +8,8 @@ import pytest
 
 from codes import codec, container, learner, lengths, mutual_information, pairs, prequential
 from data import markov
-from data.sources import Dataset, Examples
-from launch.errors import UserError
+from data.dataset import Dataset, Examples
+from runs.errors import UserError
 
 V, T = 5, 6
 OPTIMIZER = {

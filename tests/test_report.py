@@ -16,9 +16,9 @@ import pytest
 from records import HISTOGRAM, OBJECTIVES, assemble, make_record, write_comparison, write_run
 from scipy import stats
 
-from launch import figures, page, report
-from launch import results as results_lib
-from launch.errors import UserError
+from reports import figures, page, report
+from reports import results as results_lib
+from reports.errors import ReportError
 
 # Pictures that records without truth, samples and levels have something to show in.
 PLAIN_PICTURES = 8
@@ -167,7 +167,7 @@ def test_overfit_and_underfit_are_told_from_the_curve():
 def test_different_data_in_one_column_are_refused(tmp_path, change):
   write_run(tmp_path, make_record('autoregressive', 0))
   write_run(tmp_path, make_record('masked', 0, **change))
-  with pytest.raises(UserError, match=f'runs differ in {next(iter(change))}') as caught:
+  with pytest.raises(ReportError, match=f'runs differ in {next(iter(change))}') as caught:
     assemble(tmp_path)
   assert '\n' not in str(caught.value)
 
@@ -175,14 +175,14 @@ def test_different_data_in_one_column_are_refused(tmp_path, change):
 def test_exact_and_bound_of_one_objective_are_not_pooled(tmp_path):
   write_run(tmp_path, make_record('autoregressive', 0))
   write_run(tmp_path, make_record('autoregressive', 1, code='upper_bound'))
-  with pytest.raises(UserError, match='code exact and upper_bound'):
+  with pytest.raises(ReportError, match='code exact and upper_bound'):
     assemble(tmp_path)
 
 
 def test_seeds_of_different_trainings_are_not_pooled(tmp_path):
   write_run(tmp_path, make_record('masked', 0, settings={'ratio': 0.15}))
   write_run(tmp_path, make_record('masked', 1, settings={'ratio': 0.5}))
-  with pytest.raises(UserError, match='not seeds of one training'):
+  with pytest.raises(ReportError, match='not seeds of one training'):
     assemble(tmp_path)
 
 
@@ -206,7 +206,7 @@ def test_duplicates_are_refused_but_one_directory_named_twice_counts_once(tmp_pa
   results = assemble(first, tmp_path, tmp_path / 'runs')
   assert results['summary'][0]['seeds'] == 1
   write_run(tmp_path, make_record('autoregressive', 0), 'b')
-  with pytest.raises(UserError, match='name only one of them'):
+  with pytest.raises(ReportError, match='name only one of them'):
     assemble(tmp_path)
 
 
@@ -231,13 +231,13 @@ def test_failed_unfinished_and_unreadable_runs_are_listed_not_averaged(tmp_path)
 
 
 def test_nothing_finished_or_no_directory_is_one_clear_line(tmp_path):
-  with pytest.raises(UserError, match='no finished run'):
+  with pytest.raises(ReportError, match='no finished run'):
     report.build([tmp_path], tmp_path)
-  with pytest.raises(UserError, match='is not a directory'):
+  with pytest.raises(ReportError, match='is not a directory'):
     report.build([tmp_path / 'absent'], tmp_path)
   write_run(tmp_path, make_record('masked', 0))
   (tmp_path / 'file').write_text('')
-  with pytest.raises(UserError, match='cannot be written'):
+  with pytest.raises(ReportError, match='cannot be written'):
     report.build([tmp_path], tmp_path / 'file')
 
 

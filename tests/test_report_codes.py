@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from records import HISTOGRAM, OBJECTIVES, assemble, make_record, write_comparison, write_run
 
-from launch import figures, figures_samples, page, report
-from launch import results as results_lib
-from launch.errors import UserError
+from reports import figures, figures_samples, page, report
+from reports import results as results_lib
+from reports.errors import ReportError
 
 ALSO = {'code': 'upper_bound', 'bits_per_dim': 2.31, 'bits_per_dim_stderr': 0.02}
 ALSO |= {'evaluation_draws': 64}
@@ -88,7 +88,7 @@ def test_another_code_at_the_histogram_has_learned_no_context(tmp_path):
 def test_other_codes_of_two_kinds_are_not_pooled(tmp_path):
   for seed, code in enumerate(('exact', 'upper_bound')):
     write_run(tmp_path, make_record('masked', seed, also={'x': ALSO | {'code': code}}))
-  with pytest.raises(UserError, match='masked scored by x is exact and upper_bound'):
+  with pytest.raises(ReportError, match='masked scored by x is exact and upper_bound'):
     assemble(tmp_path)
 
 

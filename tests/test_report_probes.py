@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from records import assemble, make_record, write_comparison, write_run
 
-from launch import figures_probes, page, page_probes, report
-from launch import results as results_lib
-from probes import suite
+from probes.measures import headline
+from reports import figures_probes, page, page_probes, report
+from reports import results as results_lib
 
 
 @pytest.fixture(scope='module', name='made')
@@ -66,7 +66,7 @@ def test_page_shows_every_measure_with_unit_spread_flag_and_caveat(made):
   assert re.findall(r'<td>(.*?)</td>', row)[column - 1] == '61.0'
   assert sum('saw all labels' in cell for cell in head) == 1
   assert 'no verdict is drawn from them' in section
-  for measure in suite.measures():
+  for measure in headline():
     assert (measure.title in section) == (measure.name in entry['measures'])
 
 
@@ -146,5 +146,5 @@ def test_tidy_rows_hold_every_measure(made):
 
 def test_terminal_lines_by_hand():
   probes = {'pac': {'all': {'bound': 0.5, 'vacuous': False, 'error': 0.25}}}
-  (line,) = page_probes.terminal_lines(probes, suite.measures())
+  (line,) = page_probes.terminal_lines(probes, headline())
   assert line.split() == ['certified', 'error', '≤', '50.0', '%', '(error', '25.0)']

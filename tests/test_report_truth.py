@@ -18,9 +18,9 @@ from records import (
 )
 from scipy import stats
 
-from launch import figures, figures_truth, page, regret, report
-from launch import results as results_lib
-from launch.errors import UserError
+from reports import figures, figures_truth, page, regret, report
+from reports import results as results_lib
+from reports.errors import ReportError
 
 
 @pytest.fixture(scope='module', name='three')
@@ -179,11 +179,11 @@ def test_grammars_are_replicates_not_duplicates(three):
 def test_the_same_grammar_and_seed_twice_and_other_sources_are_refused(tmp_path):
   write_hierarchy(tmp_path, grammars=1)
   write_hierarchy_run(tmp_path / 'again', hierarchy_record('masked', 0))
-  with pytest.raises(UserError, match='both masked, grammar 0, seed 0'):
+  with pytest.raises(ReportError, match='both masked, grammar 0, seed 0'):
     assemble(tmp_path)
   harder = hierarchy_record('masked', 1, settings_of_data={'grammar_seed': 1, 'productions': 3})
   write_hierarchy_run(tmp_path / 'harder', harder)
-  with pytest.raises(UserError, match='runs differ in their data'):
+  with pytest.raises(ReportError, match='runs differ in their data'):
     assemble(tmp_path / 'harder', tmp_path / 'runs')
 
 

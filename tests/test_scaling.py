@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from records import assemble, make_record, write_run
 
-from launch import figures, figures_scaling, page, report
-from launch import results as results_lib
+from reports import figures, figures_scaling, page, report
+from reports import results as results_lib
 
 STEPS = (0, 100, 200, 400)
 SIZES = {'nano': 2e5, 'micro': 1.2e6}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from probes import statistics
+from reports import statistics
 
 
 def test_interval_against_scipy():

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from experiments import base
-from probes import PROBES, suite
+from probes import suite
 from probes.features import SPLITS, Features
-from probes.measures import at
+from probes.measures import MEASURES, at, headline
+from probes.suite import PROBES
 
 
 def config():
@@ -57,16 +58,16 @@ def found():
 
 def test_every_probe_has_a_default_entry_and_measures():
   entries = base.get_base('untrained').probe
-  for name, probe in PROBES.items():
+  for name in PROBES:
     assert name in entries
-    assert probe.MEASURES and all(measure.path[0] == name for measure in probe.MEASURES)
-  names = [measure.name for measure in suite.measures()]
+    assert MEASURES[name] and all(measure.path[0] == name for measure in MEASURES[name])
+  names = [measure.name for measure in headline()]
   assert len(set(names)) == len(names)
 
 
 def test_every_measure_is_there(found):
   results, _ = found
-  for measure in suite.measures():
+  for measure in headline():
     value = at(results, measure.path)
     assert type(value) in (int, float), measure.name
     if measure.layers:
@@ -94,7 +95,7 @@ def test_accuracies_are_those_of_the_saved_predictions(found):
 
 def test_every_probe_reads_the_class(found):
   results, _ = found
-  for measure in suite.measures():
+  for measure in headline():
     if measure.unit == 'fraction' and measure.name != 'pac/bound':
       assert at(results, measure.path) > 0.6, measure.name
   assert 0.5 < results['mlp']['all']['linear_share'] < 1.5

@@ -15,8 +15,10 @@ import pytest
 import records
 import tiny
 
-from launch import backends, entry, plan, pool, run, status, sweep
-from launch.errors import UserError
+from launch import entry, status, sweep
+from pods import backends
+from runs import plan, pool, run
+from runs.errors import UserError
 from training import preemption
 from training.errors import Preempted
 

@@ -9,13 +9,13 @@ from records import make_record, write_run
 import scipy.stats
 import tiny
 
-from codes import theory
-from data import sources
-from launch import assessment, configs, figures_theory, page_codes, report
-from launch import results as results_lib
+from data.dataset import Examples
 from objectives.base import Code
 from probes import prequential
 from probes.features import Features
+from reports import figures_theory, page_codes, report, theory
+from reports import results as results_lib
+from runs import assessment, configs
 
 BITS, CODE = theory.BITS, theory.CODES['linear']
 
@@ -219,7 +219,7 @@ def test_validation_has_the_code_that_the_probe_has():
     config.probe.prequential.update(rows=30, l2=(0.1,))
     config.probe.prequential.mlp.update(hidden=8, steps=20, weight_decay=(1.0,), checkpoints=1)
   rng = np.random.default_rng(0)
-  examples = sources.Examples(rng.normal(size=(50, 4)), rng.integers(0, 3, 50))
+  examples = Examples(rng.normal(size=(50, 4)), rng.integers(0, 3, 50))
   # Two layers: the tokens themselves, and noise of their own.
   dataset = SimpleNamespace(train=examples, validation=examples, classes=3, dims=4)
   layers = lambda tokens: np.stack([tokens, np.cos(99 * tokens)]).astype(np.float32)  # noqa: E731

@@ -11,8 +11,8 @@ import optax
 import pytest
 import tiny
 
-from launch import assessment, run
-from launch.errors import UserError
+from runs import assessment, run
+from runs.errors import UserError
 from training import checkpoint, evaluation, loop, metrics, profile, sharding
 from training import optimizer as optimizer_lib
 from training import state as state_lib

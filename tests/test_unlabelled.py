@@ -10,8 +10,10 @@ import tiny
 
 from data import sources
 from experiments import noise, text_file
-from launch import assessment, configs, experiment, plan, reading, results, run
-from launch.errors import UserError
+from reports import reading, results
+from reports.errors import ReportError
+from runs import assessment, configs, experiment, plan, run
+from runs.errors import UserError
 
 
 @pytest.fixture(scope='module')
@@ -85,7 +87,7 @@ def test_two_versions_of_a_set_are_not_averaged(tmp_path):
     records.write_run(tmp_path / str(seed), record)
   pair = [tmp_path / '0', tmp_path / '1', tmp_path / '2']
   assert results.assemble(reading.find(pair))['data_hash'] == 'aa'
-  with pytest.raises(UserError, match='runs differ in data_hash'):
+  with pytest.raises(ReportError, match='runs differ in data_hash'):
     results.assemble(reading.find([*pair, tmp_path / '3']))
 
 

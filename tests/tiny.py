@@ -1,7 +1,7 @@
 """A run small enough to train inside a test."""
 
 from experiments import digits
-from launch import configs, experiment
+from runs import configs, experiment
 
 OVERRIDES = (
   '--config.model.width=16',

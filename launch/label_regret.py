@@ -1,0 +1,55 @@
+r"""Regret of representations on the labels, above the best of all learners tried.
+
+python -m launch.label_regret DIR... [--out=FILE.json]
+
+Each DIR is a run, a comparison, or a directory above them; only finished records are read
+(`reports.label_regret`). Where the law of the source is known, so is what a perfect learner pays,
+and the regret is no bound.
+"""
+
+from collections.abc import Sequence
+import json
+import sys
+
+from absl import flags
+
+from launch import entry
+from reports import choice, label_regret, reading
+from runs.errors import UserError
+
+
+def define_flags() -> None:
+  flags.DEFINE_string('out', None, 'JSON with everything that is printed.')
+  flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
+
+
+def main(argv: Sequence[str]) -> None:
+  """Prints a table for each set of labels."""
+  from reports import page_codes
+  from runs import label_truth
+  from training.metrics import write_atomically
+
+  if not argv[1:]:
+    raise UserError('name at least one run or comparison directory')
+  found = reading.find(argv[1:])
+  if not found.runs:
+    raise UserError(f'no finished run in {", ".join(argv[1:])}')
+  made = label_regret.tables(found)
+  if not made['sets']:
+    reasons = made['notes'] or ['launch.probe makes them (prequential), and launch.finetune']
+    raise UserError('; '.join(['no run has a code of labels that can be compared', *reasons]))
+  entry.check_out(flags.FLAGS.out)
+  made['notes'] = [*found.notes, *choice.select(found.runs), *made['notes']]
+  for table in made['sets']:
+    if table['knows_truth'] and (line := label_truth.add_truth(table, flags.FLAGS.data_dir)):
+      made['notes'].append(line)
+  if flags.FLAGS.out:
+    write_atomically(flags.FLAGS.out, json.dumps(made, indent=1, allow_nan=False) + '\n')
+  if hasattr(sys.stdout, 'reconfigure'):
+    sys.stdout.reconfigure(errors='replace')
+  print('\n\n'.join(page_codes.regret_lines(made)))
+
+
+if __name__ == '__main__':
+  define_flags()
+  entry.run(main)

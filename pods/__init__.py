@@ -1,0 +1,1 @@
+"""Pods: ahead-of-time compilation and its reading, chips, backends of a sweep."""

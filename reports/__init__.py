@@ -1,0 +1,1 @@
+"""Records to results, verdicts, tables, figures and one page. Knows no JAX."""

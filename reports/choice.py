@@ -1,0 +1,132 @@
+"""Which runs stand for an objective: learning rate by its own validation loss, fit, replicates.
+
+Where an objective was trained at several learning rates it keeps the one with the lowest mean
+validation loss of its own at the last step, over replicates; only rates with the most finished
+replicates take part. Bits and labels of the test split are never looked at for this.
+"""
+
+import collections
+from collections.abc import Mapping, Sequence
+import math
+from typing import Any
+
+from reports.errors import ReportError
+
+# A last validation loss this much (relative) above the best one is called overfit; a best one at
+# the last step that fell by more than STILL_FALLING over the last tenth of training, underfit.
+OVERFIT_MARGIN = 0.02
+STILL_FALLING = 0.01
+
+
+Replicate = tuple[Any, int]  # (grammar or None, seed)
+# What runs of one objective and size must share to be averaged over replicates.
+POOLED_ALIKE = (
+  ('code', 'settings', 'causal', 'steps', 'tokens_seen', 'input_scale', 'parameters')
+  + ('trained_on',)
+)  # fmt: skip
+# The setting of the data that says which draw of a random source it is.
+GRAMMAR_SETTINGS = ('grammar', 'grammar_seed')
+
+
+def grammar_of(run: Mapping) -> Any:
+  """Which draw of the source a run was trained on; None where there is only one source."""
+  settings = run.get('settings_of_data') or {}
+  return next((settings[name] for name in GRAMMAR_SETTINGS if name in settings), None)
+
+
+def replicate(run: Mapping) -> Replicate:
+  """The unit of repetition: a source drawn at random, and a seed."""
+  return grammar_of(run), run['seed']
+
+
+def replicate_order(kind: Replicate) -> tuple:
+  """Sorts replicates, also where some have no grammar."""
+  return kind[0] is not None, kind[0] or 0, kind[1]
+
+
+def replicate_text(kind: Replicate) -> str:
+  """'seed 1' or 'grammar 0, seed 1'."""
+  return f'seed {kind[1]}' if kind[0] is None else f'grammar {kind[0]}, seed {kind[1]}'
+
+
+def refuse_unpoolable(runs: Sequence[Mapping]) -> None:
+  """ReportError where runs of one objective and size are no replicates of one training.
+
+  They were trained differently, or are of the same kind twice.
+  """
+  first, kinds = {}, {}
+  for run in runs:
+    other = first.setdefault((run['objective'], run.get('size')), run)
+    for name in POOLED_ALIKE:
+      if run.get(name) != other.get(name):
+        raise ReportError(
+          f'{run["objective"]} has runs with {name} {other.get(name)} and {run.get(name)}: they '
+          'are not seeds of one training, report them one by one'
+        )
+    kind = (run['objective'], replicate(run), run.get('size'), run.get('learning_rate'))
+    if kind in kinds:
+      raise ReportError(
+        f'{kinds[kind]} and {run["workdir"]} are both {kind[0]}, {replicate_text(kind[1])}, '
+        f'size {kind[2]}, learning rate {kind[3]}: name only one of them'
+      )
+    kinds[kind] = run['workdir']
+
+
+def select(runs: Sequence[dict]) -> list[str]:
+  """Marks in place, as `selected`, the runs at the learning rate their objective chose.
+
+  Returns:
+    Notes: one line for every choice a reader should know about.
+
+  Raises:
+    ReportError: several rates and no validation loss to choose by.
+  """
+  groups, notes = collections.defaultdict(lambda: collections.defaultdict(list)), []
+  for run in runs:
+    kind = (run.get('dataset'), run['objective'], run.get('size'))
+    groups[kind][run.get('learning_rate')].append(run)
+  for (_, objective, size), rates in groups.items():
+    chosen = next(iter(rates))
+    if len(rates) > 1:
+      chosen, note = _choose_rate(f'{objective} ({size})', rates)
+      notes += note
+    for rate, members in rates.items():
+      for run in members:
+        run['selected'] = rate == chosen
+  return notes
+
+
+def _choose_rate(name: str, rates: Mapping[float | None, list[dict]]) -> tuple[Any, list[str]]:
+  if not any(run.get('trained', True) for members in rates.values() for run in members):
+    return min(rates, key=lambda rate: (rate is None, rate)), []  # untouched by the rate
+  most = max(len(set(map(replicate, members))) for members in rates.values())
+  losses, notes = {}, []
+  for rate, members in rates.items():
+    values = [(run.get('validation') or {}).get('loss') for run in members]
+    if len(set(map(replicate, members))) < most or None in values:
+      notes.append(f'{name}: learning rate {rate:g} left out of the choice, seeds are missing')
+    else:
+      losses[rate] = math.fsum(values) / len(values)
+  if not losses:
+    raise ReportError(f'{name} has several learning rates and no validation loss to choose by')
+  chosen = min(losses, key=lambda rate: (losses[rate], rate))
+  if len(losses) > 1 and chosen in (min(losses), max(losses)):
+    notes.append(f'{name}: the chosen learning rate {chosen:g} is at the edge of its grid')
+  return chosen, notes
+
+
+def fit_state(run: Mapping, curve: Sequence[Mapping]) -> str | None:
+  """'overfit', 'underfit' or 'ok', from the run's own validation loss; None where unknown."""
+  validation = run.get('validation') or {}
+  last, best = validation.get('loss'), validation.get('best_loss')
+  if last is None or best is None:
+    return None
+  if last - best > OVERFIT_MARGIN * abs(best):
+    return 'overfit'
+  points = [point for point in curve if point.get('validation/loss') is not None]
+  steps = run.get('steps') or 0
+  earlier = [point['validation/loss'] for point in points if point['step'] <= 0.9 * steps]
+  falls = bool(earlier) and earlier[-1] - last > STILL_FALLING * abs(earlier[-1])
+  if validation.get('best_step') == steps and falls:
+    return 'underfit'
+  return 'ok'

@@ -1,0 +1,154 @@
+"""Finds finished runs and reads what they left: records, controls, curves, samples.
+
+A directory that holds run.json is a finished run; one with only config.json is unfinished and is
+listed, never averaged. The same directory named twice counts once. Absent is None, never NaN.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+import json
+import math
+import os
+import pathlib
+from typing import Any
+import zipfile
+
+import numpy as np
+
+from reports.errors import ReportError
+
+SCHEMA = 1
+CODES = ('exact', 'upper_bound', 'none')
+
+
+@dataclasses.dataclass
+class Found:
+  """What a set of directories holds.
+
+  Attributes:
+    runs: the records of finished runs; `workdir` is where each was found.
+    unfinished: {'name', 'log', 'reason'} for every run that has no readable record.
+    controls: the merged controls.json of the comparison directories.
+    notes: one line for everything the reader of the report should know about the reading.
+  """
+
+  runs: list[dict] = dataclasses.field(default_factory=list)
+  unfinished: list[dict] = dataclasses.field(default_factory=list)
+  controls: dict = dataclasses.field(default_factory=dict)
+  notes: list[str] = dataclasses.field(default_factory=list)
+
+
+def plain(value: Any) -> Any:
+  """`value` as plain JSON: numpy scalars and arrays unwrapped, anything not finite None."""
+  if isinstance(value, Mapping):
+    return {str(key): plain(item) for key, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [plain(item) for item in value]
+  if hasattr(value, 'tolist'):
+    return plain(value.tolist())
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value
+
+
+def find(dirs: Iterable[str | os.PathLike]) -> Found:
+  """Reads every run below `dirs` (run directories, comparison directories, or any above them).
+
+  Raises:
+    ReportError: a directory does not exist, or controls.json cannot be read.
+  """
+  found, seen = Found(), set()
+  for top in dirs:
+    top = pathlib.Path(top)
+    if not top.is_dir():
+      raise ReportError(f'{top} is not a directory')
+    if top.parent.name == 'runs' and (top / 'run.json').exists():
+      _read_controls(top.parent.parent / 'controls.json', found)  # a run named by itself
+    for where, names, files in os.walk(top):
+      path = pathlib.Path(where)
+      names.sort()
+      if 'controls.json' in files:
+        _read_controls(path / 'controls.json', found)
+      if 'run.json' in files or 'config.json' in files:
+        names.clear()  # checkpoints can be large trees, and hold no runs
+        if path.resolve() not in seen:
+          seen.add(path.resolve())
+          _read_run(path, found)
+  return found
+
+
+def _read_run(path: pathlib.Path, found: Found) -> None:
+  reason = 'not finished'
+  if (path / 'run.json').exists():
+    try:
+      record = plain(json.loads((path / 'run.json').read_text()))
+      reason = _fault(record)
+    except (OSError, ValueError) as error:
+      reason = f'run.json cannot be read: {error}'
+    if reason is None:
+      found.runs.append({**record, 'workdir': str(path)})
+      return
+  logs = [*sorted(path.glob('*.log')), *sorted(path.glob('log*.txt'))]
+  logs += [path.parent / f'{path.name}.log', path.parent.parent / 'logs' / f'{path.name}.log']
+  log = next((str(log) for log in logs if log.exists()), str(path))
+  found.unfinished.append({'name': path.name, 'log': log, 'reason': reason})
+
+
+def _fault(record: Any) -> str | None:
+  """Why a record cannot be used, or None."""
+  if not isinstance(record, dict):
+    return 'run.json is not an object'
+  if record.get('schema') != SCHEMA:
+    return f'run.json has schema {record.get("schema")}, this version reads {SCHEMA}'
+  missing = [name for name in ('objective', 'seed', 'code') if record.get(name) is None]
+  if missing:
+    return f'run.json lacks {", ".join(missing)}'
+  if record['code'] not in CODES:
+    return f'run.json has the unknown code {record["code"]!r}'
+  if record['code'] == 'none' and record.get('bits_per_dim') is not None:
+    return 'run.json gives bits per dimension although its code is none'
+  return None
+
+
+def _read_controls(path: pathlib.Path, found: Found) -> None:
+  if not path.exists():
+    return
+  try:
+    controls = plain(json.loads(path.read_text()))
+  except (OSError, ValueError) as error:
+    raise ReportError(f'{path} cannot be read: {error}') from error
+  for name, value in controls.items():
+    if name in found.controls and found.controls[name] != value:
+      found.notes.append(f'{path} disagrees with an earlier controls.json about {name}; kept that')
+    found.controls.setdefault(name, value)
+
+
+def read_curve(workdir: str | os.PathLike, only: Sequence[str] = ()) -> list[dict]:
+  """The training curve of a run, by step; `only` keeps lines that hold one of these key prefixes.
+
+  A step written twice (by a run that was resumed) counts as last written; a line cut short by a
+  kill is skipped.
+  """
+  try:
+    text = (pathlib.Path(workdir) / 'metrics.jsonl').read_text()
+  except OSError:
+    return []
+  points: dict[int, dict] = {}
+  for line in text.splitlines():
+    if only and not any(f'"{prefix}' in line for prefix in only):
+      continue
+    try:
+      point = plain(json.loads(line))
+      points[int(point['step'])] = {**points.get(int(point['step']), {}), **point}
+    except (ValueError, KeyError, TypeError):
+      continue
+  return [points[step] for step in sorted(points)]
+
+
+def read_arrays(workdir: str | os.PathLike, names: Sequence[str]) -> dict[str, np.ndarray]:
+  """Those of the named arrays that a run saved; {} where it saved none or they are unreadable."""
+  try:
+    with np.load(pathlib.Path(workdir) / 'arrays.npz') as arrays:
+      return {name: np.asarray(arrays[name]) for name in names if name in arrays}
+  except (OSError, ValueError, zipfile.BadZipFile):
+    return {}

@@ -1,0 +1,248 @@
+"""Makes results.json of finished runs: what belongs in one table, means over replicates, verdicts.
+
+Rules, in one place:
+- A replicate is a grammar (where the source is drawn at random) and a seed. Two directories with
+  the same objective, replicate, size and learning rate are an error.
+- An interval or a verdict needs `MINIMUM_SEEDS` grammars where there are several, with seeds
+  averaged inside each (they share it, so they are not independent), and as many seeds otherwise.
+- Exact codes and upper bounds of one objective are never averaged, and never ranked against
+  each other. What the same weights cost by another code stands apart.
+- Absent is None (null, an empty CSV cell), never NaN.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+import os
+import pathlib
+import re
+from typing import Any
+
+from reports import choice, label_regret, regret, summary, theory
+from reports.choice import fit_state, select
+from reports.errors import ReportError
+from reports.reading import CODES, SCHEMA, Found, find, plain, read_arrays, read_curve
+from reports.summary import (
+  MINIMUM_SEEDS,
+  NO_CONTEXT_MARGIN,
+  PRIMARY,
+  accuracy,
+  at_best,
+  probe_counts,
+  verdicts,
+)  # fmt: skip
+from reports.tidy import COLUMNS, read_csv, tidy_rows, write_csv
+
+__all__ = [
+  'COLUMNS', 'Found', 'MINIMUM_SEEDS', 'NO_CONTEXT_MARGIN', 'PRIMARY', 'accuracy', 'assemble',
+  'at_best', 'find', 'fit_state', 'load_results', 'plain', 'probe_counts', 'read_arrays',
+  'read_curve', 'select', 'tidy_rows', 'verdicts', 'write_csv',
+]  # fmt: skip
+
+# What results.json promises for every run, in this order; the record's other fields follow.
+RUN_FIELDS = (
+  ('objective', 'seed', 'size', 'code', 'bits_per_dim', 'bits_per_dim_stderr', 'parameters')
+  + ('train_flops', 'steps', 'tokens_seen', 'tokens_scored', 'epochs', 'wall_seconds', 'workdir')
+  + ('probes', 'also', 'truth', 'probes_by_level', 'latents', 'settings_of_data')
+  + ('token_accuracy', 'token_accuracy_of')
+)
+# A bound's terms add up to it but for float32 (bits per dimension).
+_TERMS_ROUNDING = 1e-3
+
+
+def load_results(dirs: Iterable[str | os.PathLike]) -> list[dict]:
+  """The tidy rows (one a measurement, keys `COLUMNS`) of any runs.
+
+  Args:
+    dirs: run directories, comparison directories, directories above them, and results.csv files.
+      A directory without runs that holds a results.csv is read from that.
+  """
+  rows, folders = [], []
+  for path in map(pathlib.Path, dirs):
+    if path.is_file():
+      rows += read_csv(path)
+    else:
+      folders.append(path)
+  found = find(folders)
+  if not found.runs:
+    rows += [row for path in folders if (path / 'results.csv').is_file()
+             for row in read_csv(path / 'results.csv')]  # fmt: skip
+    return rows
+  select(found.runs)
+  return rows + tidy_rows(found.runs, found.controls)
+
+
+# Assembling.
+
+
+def assemble(
+  found: Found,
+  *,
+  command: str | None = None,
+  failures: Iterable[Mapping] = (),
+  notes: Iterable[str] = (),
+) -> dict:
+  """The content of results.json.
+
+  Args:
+    found: what `find` returned.
+    command: the command that makes these results again.
+    failures: {'name', 'log', 'reason'} for runs that failed.
+    notes: lines for the reader, such as what was left out and why.
+
+  Raises:
+    ReportError: no finished run; different data in one column; two runs of the same kind.
+  """
+  failures = [plain(failure) for failure in failures]
+  failed = {failure['name'] for failure in failures}
+  unfinished = [run for run in found.unfinished if run['name'] not in failed]
+  if not found.runs:
+    raise ReportError(f'no finished run ({len(failures)} failed, {len(unfinished)} not finished)')
+  _refuse_mixtures(found.runs)
+  notes = [*notes, *found.notes, *select(found.runs)]
+  histogram = found.controls.get('histogram_bits_per_dim')
+  curves = {run['workdir']: read_curve(run['workdir'], only=('validation/',)) for run in found.runs}
+  entries = [_run_entry(run, histogram, curves[run['workdir']]) for run in found.runs]
+  smallest: dict[str, int] = {}
+  for run in entries:
+    size, parameters = str(run.get('size')), run.get('parameters_backbone') or 0
+    smallest[size] = min(parameters, smallest.get(size, parameters))
+  runs = sorted(entries, key=lambda run: _order(run, smallest))
+  chosen = [run for run in runs if run['selected']]
+  made = verdicts(runs)
+  return plain({
+    'schema': SCHEMA, **_common(runs), 'command': command,
+    'primary': {'probe': PRIMARY[0], 'labels': PRIMARY[1], 'measure': 'accuracy'},
+    'runs': runs, 'controls': {'raw': {}, **found.controls},
+    'summary': summary.summarise(runs, histogram), 'verdicts': made,
+    'indistinct': summary.indistinct(runs, made),
+    'equal_regret': regret.equal_regret(chosen, curves),
+    'label_regret': label_regret.tables(found), 'theory': theory.correlations(chosen, curves),
+    'errors': [error for run in runs for error in run['errors']],
+    'failures': failures, 'unfinished': unfinished, 'notes': notes + _notes(chosen),
+  })  # fmt: skip
+
+
+def _common(runs: Sequence[Mapping]) -> dict:
+  """What belongs to the comparison as a whole."""
+  first = runs[0]
+  common = {name: first.get(name) for name in ('dataset', 'alphabet', 'dims')}
+  common |= {'git': _merged(run.get('git') for run in runs), 'versions': _merged_versions(runs)}
+  common |= {name: first.get(name) for name in ('probe_dataset', 'classes', 'lossless')}
+  hashes = ('data_hash', 'probe_data_hash')
+  common |= {name: _merged(run.get(name) for run in runs) for name in hashes}
+  return common | {'note': _merged_notes([run['note'] for run in runs if run.get('note')])}
+
+
+def _merged_notes(notes: Sequence[str]) -> str | None:
+  """'model 0: 16 tokens' and 'model 1: 16 tokens' as 'model 0, 1: 16 tokens'."""
+  words = [re.findall(r'\w+|\W+', note) for note in dict.fromkeys(notes)]
+  if not words:
+    return None
+  if len({len(note) for note in words}) == 1:
+    columns = [dict.fromkeys(column) for column in zip(*words, strict=True)]
+    if sum(len(column) > 1 for column in columns) <= 1:
+      return ''.join(', '.join(column) for column in columns)
+  return '; '.join(map(''.join, words))
+
+
+def _run_entry(run: dict, histogram: float | None, curve: Sequence[Mapping]) -> dict:
+  entry = {name: run.get(name) for name in RUN_FIELDS} | run
+  entry['fit'] = fit_state(run, curve)
+  entry['errors'] = _errors(entry)
+  entry['no_context_learned'] = summary.no_context(run['code'], entry['bits_per_dim'], histogram)
+  return entry
+
+
+def _errors(run: Mapping) -> list[str]:
+  """Numbers of a run that can't be true."""
+  found = regret.errors_of(run)
+  terms, bits = (run.get('terms') or {}).values(), run['bits_per_dim']
+  if terms and bits is not None and None not in terms and abs(sum(terms) - bits) > _TERMS_ROUNDING:
+    found.append(
+      f'{run["objective"]}, {choice.replicate_text(choice.replicate(run))}: the terms of the bound '
+      f'add up to {sum(terms):.4f} bits per dimension, the bound is {bits:.4f}'
+    )
+  return found
+
+
+def _notes(runs: Sequence[Mapping]) -> list[str]:
+  """What a reader should know about the selected runs."""
+  notes, trained = [], [run for run in runs if run.get('trained', True)]
+  if len({run.get('steps') for run in trained}) > 1:
+    notes.append('the runs differ in the number of updates: not the same training budget')
+  having: dict[tuple, set] = {}
+  for run in runs:
+    having.setdefault((run['objective'], run.get('size')), set()).add(choice.replicate(run))
+  everything = set().union(*having.values())
+  for (objective, size), replicates in having.items():
+    missing = sorted(everything - replicates, key=choice.replicate_order)
+    if missing:
+      listed = '; '.join(map(choice.replicate_text, missing))
+      notes.append(f'{objective} ({size}) lacks {listed}: its mean is over fewer replicates')
+  left_out = {(run['objective'], name) for run in runs for name in run.get('also_left_out') or ()}
+  notes += [
+    f'{objective} was not scored by {name}: too many passes an example at this length'
+    for objective, name in sorted(left_out)
+  ]
+  for run in runs:
+    if run.get('imported'):
+      notes.append(
+        f'{run["objective"]} ({run.get("size")}) was not trained here: its weights are imported '
+        f'from {run["imported"]["file"]}, its training data and budget are not known'
+      )
+    found = summary.by_level(run)
+    seen = [
+      at.get('validation') for at in (found.get('clean') or {}, *(found.get('by_level') or ()))
+    ]
+    seen = [value for value in seen if value is not None]
+    chosen = (found.get('best') or {}).get('validation')
+    if seen and chosen is not None and chosen < max(seen) - 1e-9:
+      notes.append(
+        f'{run["objective"]}, {choice.replicate_text(choice.replicate(run))}: its best level '
+        f'({chosen:.4f} on validation) is not the best of its curve ({max(seen):.4f})'
+      )
+  return notes
+
+
+def _order(run: Mapping, smallest: Mapping[str, int]) -> tuple:
+  """Objectives by what their bits mean, then controls; by name, never by result."""
+  control = 2 if not run.get('trained', True) else int(bool(run.get('saw_labels')))
+  # A time projection makes a backbone a little larger, not of another size.
+  size = (smallest[str(run.get('size'))], str(run.get('size')))
+  rate = run.get('learning_rate') or 0
+  replicate = choice.replicate_order(choice.replicate(run))
+  return (size, control, CODES.index(run['code']), run['objective'], rate, replicate)
+
+
+def _source(run: Mapping) -> Any:
+  """The settings of the data without what varies between replicates; None where unknown."""
+  settings = run.get('settings_of_data')
+  varies = choice.GRAMMAR_SETTINGS
+  return settings and {name: value for name, value in settings.items() if name not in varies}
+
+
+def _refuse_mixtures(runs: Sequence[Mapping]) -> None:
+  for name in ('dataset', 'alphabet', 'dims', 'probe_dataset'):
+    values = sorted({str(run.get(name)) for run in runs})
+    if len(values) > 1:
+      raise ReportError(f'runs differ in {name} ({", ".join(values)}): report them one by one')
+  sources = sorted({str(_source(run)) for run in runs if _source(run)})
+  if len(sources) > 1:
+    raise ReportError(
+      f'runs differ in their data ({" and ".join(sources)}): report them one by one'
+    )
+  # Of one name, and yet not the same: two versions of a data set.
+  hashes: dict[Any, set] = {}
+  for run in runs:
+    hashes.setdefault(choice.grammar_of(run), set()).add(run.get('data_hash'))
+  if any(len(found - {None}) > 1 for found in hashes.values()):
+    raise ReportError('runs differ in data_hash, the content of their data: report them one by one')
+  choice.refuse_unpoolable(runs)
+
+
+def _merged(values: Iterable[str | None]) -> str | None:
+  return ', '.join(sorted({str(value) for value in values if value is not None})) or None
+
+
+def _merged_versions(runs: Sequence[Mapping]) -> dict:
+  names = sorted({name for run in runs for name in run.get('versions') or {}})
+  return {name: _merged((run.get('versions') or {}).get(name) for run in runs) for name in names}

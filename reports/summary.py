@@ -1,0 +1,358 @@
+"""Means, ranges and intervals over replicates, and what may be said of differences."""
+
+import collections
+from collections.abc import Callable, Mapping, Sequence
+import itertools
+import math
+
+from probes.measures import at, headline
+from reports import choice, statistics
+from reports.errors import ReportError
+
+# The one measure on which objectives are compared by a test, declared before any result is seen.
+PRIMARY = ('linear', '100')
+MINIMUM_SEEDS = statistics.SEEDS
+# A bound this close (bits per dimension) to the per-pixel histogram has learned no context.
+NO_CONTEXT_MARGIN = 0.05
+_LEVEL = 0.05  # family-wise error rate of the verdicts
+
+Read = Callable[[Mapping], float | None]
+
+
+# Reading one run.
+
+
+def probe_counts(runs: Sequence[Mapping], raw: Mapping | None = None) -> list[tuple[str, str]]:
+  """(probe, labels) of the primary probe: 'all' first, then by number of labels."""
+  pairs = {
+    (probe, labels)
+    for probes in [*(run.get('probes') or {} for run in runs), raw or {}]
+    for probe, counts in probes.items()
+    for labels, result in counts.items()
+    if probe == PRIMARY[0] and result.get('accuracy') is not None
+  }
+  return sorted(pairs, key=lambda pair: (pair[0], pair[1] != 'all', len(pair[1]), pair[1]))
+
+
+def measured_primary(runs: Sequence[Mapping]) -> tuple[str, str] | None:
+  """The declared primary probe, or what is nearest to it in these runs; None without probes."""
+  pairs = probe_counts(runs)
+  return PRIMARY if PRIMARY in pairs else (pairs[0] if pairs else None)
+
+
+def at_best(run: Mapping) -> Mapping:
+  """Bits and probes at the lowest own validation loss: the run itself if that was its last."""
+  best_step = (run.get('validation') or {}).get('best_step')
+  return run.get('at_best') or (run if best_step == run.get('steps') else {})
+
+
+def accuracy(run: Mapping, probe: str, labels: str) -> float | None:
+  """Test accuracy of one probe of one run, or None."""
+  return (((run.get('probes') or {}).get(probe) or {}).get(labels) or {}).get('accuracy')
+
+
+def by_level(run: Mapping) -> Mapping:
+  """The linear probe at noise levels or mask ratios, {} where it was only probed clean."""
+  return (run.get('probes_by_level') or {}).get('linear') or {}
+
+
+def no_context(code: str, bits: float | None, histogram: float | None) -> bool | None:
+  """Whether a bound says no more than the per-pixel histogram; None where that means nothing."""
+  if code != 'upper_bound' or bits is None or histogram is None:
+    return None
+  return bits >= histogram - NO_CONTEXT_MARGIN
+
+
+# The summary.
+
+
+def summarise(runs: Sequence[Mapping], histogram: float | None = None) -> list[dict]:
+  """One entry an objective and size over its selected runs: mean, min, max, interval from 5."""
+  groups = collections.defaultdict(list)
+  rates = collections.defaultdict(set)
+  for run in runs:
+    kind = (run['objective'], run.get('size'))
+    rates[kind] |= {run.get('learning_rate'), *(run.get('learning_rate_grid') or ())} - {None}
+    if run['selected']:
+      groups[kind].append(run)
+  pairs = probe_counts(runs)
+  return [_entry(members, rates[kind], pairs, histogram) for kind, members in groups.items()]
+
+
+def _entry(
+  members: Sequence[Mapping],
+  rates: set,
+  pairs: Sequence[tuple[str, str]],
+  histogram: float | None,
+) -> dict:
+  first = members[0]
+  tuned = bool(first.get('trained', True)) and len(rates) > 1
+  entry = {'objective': first['objective'], 'seeds': len({run['seed'] for run in members})}
+  entry |= {'size': first.get('size'), 'replicates': len(members), 'units': len(units(members))}
+  entry |= {name: first.get(name) for name in ('code', 'trained', 'causal', 'saw_labels')}
+  entry |= {'seed_values': sorted({run['seed'] for run in members})}
+  entry |= {'grammars': _grammars(members), 'tuned': tuned}
+  entry |= {'learning_rate': first.get('learning_rate')}
+  entry |= {'learning_rate_grid': sorted(rates) if tuned else None}
+  entry |= _spread('bits_per_dim', members, lambda run: run['bits_per_dim'], prefix='bits')
+  entry['bits_stderr'] = _mean([run['bits_per_dim_stderr'] for run in members])
+  entry['evaluation_draws'] = first.get('evaluation_draws')
+  flags = [run['no_context_learned'] for run in members]
+  entry['no_context_learned'] = None if None in flags else any(flags)
+  name = 'token_accuracy'
+  entry |= _spread(name, members, lambda run: run.get(name), name)
+  entry['token_accuracy_of'] = first.get('token_accuracy_of')
+  for key in ('bits', 'histogram_bits'):
+    values = [(run.get('masked_cross_entropy') or {}).get(key) for run in members]
+    entry[f'masked_cross_entropy_{key}'] = _mean(values)
+  for probe, labels in pairs:
+    name = f'{probe}_{labels}'
+    entry |= _spread(name, members, lambda run, p=probe, n=labels: accuracy(run, p, n), name)
+  entry['measures'] = _measures(members)
+  best = [by_level(run).get('best') or {} for run in members]
+  entry |= _spread('linear_best_level', members, _at_best_level, 'linear_best_level')
+  entry['linear_best_levels'] = [found.get('level') for found in best if found]
+  entry['terms'] = _mean_by_name([run.get('terms') or {} for run in members])
+  entry['also'] = _also(members, histogram)
+  entry['wrong'] = sum(bool(run['errors']) for run in members)
+  return entry | _truth(members) | _latents(members)
+
+
+def _measures(members: Sequence[Mapping]) -> dict[str, dict]:
+  """Every other headline number of the probes, by its name, as a summary entry has its bits."""
+  made = {}
+  for measure in headline():
+    found = _spread('mean', members, lambda run, m=measure: at(run.get('probes'), m.path), 'mean')
+    if found['mean'] is None:
+      continue
+    if measure.beside:
+      found['beside'] = _mean([at(run.get('probes'), measure.beside) for run in members])
+    if measure.flag:
+      found['flagged'] = sum(bool(at(run.get('probes'), measure.flag)) for run in members)
+    rows = [at(run.get('probes'), measure.layers) for run in members] if measure.layers else []
+    found['by_layer'] = _mean_of_rows([row for row in rows if row])
+    made[measure.name] = found | {'replicates': len(members)}
+  return made
+
+
+def _grammars(runs: Sequence[Mapping]) -> list:
+  found = {choice.grammar_of(run) for run in runs} - {None}
+  return sorted(found, key=lambda grammar: (str(type(grammar)), grammar))
+
+
+def _at_best_level(run: Mapping) -> float | None:
+  return (by_level(run).get('best') or {}).get('accuracy')
+
+
+def _also(members: Sequence[Mapping], histogram: float | None) -> dict[str, dict]:
+  """The same weights under other codes, by the code's name, as a summary entry has its bits."""
+  made: dict[str, dict] = {}
+  for name in dict.fromkeys(name for run in members for name in run.get('also') or {}):
+    having = [run for run in members if name in (run.get('also') or {})]
+    cells = [run['also'][name] for run in having]
+    codes = sorted({str(cell.get('code')) for cell in cells})
+    if len(codes) > 1:
+      objective = having[0]['objective']
+      raise ReportError(
+        f'{objective} scored by {name} is {codes[0]} and {codes[1]}: not one number'
+      )
+    made[name] = {'code': codes[0], 'replicates': len(having), 'units': len(units(having))}
+    made[name] |= _spread(
+      'bits_per_dim', having, lambda run, n=name: run['also'][n].get('bits_per_dim'), 'bits'
+    )
+    made[name]['bits_stderr'] = _mean([cell.get('bits_per_dim_stderr') for cell in cells])
+    made[name]['evaluation_draws'] = cells[0].get('evaluation_draws')
+    flags = [no_context(codes[0], cell.get('bits_per_dim'), histogram) for cell in cells]
+    made[name]['no_context_learned'] = None if None in flags else any(flags)
+    made[name] |= _truth([{**run, 'truth': run['also'][name].get('truth')} for run in having])
+  return made
+
+
+def _truth(members: Sequence[Mapping]) -> dict:
+  """Regret over replicates, all None where the source's law is unknown."""
+  truths = [run.get('truth') or {} for run in members]
+  kinds = {truth.get('kind') for truth in truths} - {None}
+  if len(kinds) > 1:
+    raise ReportError(f'{members[0]["objective"]} has exact regrets and bounds: not one number')
+  entry = {'regret_kind': next(iter(kinds), None)}
+  entry |= _spread('regret', members, lambda run: (run.get('truth') or {}).get(
+    'regret_bits_per_dim'), 'regret')  # fmt: skip
+  for name, key in (('regret_stderr', 'regret_stderr'), ('regret_slack', 'slack'),
+                    ('entropy_bits_per_dim', 'entropy_bits_per_dim'),
+                    ('grammatical_samples', 'grammatical_samples'),
+                    ('expected_overlap', 'expected_overlap')):  # fmt: skip
+    entry[name] = _mean([truth.get(key) for truth in truths])
+  by_k = [truth['by_k'] for truth in truths if truth.get('by_k')]
+  entry['regret_by_k'] = _mean_of_rows(by_k)
+  return entry
+
+
+def _latents(members: Sequence[Mapping]) -> dict:
+  """Latent probes by level: mean over the level's nodes, then over replicates, one a layer."""
+  levels: dict[str, list[list[float]]] = collections.defaultdict(list)
+  chances: dict[str, list[float]] = collections.defaultdict(list)
+  for run in members:
+    latents = run.get('latents') or {}
+    for level, nodes in _by_level_of_tree(latents.get('linear') or {}).items():
+      levels[level].append(_mean_of_rows(nodes))
+    for level, values in _by_level_of_tree(latents.get('chance') or {}).items():
+      chances[level].append(_mean(values))
+  return {
+    'latents': {level: _mean_of_rows(rows) for level, rows in levels.items()},
+    'latents_chance': {level: _mean(values) for level, values in chances.items()},
+  }
+
+
+def _by_level_of_tree(nodes: Mapping) -> dict[str, list]:
+  """{'1/0': a, '1/1': b} -> {'1': [a, b]}, levels in order."""
+  levels = collections.defaultdict(list)
+  for name in sorted(nodes, key=lambda name: int(name.split('/')[0])):
+    levels[name.split('/')[0]].append(nodes[name])
+  return dict(levels)
+
+
+def level_means(nodes: Mapping[str, float]) -> dict[str, float | None]:
+  """{'1/0': .2, '1/1': .4} -> {'1': .3}."""
+  return {level: _mean(values) for level, values in _by_level_of_tree(nodes).items()}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+  values = [value for value in values if value is not None]
+  return math.fsum(values) / len(values) if values else None
+
+
+def _mean_of_rows(rows: Sequence[Sequence[float | None]]) -> list[float | None] | None:
+  """Elementwise mean; rows of another length than the first belong to another network."""
+  rows = [row for row in rows if len(row) == len(rows[0])]
+  return [_mean(column) for column in zip(*rows, strict=True)] if rows else None
+
+
+def _mean_by_name(tables: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+  names = dict.fromkeys(name for table in tables for name in table)
+  return {name: _mean([table.get(name) for table in tables]) for name in names}
+
+
+def units(runs: Sequence[Mapping], read: Read = lambda run: 0.0) -> dict:
+  """Values that are independent of each other: one a grammar where there are several, else one
+  a seed; what shares a grammar is averaged first."""
+  several = len({choice.grammar_of(run) for run in runs}) > 1
+  groups = collections.defaultdict(list)
+  for run in runs:
+    value = read(run)
+    if value is not None:
+      groups[choice.grammar_of(run) if several else run['seed']].append(value)
+  return {unit: _mean(values) for unit, values in groups.items()}
+
+
+def _spread(name: str, runs: Sequence[Mapping], read: Read, prefix: str) -> dict:
+  values = [value for value in map(read, runs) if value is not None]
+  independent = list(units(runs, read).values())
+  found = statistics.interval(independent) if independent else {}
+  between = None if found.get('low') is None else [found['low'], found['high']]
+  return {name: _mean(values), f'{prefix}_min': min(values, default=None),
+          f'{prefix}_max': max(values, default=None), f'{prefix}_ci95': between}  # fmt: skip
+
+
+# What may be said of differences.
+
+
+def verdicts(runs: Sequence[Mapping]) -> list[dict]:
+  """Paired verdicts on the primary measure between all objectives that saw no labels.
+
+  Holm's correction is over the pairs of one size; sizes are not compared with each other. Several
+  grammars are the pairs' units, over the seeds that every objective has of a grammar.
+
+  Returns:
+    The entries of `reports.statistics.verdicts` with their size; none if no pair has the seeds.
+  """
+  made = []
+  for size, objectives in _compared(runs, lambda run: accuracy(run, *PRIMARY)).items():
+    members = [run for group in objectives.values() for run in group]
+    several = len({choice.grammar_of(run) for run in members}) > 1
+    if several:
+      objectives = _balanced(objectives)
+    values = {
+      name: units(group, lambda run: accuracy(run, *PRIMARY)) if several
+      else {run['seed']: accuracy(run, *PRIMARY) for run in group}
+      for name, group in objectives.items()
+    }  # fmt: skip
+    for pair in statistics.verdicts(values):
+      if several:
+        pair['verdict'] = pair['verdict'].replace(' seeds', ' grammars')
+      made.append({'size': size, **pair})
+  return made if any(pair['p'] is not None for pair in made) else []
+
+
+def _compared(runs: Sequence[Mapping], read: Read) -> dict:
+  """Selected runs that saw no labels and hold the measure, by size and objective."""
+  sizes = collections.defaultdict(lambda: collections.defaultdict(list))
+  for run in runs:
+    if run['selected'] and not run.get('saw_labels') and read(run) is not None:
+      sizes[run.get('size')][run['objective']].append(run)
+  return sizes
+
+
+def _balanced(objectives: Mapping[str, Sequence[Mapping]]) -> dict[str, list[Mapping]]:
+  """Keeps, of each grammar, the seeds that every objective with that grammar has."""
+  having = collections.defaultdict(list)
+  for group in objectives.values():
+    by_grammar = collections.defaultdict(set)
+    for run in group:
+      by_grammar[choice.grammar_of(run)].add(run['seed'])
+    for grammar, seeds in by_grammar.items():
+      having[grammar].append(seeds)
+  common = {grammar: set.intersection(*sets) for grammar, sets in having.items()}
+  return {
+    name: [run for run in group if run['seed'] in common[choice.grammar_of(run)]]
+    for name, group in objectives.items()
+  }
+
+
+def indistinct(runs: Sequence[Mapping], made: Sequence[Mapping]) -> list[dict]:
+  """Trained objectives that can't be told apart, on the primary probe and on bits of one code.
+
+  Where a verdict was possible it decides; otherwise a pair can't be told apart if their ranges over
+  replicates overlap, or if there is but one run of each.
+
+  Returns:
+    {'measure', 'size', 'objectives', 'pairs', 'replicates', 'tested'} for every measure and size
+    that has such pairs; `objectives` are all that were compared, `replicates` the fewest of any,
+    `tested` whether verdicts decided.
+  """
+  trained = [run for run in runs if run.get('trained', True)]
+  measures: list[tuple[str, Read, list]] = []
+  if (pair := measured_primary(runs)) is not None:
+    labels = 'all labels' if pair[1] == 'all' else f'{pair[1]} labels'
+    measures.append((f'the {pair[0]} probe at {labels}', lambda run: accuracy(run, *pair), trained))
+  for code, words in (('exact', 'exact bits'), ('upper_bound', 'bounds on bits')):
+    group = [run for run in trained if run['code'] == code]
+    measures.append((words, lambda run: run['bits_per_dim'], group))
+  found = []
+  for place, (name, read, group) in enumerate(measures):
+    tested = made if place == 0 and pair == PRIMARY else []
+    for size, objectives in _compared(group, read).items():
+      pairs = [
+        [a, b]
+        for a, b in itertools.combinations(objectives, 2)
+        if _alike(objectives[a], objectives[b], read, _tested(tested, size, a, b))
+      ]
+      fewest = min(map(len, objectives.values()))
+      if pairs:
+        found.append({'measure': name, 'size': size, 'objectives': list(objectives),
+                      'pairs': pairs, 'replicates': fewest, 'tested': bool(tested)})  # fmt: skip
+  return found
+
+
+def _tested(made: Sequence[Mapping], size: str | None, a: str, b: str) -> float | None:
+  for pair in made:
+    if pair['size'] == size and {pair['first'], pair['second']} == {a, b}:
+      return pair['p_holm']
+  return None
+
+
+def _alike(a: Sequence[Mapping], b: Sequence[Mapping], read: Read, p: float | None) -> bool:
+  if p is not None:
+    return p > _LEVEL
+  first, second = [read(run) for run in a], [read(run) for run in b]
+  overlap = max(min(first), min(second)) <= min(max(first), max(second))
+  return overlap or min(len(a), len(b)) < 2

@@ -1,0 +1,359 @@
+"""What is measured of one set of parameters: bits, regret, probes, samples."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import tqdm
+
+from codes import histogram
+from data.dataset import Examples
+from objectives import Code, Network
+from probes import linear, prequential, selection, suite
+from probes.features import Features, assemble
+from probes.measures import QUICK_LABELS
+from runs.errors import UserError
+from runs.experiment import Experiment
+from training import preemption, sharding
+
+# Streams of evaluation keys, one a split.
+VALIDATION, TEST = 0, 1
+# A code beside the own one that takes more passes an example is left out: the chain rule takes T.
+_MOST_PASSES = 128
+# Parts of an evaluation that are not terms of a bound.
+_NOT_TERMS = ('nats', 'loss', 'regret', 'regret_by_count', 'token_accuracy')
+
+
+def validate(experiment: Experiment, params: Any) -> dict[str, float]:
+  """The objective's own loss on validation, and small probes; never touches test."""
+  config = experiment.config
+  values = experiment.per_example(
+    params,
+    experiment.dataset.validation,
+    config.evaluation.validation_draws,
+    VALIDATION,
+    interruptible=False,
+  )
+  scalars = {'validation/loss': float(np.mean(values['loss']))}
+  if experiment.objective.code is not Code.NONE:
+    scalars['validation/bits_per_dim'] = bits_per_dim(experiment, values['nats'])
+  if 'regret' in values:
+    scalars['validation/regret_bits_per_dim'] = bits_per_dim(experiment, values['regret'])
+  accuracy = accuracy_cell(values)['token_accuracy']
+  if accuracy is not None:
+    scalars['validation/token_accuracy'] = accuracy
+  labelled = experiment.probed and isinstance(experiment.probe_dataset.train, Examples)
+  if config.probe.during_training and labelled:
+    scalars['probe/linear/accuracy'] = _quick_probe(experiment, params)
+  if config.probe.code_during_training and labelled:
+    codes = _label_codes(experiment, params)
+    scalars |= {f'probe/prequential/{name}': value for name, value in codes.items()}
+  return scalars
+
+
+def _quick_probe(experiment: Experiment, params: Any) -> float:
+  """Validation accuracy of a small probe on a fixed balanced subset of the training labels."""
+  dataset = experiment.probe_dataset
+  labels = dataset.train.labels_N
+  size = min(QUICK_LABELS, selection.largest_balanced(labels, dataset.classes))
+  rows = np.sort(selection.balanced_subset(labels, size, dataset.classes, 0))
+  train, validation = (
+    experiment.features(params, tokens_NxT, interruptible=False)
+    for tokens_NxT in (dataset.train.tokens_NxT[rows], dataset.validation.tokens_NxT)
+  )
+  features = Features(
+    train=train,
+    validation=validation,
+    test=train[:, :0],
+    labels_train=labels[rows],
+    labels_validation=dataset.validation.labels_N,
+    labels_test=labels[:0],
+    classes=dataset.classes,
+  )
+  return linear.quick(features, experiment.config.probe.linear)
+
+
+def _label_codes(experiment: Experiment, params: Any) -> dict[str, float]:
+  """Lengths in bits of the prequential codes of the train labels, as `probes.prequential`."""
+  dataset, config = experiment.probe_dataset, experiment.config
+  own, seed = config.probe.prequential, config.evaluation.seed
+  rows = prequential.coding_order(len(dataset.train), own.rows, seed)
+  features = experiment.features(params, dataset.train.tokens_NxT[rows], interruptible=False)
+  return prequential.bits(features, dataset.train.labels_N[rows], dataset.classes, own, seed)
+
+
+def bits_per_dim(experiment: Experiment, nats_N: np.ndarray) -> float:
+  """Mean nats per example -> bits per dimension."""
+  return float(np.mean(nats_N)) / (experiment.dataset.dims * math.log(2))
+
+
+def bits_cell(experiment: Experiment, nats_N: np.ndarray) -> dict[str, float]:
+  """Mean and standard error (over examples) in bits per dimension."""
+  stderr = float(np.std(nats_N, ddof=1)) / math.sqrt(len(nats_N))
+  return {
+    'bits_per_dim': bits_per_dim(experiment, nats_N),
+    'bits_per_dim_stderr': stderr / (experiment.dataset.dims * math.log(2)),
+  }
+
+
+def accuracy_cell(values: dict[str, np.ndarray]) -> dict[str, float | None]:
+  """Mean and standard error over the examples that were asked for tokens; None without any."""
+  found_N = values.get('token_accuracy', np.zeros(0))
+  found_N = found_N[np.isfinite(found_N)]
+  count = len(found_N)
+  stderr = float(np.std(found_N, ddof=1)) / math.sqrt(count) if count > 1 else None
+  mean = float(np.mean(found_N)) if count else None
+  return {'token_accuracy': mean, 'token_accuracy_stderr': stderr}
+
+
+def assess(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """Bits and loss on test, every probe, and samples; (record, arrays)."""
+  record, arrays = score(experiment, params)
+  preemption.check()
+  record['probes'], found = probe(experiment, params)
+  arrays |= found
+  preemption.check()
+  record['probes_by_level'] = probe_levels(experiment, params, record['probes'])
+  record['latents'] = probe_latents(experiment, params)
+  preemption.check()
+  samples = sample(experiment, params)
+  if samples is not None:
+    arrays['samples'] = samples
+    if record['truth'] is not None:
+      record['truth']['grammatical_samples'] = _grammatical(experiment, samples)
+  return record, arrays
+
+
+def score(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """Bits per dimension on test by the objective's code, or its loss where it has none."""
+  objective = experiment.objective
+  record: dict[str, Any] = {
+    'bits_per_dim': None,
+    'bits_per_dim_stderr': None,
+    'evaluation_draws': None,
+    'terms': {},
+    'test_loss': None,
+    'token_accuracy': None,
+    'token_accuracy_stderr': None,
+    'token_accuracy_of': objective.predicts,
+    'masked_cross_entropy': None,
+    'also': {},
+    'also_left_out': [],
+    'truth': None,
+  }
+  if not objective.trains:
+    return record, {}
+  draws, values = _test_values(experiment, params, objective)
+  record['evaluation_draws'] = draws
+  record['test_loss'] = {'value': float(np.mean(values['loss'])), 'unit': objective.loss_unit}
+  arrays = {'loss': values['loss']}
+  if objective.code is not Code.NONE:
+    record |= bits_cell(experiment, values['nats'])
+    arrays = {'nats': values['nats']}
+    record['terms'] = {
+      name: bits_per_dim(experiment, term)
+      for name, term in values.items()
+      if name not in _NOT_TERMS
+    }
+    record['truth'] = _truth(experiment, values, objective.code)
+  record |= accuracy_cell(values)
+  if 'token_accuracy' in values:
+    arrays['token_accuracy'] = values['token_accuracy']
+  hiding = objective.hiding()
+  if hiding is not None:
+    _, values = _test_values(experiment, params, hiding)
+    record['masked_cross_entropy'] = {
+      'bits': float(np.mean(values['loss'])) / math.log(2),
+      'histogram_bits': histogram_bits(experiment.dataset),
+    }
+  for name, other in objective.also(experiment.space).items():
+    preemption.check()
+    wanted = experiment.config.evaluation.draws
+    if other.draws(wanted, experiment.space) > max(wanted, _MOST_PASSES):
+      record['also_left_out'].append(name)
+      continue
+    draws, values = _test_values(experiment, params, other)
+    record['also'][name] = {
+      'code': other.code.value,
+      'evaluation_draws': draws,
+      **bits_cell(experiment, values['nats']),
+      'truth': _truth(experiment, values, other.code),
+    }
+    arrays[f'also/{name}/nats'] = values['nats']
+  return record, arrays
+
+
+def _test_values(experiment: Experiment, params: Any, objective: Any) -> tuple[int, dict]:
+  """Draws an example and per-example values on the whole test split."""
+  test = experiment.dataset.test
+  draws = objective.draws(experiment.config.evaluation.draws, experiment.space)
+  with tqdm.tqdm(total=len(test), desc='score', unit='example', disable=None, leave=False) as bar:
+    return draws, experiment.per_example(params, test, draws, TEST, objective, progress=bar.update)
+
+
+def _truth(
+  experiment: Experiment, values: dict[str, np.ndarray], code: Code
+) -> dict[str, Any] | None:
+  """Regret in bits per dimension, paired with the source's own conditionals."""
+  dataset = experiment.dataset
+  if dataset.truth is None or 'regret' not in values:
+    return None
+  cell = bits_cell(experiment, values['regret'])
+  by_count = np.mean(values['regret_by_count'], axis=0) / (dataset.dims * math.log(2))
+  entropy = dataset.truth.entropy_bits()
+  seen = experiment.steps * experiment.config.training.batch_size
+  return {
+    'entropy_bits_per_dim': entropy / dataset.dims,
+    'regret_bits_per_dim': cell['bits_per_dim'],
+    'regret_stderr': cell['bits_per_dim_stderr'],
+    'kind': 'exact' if code is Code.EXACT else 'bound',
+    # The exact conditionals reach the entropy in every order: all of the regret is model error.
+    'slack': 0.0,
+    # Regret of the views with k = 1..T hidden tokens; its mean over k is the regret.
+    'by_k': (by_count * dataset.dims).tolist() if np.count_nonzero(by_count) > 1 else None,
+    # Chance that a string of the typical set was among the training examples.
+    'expected_overlap': -math.expm1(-seen / 2.0**entropy) if dataset.epoch is None else None,
+  }
+
+
+def _grammatical(experiment: Experiment, samples_NxT: np.ndarray) -> float:
+  """Share of samples that the source can produce at all."""
+  dims = experiment.dataset.dims
+  nats = experiment.dataset.truth.nats(jnp.asarray(samples_NxT[:, :dims]))
+  return float(np.mean(np.isfinite(np.asarray(nats))))
+
+
+def histogram_bits(dataset: Any) -> float | None:
+  """Bits per dimension of the per-position histogram, None for an endless source."""
+  if not isinstance(dataset.train, Examples):
+    return None
+  train, test = (s.tokens_NxT[:, : dataset.dims] for s in (dataset.train, dataset.test))
+  return histogram.position_bits(train, test, dataset.vocabulary)
+
+
+def probe(
+  experiment: Experiment, params: Any, only: tuple[str, ...] | None = None
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """Every configured probe (or `only` these) on every layer; (results by probe, arrays).
+
+  Both are empty for a data set without labels.
+  """
+  if not experiment.probed:
+    return {}, {}
+  total = sum(len(getattr(experiment.probe_dataset, s)) for s in ('train', 'validation', 'test'))
+  with tqdm.tqdm(total=total, desc='features', unit='example', disable=None, leave=False) as bar:
+    features = experiment.probe_features(params, progress=bar.update)
+  return fit_probes(features, experiment.config, only)
+
+
+def fit_probes(
+  features: Any, config: ml_collections.ConfigDict, only: tuple[str, ...] | None = None
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """Runs the probes of `config.probe.suite`, or `only` these.
+
+  Arrays are prefixed with the probe's name. Label subsets follow the evaluation seed, the same for
+  all runs: not the pretraining seed.
+  """
+  names = config.probe.suite if only is None else only
+  with tqdm.tqdm(total=len(names), desc='probes', unit='probe', disable=None, leave=False) as bar:
+
+    def between(name: str) -> None:
+      preemption.check()
+      bar.set_postfix_str(name)
+      bar.update(1)
+
+    try:
+      return suite.run(features, config.probe, config.evaluation.seed, names, between)
+    except ValueError as error:
+      raise UserError(f'probes: {error}') from error
+
+
+def probe_levels(
+  experiment: Experiment, params: Any, probes: dict[str, Any]
+) -> dict[str, Any] | None:
+  """The linear probe with all labels at noisy inputs, features averaged over draws.
+
+  Every level is judged on validation; test is read at the best one alone.
+  """
+  config, dataset = experiment.config.probe, experiment.probe_dataset
+  levels = experiment.objective.probe_levels()
+  if not levels or not config.levels or not experiment.objective.trains or not experiment.probed:
+    return None
+  clean = probes['linear']['all']
+  rows = []
+  for level in levels:
+    preemption.check()
+    by_split = {
+      split: experiment.features(params, getattr(dataset, split).tokens_NxT, level=level)
+      for split in ('train', 'validation')
+    }
+    by_split['test'] = by_split['validation'][:, :0]
+    rows.append({'level': level, **linear.validated(assemble(dataset, by_split), config.linear)})
+  best = max(rows, key=lambda row: row['validation'])
+  clean_cell = {
+    'validation': max(clean['by_layer_validation']),
+    'accuracy': clean['accuracy'],
+    'layer': clean['layer'],
+  }
+  result = {'levels': list(levels), 'draws': config.level_draws}
+  if clean_cell['validation'] >= best['validation']:
+    chosen = {'level': None, **clean_cell, 'stderr': clean['stderr'], 'l2': clean['l2']}
+  else:
+    features = experiment.probe_features(params, level=best['level'])
+    only_all = ml_collections.ConfigDict({**config.linear.to_dict(), 'labels': ()})
+    found, _ = linear.evaluate(features, only_all, experiment.config.evaluation.seed)
+    kept = {k: found['all'][k] for k in ('accuracy', 'stderr', 'layer', 'l2')}
+    chosen = {'level': best['level'], 'validation': best['validation'], **kept}
+  return {**result, 'linear': {'clean': clean_cell, 'by_level': rows, 'best': chosen}}
+
+
+def probe_latents(experiment: Experiment, params: Any) -> dict[str, Any] | None:
+  """Validation accuracy of a linear probe for every latent of the source, layer by layer."""
+  dataset = experiment.probe_dataset
+  if not dataset.latents or 'train' not in dataset.latents:
+    return None
+  by_split = {
+    split: experiment.features(params, getattr(dataset, split).tokens_NxT)
+    for split in ('train', 'validation')
+  }
+  return fit_latents(by_split, dataset, experiment.config)
+
+
+def fit_latents(
+  by_split: dict[str, np.ndarray], dataset: Any, config: ml_collections.ConfigDict
+) -> dict[str, Any]:
+  """Accuracies of features (L, N, D) by latent, and the share of its commonest value."""
+  accuracies, chance = {}, {}
+  for name, labels_train in dataset.latents['train'].items():
+    preemption.check()
+    labels = dataset.latents['validation'][name]
+    features = Features(
+      **by_split,
+      test=by_split['validation'][:, :0],
+      labels_train=labels_train,
+      labels_validation=labels,
+      labels_test=labels[:0],
+      classes=int(labels_train.max()) + 1,
+    )
+    one_l2 = ml_collections.ConfigDict({'l2': (config.probe.linear.single_l2,)})
+    name = name.removeprefix('level')
+    accuracies[name] = linear.validated(features, one_l2)['by_layer_validation']
+    chance[name] = float(np.bincount(labels).max() / len(labels))
+  return {'linear': accuracies, 'chance': chance}
+
+
+def sample(experiment: Experiment, params: Any) -> np.ndarray | None:
+  """Examples drawn from the model, (count, T); None for an objective without a likelihood."""
+  count, objective = experiment.config.evaluation.samples, experiment.objective
+  if not count or not objective.trains or objective.code is Code.NONE:
+    return None
+  network = Network(experiment.apply, experiment.decode)
+  key = jax.random.fold_in(jax.random.key(experiment.config.evaluation.seed), 2)
+  draw = jax.jit(
+    lambda p, k: objective.sample(network, p, k, count, experiment.space),
+    out_shardings=sharding.replicated(experiment.mesh),
+  )
+  return np.asarray(draw(params, key))

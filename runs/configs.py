@@ -1,0 +1,139 @@
+"""Reading, printing, saving and comparing configs."""
+
+from collections.abc import Callable, Iterator, Sequence
+import json
+import os
+from typing import Any
+
+from absl import flags
+from etils import epath
+import ml_collections
+from ml_collections import config_flags
+
+from experiments import base
+from runs.errors import UserError, describe_flag_error
+
+# Fields that are younger than some runs, and what those runs did.
+_YOUNGER = {
+  'model': {'remat_policy': 'full', 'attention': 'xla', 'unroll': False},
+  'training': {'microbatches': 1},
+  'probe': {'code_during_training': False},
+}
+
+
+def load(path: str, objective: str | None, overrides: Sequence[str]) -> ml_collections.ConfigDict:
+  """The config of `path` for one objective, with `--config.a.b=c` overrides applied.
+
+  Raises:
+    UserError: no such file, unknown objective, unknown field or wrong type.
+  """
+  if not os.path.isfile(path):
+    raise UserError(f'config file {path} does not exist')
+  spec = path if objective is None else f'{path}:{objective}'
+
+  def define(values: flags.FlagValues, argv: list[str]) -> None:
+    config_flags.DEFINE_config_file('config', flag_values=values, sys_argv=argv)
+
+  return _parse(define, [f'--config={spec}', *overrides])
+
+
+def override(config: ml_collections.ConfigDict, overrides: Sequence[str]) -> Any:
+  """A copy of `config` with `--config.a.b=c` overrides applied; UserError as in `load`."""
+  copied = ml_collections.ConfigDict(config.to_dict())
+
+  def define(values: flags.FlagValues, argv: list[str]) -> None:
+    config_flags.DEFINE_config_dict('config', copied, flag_values=values, sys_argv=argv)
+
+  return _parse(define, list(overrides))
+
+
+def _parse(
+  define: Callable[[flags.FlagValues, list[str]], Any], arguments: list[str]
+) -> ml_collections.ConfigDict:
+  argv = ['config', *arguments]
+  values = flags.FlagValues()
+  try:
+    define(values, argv)
+    values(argv)
+    return values.config
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+    raise UserError(describe_flag_error(error)) from error
+
+
+def fields(config: ml_collections.ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:
+  """(dotted name, value) of every field."""
+  for name, value in config.items():
+    if isinstance(value, ml_collections.ConfigDict):
+      yield from fields(value, f'{prefix}{name}.')
+    else:
+      yield prefix + name, value
+
+
+def describe(config: ml_collections.ConfigDict) -> str:
+  """One line a field: --config.name=value and its type."""
+  rows = [
+    (f'--config.{name}={_shown(value)}', type(value).__name__) for name, value in fields(config)
+  ]
+  width = max(len(left) for left, _ in rows)
+  return '\n'.join(f'{left:<{width}}  {kind}' for left, kind in rows)
+
+
+def _shown(value: Any) -> str:
+  return ','.join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The config as JSON would return it."""
+  return json.loads(json.dumps(config.to_dict()))
+
+
+def from_plain(values: dict[str, Any]) -> ml_collections.ConfigDict:
+  """The inverse of `plain`: JSON's lists become tuples again."""
+
+  def restore(value: Any) -> Any:
+    if isinstance(value, dict):
+      return {name: restore(item) for name, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value
+
+  return ml_collections.ConfigDict(restore(values))
+
+
+def with_new_probes(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """The config of a run with the default entry of every probe that is younger than the run."""
+  defaults = base.get_base(config.objective.name).probe
+  with config.unlocked():
+    for name in defaults:
+      if name not in config.probe:
+        config.probe[name] = defaults[name]
+  return config
+
+
+def read_saved(workdir: str) -> dict[str, Any]:
+  """The content of WORKDIR/config.json; UserError if there is none or it can't be read."""
+  path = os.path.join(workdir, 'config.json')
+  try:
+    saved = json.loads(epath.Path(path).read_text())
+  except FileNotFoundError as error:
+    raise UserError(f'{workdir} is not a run directory: it has no config.json') from error
+  except (OSError, json.JSONDecodeError) as error:
+    raise UserError(f'{path} can not be read: {error}') from error
+  config = saved.get('config', {})
+  for section, fields_ in _YOUNGER.items():
+    if section in config:
+      config[section] = fields_ | config[section]
+  return saved
+
+
+def check_same(workdir: str, config: ml_collections.ConfigDict) -> None:
+  """Raises UserError, showing the difference, if the run in `workdir` has another config."""
+  saved = dict(fields(from_plain(read_saved(workdir)['config'])))
+  now = dict(fields(from_plain(plain(config))))
+  changed = [
+    f'{name} {_shown(saved.get(name, "absent"))} -> {_shown(now.get(name, "absent"))}'
+    for name in sorted(saved.keys() | now.keys())
+    if saved.get(name) != now.get(name)
+  ]
+  if changed:
+    raise UserError(
+      f'{workdir} holds a run of another config: {"; ".join(changed)}; choose another --workdir'
+    )

@@ -1,0 +1,319 @@
+"""From a config to everything a run needs: the only place where all rooms meet."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from data import pipeline, sources
+from data.dataset import Dataset, Examples, with_fewer
+from models import decoding, kernels, transformer
+from models.config import PRESETS, ModelConfig
+import objectives
+from objectives import scoring
+from probes import features as features_lib
+from runs import tuning
+from runs.errors import UserError
+from training import distributed, evaluation, placement, sharding
+from training.loop import Costs
+from training.state import Task
+
+# Features before pooling that one batch may hold, over all layers.
+_SEQUENCE_BYTES = 2**28
+
+
+class Unsuitable(UserError):
+  """The objective can't be used on this data set; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Experiment:
+  """One objective on one data set with one backbone, ready to train, score and probe."""
+
+  config: ml_collections.ConfigDict
+  dataset: Dataset | None  # None: nothing but the compiled programs is wanted
+  probe_dataset: Dataset | None
+  space: objectives.Space
+  objective: objectives.Objective
+  model: ModelConfig
+  apply: Any
+  mesh: jax.sharding.Mesh
+
+  @functools.cached_property
+  def task(self) -> Task:
+    def init(key: jax.Array) -> Any:
+      backbone_key, own_key = jax.random.split(key)
+      return {
+        'backbone': transformer.init(self.model, backbone_key),
+        'objective': self.objective.init(own_key, self.space, self.model.width),
+      }
+
+    model = dataclasses.replace(self.model, unroll=self.config.model.unroll)
+    apply = transformer.make_apply(
+      model, self.mesh, placement.make_placement(self.mesh, model.layers)
+    )
+    loss = scoring.make_loss(self.objective, apply, self.space)
+    return Task(init, scoring.draw, loss, jax.random.key(self.config.training.seed))
+
+  @functools.cached_property
+  def decode(self) -> Any:
+    """Draws from the backbone left to right with a key/value cache."""
+    return decoding.make_decode(self.model)
+
+  @functools.cached_property
+  def batches(self) -> pipeline.Batches:
+    settings = self.config.training
+    return pipeline.Batches(self.dataset, settings.seed, settings.batch_size)
+
+  @property
+  def costs(self) -> Costs:
+    """Of one training step: forward plus backward is three forward passes."""
+    batch = self.config.training.batch_size
+    return Costs(tokens=batch * self.space.dims, flops=3 * self.model.forward_flops(batch))
+
+  @property
+  def steps(self) -> int:
+    return self.config.training.steps if self.objective.trains else 0
+
+  @property
+  def size(self) -> str:
+    """The preset's name, or its shape if a field overrides it."""
+    m = self.config.model
+    preset = not (m.width or m.layers or m.heads)
+    return m.preset if preset else f'L{self.model.layers}D{self.model.width}H{self.model.heads}'
+
+  @functools.cached_property
+  def _compiled(self) -> dict[tuple, Any]:
+    return {}
+
+  def _evaluate(self, objective: objectives.Objective, draws: int) -> Any:
+    """The jitted evaluation of an objective with so many draws, built once."""
+    key = (objective, draws)
+    if key not in self._compiled:
+      truth = self.dataset.truth
+      evaluate = scoring.make_evaluation(objective, self.apply, self.space, draws, truth)
+      out = sharding.replicated(self.mesh)
+      self._compiled[key] = jax.jit(evaluate, out_shardings=out)
+    return self._compiled[key]
+
+  def per_example(
+    self,
+    params: Any,
+    examples: Examples,
+    draws: int,
+    stream: int,
+    objective: objectives.Objective | None = None,
+    **arguments: Any,
+  ) -> dict[str, Any]:
+    """Per-example nats, loss and terms of a whole split, means over draws.
+
+    `objective` scores the same parameters by another code than their own. `stream` keeps the keys
+    of different splits apart; they never depend on the training seed.
+    """
+    key = jax.random.fold_in(jax.random.key(self.config.evaluation.seed), stream)
+    function = self._evaluate(objective or self.objective, draws)
+    return evaluation.over_split(
+      lambda batch: function(params, batch, key),
+      {'tokens': examples.tokens_NxT, 'label': examples.labels_N},
+      self.config.evaluation.batch_size,
+      self.mesh,
+      **arguments,
+    )
+
+  def extraction(self, level: float | None) -> Any:
+    """The jitted feature extraction at one noise level, built once."""
+    key = ('features', level)
+    if key not in self._compiled:
+      draws = self.config.probe.level_draws
+      extract = features_lib.make_extract(self.objective, self.apply, self.space, level, draws)
+      self._compiled[key] = jax.jit(extract, out_shardings=sharding.replicated(self.mesh))
+    return self._compiled[key]
+
+  def features(
+    self, params: Any, tokens_NxT: Any, level: float | None = None, **arguments: Any
+  ) -> Any:
+    """Mean-pooled features of examples, clean or at a noise level, (L+1, N, D)."""
+    return self._pooled(params, tokens_NxT, level, **arguments)[0]
+
+  def _pooled(
+    self, params: Any, tokens_NxT: Any, level: float | None = None, **arguments: Any
+  ) -> Any:
+    """Features under both poolings, (2, L+1, N, D)."""
+    key = jax.random.key(self.config.evaluation.seed)
+    function = self.extraction(level)
+    extracted = evaluation.over_split(
+      lambda batch: function(params, batch, key),
+      {'tokens': tokens_NxT},
+      self.config.probe.batch_size,
+      self.mesh,
+      **arguments,
+    )
+    return np.ascontiguousarray(extracted.transpose(2, 1, 0, 3))
+
+  def sequences(self, params: Any, tokens_NxT: Any, layer: int) -> Any:
+    """Clean features of one layer before pooling, (N, T, D)."""
+    if 'sequences' not in self._compiled:
+      made = features_lib.make_sequences(self.objective, self.apply, self.space)
+      self._compiled['sequences'] = jax.jit(made, out_shardings=sharding.replicated(self.mesh))
+    key, function = jax.random.key(self.config.evaluation.seed), self._compiled['sequences']
+    example = 4 * (self.model.layers + 1) * self.model.length * self.model.width
+    return evaluation.over_split(
+      lambda batch: function(params, batch, key, layer),
+      {'tokens': tokens_NxT},
+      max(1, min(self.config.probe.batch_size, _SEQUENCE_BYTES // example)),
+      self.mesh,
+    )
+
+  def probe_features(
+    self, params: Any, level: float | None = None, **arguments: Any
+  ) -> features_lib.Features:
+    """Features of all three splits of the probed data set, and what else a probe may ask for."""
+    dataset = self.probe_dataset
+    pooled = {
+      split: self._pooled(params, getattr(dataset, split).tokens_NxT, level, **arguments)
+      for split in features_lib.SPLITS
+    }
+
+    def sequences(split: str, layer: int, rows: Any) -> Any:
+      return self.sequences(params, getattr(dataset, split).tokens_NxT[rows], layer)
+
+    return features_lib.assemble(
+      dataset,
+      {split: both[0] for split, both in pooled.items()},
+      last={split: both[1] for split, both in pooled.items()},
+      inputs=features_lib.raw(dataset).inputs,
+      sequences=sequences if level is None else None,
+      unseen=self.unseen,
+      tuner=tuning.make_tuner(self, params) if level is None else None,
+    )
+
+  @property
+  def note(self) -> str:
+    """What the bits are of, and what the probes had, for people."""
+    limited = self.probed and self.config.probe.train_rows
+    labelled = self.probe_dataset.train
+    if not limited or not isinstance(labelled, Examples):
+      return self.dataset.note
+    return f'{self.dataset.note}; probes have {len(labelled)} training labels'
+
+  @property
+  def probed(self) -> bool:
+    """Whether there are labels; without them bits are all there is."""
+    return self.probe_dataset.classes is not None
+
+  @property
+  def unseen(self) -> tuple[str, ...]:
+    """Splits of the probed data that pretraining had no part of."""
+    own = self.dataset.epoch is not None and self.dataset.name == self.probe_dataset.name
+    return ('validation', 'test') if self.objective.trains and own else features_lib.SPLITS
+
+
+def load_datasets(config: ml_collections.ConfigDict, data_dir: str) -> tuple[Dataset, Dataset]:
+  """What is compressed and what is probed; UserError in one line."""
+  try:
+    dataset = sources.load(config.data, data_dir)
+    same = config.probe_data.name == '' or config.probe_data == config.data
+    probed = dataset if same else sources.load(config.probe_data, data_dir)
+  except ValueError as error:
+    raise UserError(str(error)) from error
+  if probed.classes is None and config.probe_data.name:
+    raise UserError(f"probe_data '{probed.name}' has no labels to probe")
+  for field in ('vocabulary', 'length'):
+    if getattr(dataset, field) != getattr(probed, field):
+      raise UserError(
+        f"probe_data '{probed.name}' has {field} {getattr(probed, field)}, but data "
+        f"'{dataset.name}' has {getattr(dataset, field)}: one backbone can't read both"
+      )
+  if not np.array_equal(*(np.asarray(one.values_VxK) for one in (dataset, probed))):
+    raise UserError(
+      f"data '{dataset.name}' and probe_data '{probed.name}' mean other colours by one token: "
+      'give both one data.palette'
+    )
+  return dataset, probed
+
+
+def check_settings(config: ml_collections.ConfigDict) -> None:
+  """UserError for settings that are wrong whatever the data."""
+  positive = {
+    'training': ('steps', 'batch_size', 'log_every', 'evaluate_every'),
+    'evaluation': ('batch_size', 'draws', 'validation_draws'),
+    'probe': ('batch_size',),
+  }
+  for section, names in positive.items():
+    for name in names:
+      if config[section][name] < 1:
+        raise UserError(f'{section}.{name} must be at least 1, not {config[section][name]}')
+  if config.model.preset not in PRESETS:
+    raise UserError(f"unknown model.preset '{config.model.preset}'; known: {', '.join(PRESETS)}")
+
+
+def build(config: ml_collections.ConfigDict, data_dir: str) -> Experiment:
+  """Builds everything but parameters; UserError, one line, for any setting that can't be."""
+  check_settings(config)
+  with distributed.primary_first():
+    dataset, probe_dataset = load_datasets(config, data_dir)
+  distributed.check_equal('data set', f'{dataset.digest} {probe_dataset.digest}')
+  if config.probe.train_rows < 0:
+    raise UserError(f'probe.train_rows must not be negative, not {config.probe.train_rows}')
+  if config.probe.train_rows and probe_dataset.classes:
+    probe_dataset = with_fewer(probe_dataset, config.probe.train_rows)
+  space = objectives.Space(
+    dataset.vocabulary,
+    dataset.length,
+    dataset.dims,
+    dataset.classes,
+    dataset.ordinal,
+    dataset.shape,
+  )
+  return assemble(config, space, sharding.make_mesh(), dataset, probe_dataset)
+
+
+def assemble(
+  config: ml_collections.ConfigDict,
+  space: objectives.Space,
+  mesh: jax.sharding.Mesh,
+  dataset: Dataset | None = None,
+  probe_dataset: Dataset | None = None,
+) -> Experiment:
+  """The part of `build` that needs to know of the data only the space that it lives in."""
+  check_settings(config)
+  m = config.model
+  try:
+    chosen = config.objective.to_dict()
+    objective = objectives.get(chosen.pop('name'), **chosen)
+    shape = {**PRESETS[m.preset], **{k: m[k] for k in ('width', 'layers', 'heads') if m[k]}}
+    rest = ('mlp_ratio', 'token_init', 'position_init', 'norm_epsilon', 'compute_dtype')
+    rest += ('remat', 'remat_policy', 'attention')
+    model = ModelConfig(
+      vocabulary=space.vocabulary,
+      length=space.length,
+      time_input=objective.time_input,
+      **shape,
+      **{name: m[name] for name in rest},
+    )
+    kernels.check(model.attention, mesh.devices.flat[0].platform)
+    sharding.check_batch(config.training.batch_size, config.training.microbatches, mesh.size)
+  except (ValueError, TypeError) as error:
+    raise UserError(str(error)) from error
+  try:
+    objective.check(space)
+  except ValueError as error:
+    raise Unsuitable(str(error)) from error
+  if objective.window is not None and model.attention != 'xla':
+    raise UserError(
+      f"model.attention '{model.attention}' has no window, which objective.context asks for; "
+      "'xla' has"
+    )
+  return Experiment(
+    config=config,
+    dataset=dataset,
+    probe_dataset=probe_dataset,
+    space=space,
+    objective=objective,
+    model=model,
+    apply=transformer.make_apply(model, mesh, placement.make_placement(mesh, model.layers)),
+    mesh=mesh,
+  )

@@ -1,0 +1,64 @@
+"""Results of probes on the features of a model that was not trained here."""
+
+import hashlib
+import io
+import json
+import os
+from typing import Any
+
+import numpy as np
+import tensorboardX
+
+from probes.features import SPLITS, Features
+from probes.measures import at, headline
+from runs.errors import UserError
+from training.metrics import write_atomically
+
+
+def make_directory(out: str) -> None:
+  """Before anything is computed, so that nothing is lost for want of a place."""
+  try:
+    os.makedirs(out, exist_ok=True)
+    write_atomically(os.path.join(out, '.writable'), '')
+    os.remove(os.path.join(out, '.writable'))
+  except OSError as error:
+    raise UserError(f'{out} can not be written: {error.strerror}') from error
+
+
+def write(
+  out: str,
+  path: str,
+  features: Features,
+  config: dict[str, Any],
+  probes: dict[str, Any],
+  arrays: dict[str, np.ndarray],
+) -> str:
+  """Writes probes.json, arrays.npz and TensorBoard scalars; returns the path of probes.json."""
+  with open(path, 'rb') as file:
+    digest = hashlib.file_digest(file, 'sha256').hexdigest()
+  record = {
+    'schema': 1,
+    'features': {
+      'file': os.path.basename(path),
+      'sha256': digest,
+      'layers': features.train.shape[0],
+      'width': features.train.shape[2],
+      'classes': features.classes,
+      'examples': {split: getattr(features, split).shape[1] for split in SPLITS},
+    },
+    'config': config,
+    'probes': probes,
+  }
+  buffer = io.BytesIO()
+  np.savez_compressed(buffer, **arrays)
+  write_atomically(os.path.join(out, 'arrays.npz'), buffer.getvalue())
+  where = os.path.join(out, 'probes.json')
+  write_atomically(where, json.dumps(record, indent=1, allow_nan=False) + '\n')
+  with tensorboardX.SummaryWriter(out) as board:
+    for labels, cell in probes.get('linear', {}).items():
+      board.add_scalar(f'final/probe/linear/{labels}_labels', cell['accuracy'])
+    for measure in headline():
+      value = at(probes, measure.path)
+      if value is not None:
+        board.add_scalar(f'final/probe/{measure.name}', value)
+  return where

@@ -1,0 +1,286 @@
+"""Which runs a comparison consists of, and what it compares them with."""
+
+from collections.abc import Sequence
+import contextlib
+import dataclasses
+import glob
+import importlib.util
+import itertools
+import json
+import os
+import re
+import sys
+from typing import Any
+
+from etils import epath
+import ml_collections
+
+from codes import histogram
+from models.config import PRESETS
+import objectives
+from probes import baselines, features
+from runs import assessment, configs, experiment
+from runs.errors import UserError
+from training.metrics import write_atomically
+
+_DEFAULT = (
+  'autoregressive',
+  'masked',
+  'masked_diffusion',
+  'gaussian_diffusion',
+  'supervised',
+)
+# Real examples shown beside samples.
+_PICTURES = 32
+_CONTROLS = ('untrained', 'untrained_causal')
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedRun:
+  """One process to start."""
+
+  name: str
+  workdir: str
+  config: ml_collections.ConfigDict
+  command: list[str]
+
+  @property
+  def log(self) -> str:
+    return os.path.join(self.workdir, 'log.txt')
+
+  @property
+  def steps(self) -> int:
+    trains = objectives.OBJECTIVES[self.config.objective.name].trains
+    return self.config.training.steps if trains else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Defaults:
+  """What a config file says of its own comparison.
+
+  Attributes:
+    objectives: which to compare (COMPARE).
+    seeds: pretraining seeds (SEEDS).
+    replicates: name -> overrides of what else is repeated, such as the draw of a grammar
+      (REPLICATES).
+  """
+
+  objectives: tuple[str, ...]
+  seeds: tuple[int, ...]
+  replicates: dict[str, tuple[str, ...]]
+
+
+def defaults(path: str) -> Defaults:
+  """Reads the defaults of a config file; UserError if there is no such file."""
+  spec = importlib.util.spec_from_file_location('_compared_config', path)
+  if spec is None or spec.loader is None or not os.path.isfile(path):
+    raise UserError(f'config file {path} does not exist')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return Defaults(
+    objectives=getattr(module, 'COMPARE', _DEFAULT + _CONTROLS),
+    seeds=getattr(module, 'SEEDS', (0, 1)),
+    replicates=getattr(module, 'REPLICATES', {'': ()}),
+  )
+
+
+def make(
+  path: str,
+  names: Sequence[str] | None,
+  seeds: Sequence[int] | None,
+  rates: Sequence[float] | None,
+  overrides: Sequence[str],
+  workdir: str,
+  data_dir: str,
+  sizes: Sequence[str] | None = None,
+  build: bool = True,
+) -> tuple[list[PlannedRun], list[str]]:
+  """Every run, checked before the first one starts.
+
+  Prepares the data sets once, so that no two runs do. An objective that the config file lists but
+  its data can't serve is left out with a reason; one that the user named is an error.
+
+  Without `build` no data is looked at, so that runs can be planned where there is none: then a
+  setting that does not suit the data fails where the run starts.
+
+  Returns:
+    The runs, objective by objective inside a seed, the smallest size first, and a line on
+    everything that the reader should know of the plan.
+  """
+  if ':' in os.path.basename(path):
+    raise UserError(f'--config={path}: compare takes the file alone; see --objectives')
+  if sizes is not None:
+    sizes = _ordered(sizes, overrides)
+  own = defaults(path)
+  chosen = list(names or own.objectives)
+  by_name, notes = {}, []
+  applied: set[str] = set()
+  for name in chosen:
+    fitting = [o for o in overrides if _applies(o, path, name)]
+    applied.update(fitting)
+    config = configs.load(path, name, fitting)
+    if not build:
+      _check_without_data(config)
+      by_name[name] = (fitting, objectives.OBJECTIVES[name].trains)
+      continue
+    try:
+      built = experiment.build(config, data_dir)
+    except experiment.Unsuitable as reason:
+      if names:
+        raise
+      notes.append(f'{name} is left out: {reason}')
+      continue
+    by_name[name] = (fitting, built.objective.trains)
+  for override in overrides:
+    if override not in applied:
+      raise UserError(f'{override}: none of {", ".join(chosen)} has this setting')
+  runs = []
+  for size, (tag, repeated) in itertools.product(sizes or [None], own.replicates.items()):
+    for seed in seeds or own.seeds:
+      for name, (fitting, trains) in by_name.items():
+        for rate in rates if rates and trains else [None]:
+          arguments = [*repeated, *fitting, f'--config.training.seed={seed}']
+          runs.append(_plan(path, name, size, rate, seed, tag, arguments, workdir, data_dir))
+  if not runs:
+    raise UserError('no objective is left to compare')
+  _check_directories(runs, workdir)
+  if build and sizes and len(sizes) > 1 and built.probed:
+    width = PRESETS[sizes[0]]['width']
+    notes.append(f'PCA and random ReLU of the raw input are as wide as {sizes[0]}: {width}')
+  return runs, notes
+
+
+def _check_without_data(config: ml_collections.ConfigDict) -> None:
+  """UserError for settings that no data could make right."""
+  experiment.check_settings(config)
+  chosen = config.objective.to_dict()
+  try:
+    objectives.get(chosen.pop('name'), **chosen)
+  except (ValueError, TypeError) as error:
+    raise UserError(str(error)) from error
+
+
+def write_manifest(runs: Sequence[PlannedRun], workdir: str) -> None:
+  """WORKDIR/sweep.json: the runs that launch.status expects, beside those planned there before.
+
+  Directories are relative to WORKDIR, so that a copy of it can be read too.
+  """
+  path = epath.Path(workdir, 'sweep.json')
+  rows = {}
+  with contextlib.suppress(OSError, ValueError, KeyError):
+    rows = {row['workdir']: row for row in json.loads(path.read_text())['runs']}
+  for run in runs:
+    where = run.workdir.removeprefix(workdir.rstrip('/') + '/')
+    rows[where] = {'name': run.name, 'workdir': where, 'steps': run.steps, 'command': run.command}
+  path.parent.mkdir(parents=True, exist_ok=True)
+  write_atomically(str(path), json.dumps({'runs': list(rows.values())}, indent=1) + '\n')
+
+
+def _ordered(sizes: Sequence[str], overrides: Sequence[str]) -> list[str]:
+  """The sizes from small to large; UserError if they can't be what is compared."""
+  for size in sizes:
+    if size not in PRESETS:
+      raise UserError(f"--sizes: unknown size '{size}'; known: {', '.join(PRESETS)}")
+  if not sizes or len(set(sizes)) != len(sizes):
+    raise UserError(f'--sizes must name each size once, at least one: {",".join(sizes)}')
+  for override in overrides:
+    if re.match(r'--config\.model\.(preset|width|layers|heads)=', override):
+      raise UserError(f'{override} and --sizes both say how large the backbone is: give one')
+  return [size for size in PRESETS if size in sizes]
+
+
+def _check_directories(runs: Sequence[PlannedRun], workdir: str) -> None:
+  """UserError where a directory holds another run than planned, or a finished one is planned again.
+
+  The same run under two names could not stand in one report.
+  """
+  planned = {run.workdir: configs.plain(run.config) for run in runs}
+  for run in runs:
+    if os.path.exists(os.path.join(run.workdir, 'config.json')):
+      configs.check_same(run.workdir, run.config)
+  for path in sorted(glob.glob(os.path.join(glob.escape(workdir), 'runs', '*', 'run.json'))):
+    directory = os.path.dirname(path)
+    if directory in planned or not os.path.exists(os.path.join(directory, 'config.json')):
+      continue
+    found = configs.read_saved(directory)['config']
+    again = [other for other, config in planned.items() if config == found]
+    if again:
+      raise UserError(
+        f'{directory} is finished and would be trained again as {os.path.basename(again[0])}: '
+        'rename it to that, or choose another --workdir'
+      )
+
+
+def _applies(override: str, path: str, name: str) -> bool:
+  """Objective settings go to the objectives that have them; everything else goes to all."""
+  setting = re.match(r'--config\.objective\.(\w+)=', override)
+  if setting is None:
+    return True
+  if name not in objectives.OBJECTIVES:
+    configs.load(path, name, ())
+  return setting[1] in objectives.settings(name)
+
+
+def _plan(path, name, size, rate, seed, tag, arguments, workdir, data_dir) -> PlannedRun:
+  parts = [name]
+  if size is not None:
+    arguments = [*arguments, f'--config.model.preset={size}']
+    parts.append(size)
+  if rate is not None:
+    arguments = [*arguments, f'--config.optimizer.learning_rate={rate!r}']
+    parts.append(f'lr{rate:g}')
+  parts.append(f'seed{seed}')
+  if tag:
+    parts.append(tag)
+  label = '-'.join(parts)
+  directory = os.path.join(workdir, 'runs', label)
+  command = [
+    sys.executable,
+    '-m',
+    'launch.train',
+    f'--config={path}:{name}',
+    f'--workdir={directory}',
+    f'--data_dir={data_dir}',
+    *arguments,
+  ]
+  config = configs.load(path, name, arguments)
+  if size is not None and (config.model.width or config.model.layers or config.model.heads):
+    raise UserError(f'--sizes: {path} itself says how large the backbone is (config.model)')
+  return PlannedRun(label, directory, config, command)
+
+
+def write_controls(planned: PlannedRun, workdir: str, data_dir: str) -> None:
+  """Probes of the raw input and the codes that know nothing, to WORKDIR/controls.json."""
+  path = os.path.join(workdir, 'controls.json')
+  built = experiment.build(planned.config, data_dir)
+  dataset, probed, width = built.dataset, built.probe_dataset, built.model.width
+  asked = configs.plain(planned.config)
+  key = {name: asked[name] for name in ('data', 'probe_data', 'probe', 'evaluation')}
+  key |= {'width': width, 'data_hash': [dataset.digest, probed.digest]}
+  try:
+    with open(path, encoding='utf-8') as file:
+      if json.load(file).get('of') == key:
+        return
+  except (OSError, json.JSONDecodeError):
+    pass
+  wide = {}
+  if built.probed:
+    raw = features.raw(probed)
+    wide = {
+      'raw': raw,
+      'pca': baselines.pca(raw, width),
+      'random_relu': baselines.random_relu(raw, width, planned.config.evaluation.seed),
+    }
+  controls: dict[str, Any] = {
+    'of': key,
+    **{name: assessment.fit_probes(found, planned.config)[0] for name, found in wide.items()},
+    'histogram_bits_per_dim': assessment.histogram_bits(dataset),
+    'uniform_bits_per_dim': histogram.uniform_bits(dataset.vocabulary),
+  }
+  if dataset.shape:
+    controls['real_samples'] = dataset.test.tokens_NxT[:_PICTURES].tolist()
+  if probed.latents and 'train' in probed.latents:
+    by_split = {'train': raw.train, 'validation': raw.validation}
+    found = assessment.fit_latents(by_split, probed, planned.config)['linear']
+    controls['raw_latents'] = {name: by_layer[0] for name, by_layer in found.items()}
+  write_atomically(path, json.dumps(controls, indent=1, allow_nan=False) + '\n')

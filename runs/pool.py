@@ -1,0 +1,237 @@
+"""Runs processes side by side and shows how far they are."""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import tqdm
+
+from runs import run
+from runs.plan import PlannedRun
+from training import preemption
+
+_POLL_SECONDS = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+  """A run that did not finish."""
+
+  name: str
+  log: str
+  reason: str
+
+  def as_row(self) -> dict[str, str]:
+    return dataclasses.asdict(self)
+
+
+def has_accelerator() -> bool:
+  """Whether runs will find a GPU or TPU, told without touching it."""
+  platforms = os.environ.get('JAX_PLATFORMS_OF_RUNS', '')
+  if platforms:
+    return platforms != 'cpu'
+  return bool(shutil.which('nvidia-smi')) or any(
+    os.path.exists(path) for path in ('/dev/accel0', '/dev/vfio/0')
+  )
+
+
+def core_groups(jobs: int | None, accelerator: bool) -> list[set[int] | None]:
+  """Which cores each of the concurrent runs gets; None leaves a run unpinned."""
+  if not hasattr(os, 'sched_getaffinity'):
+    return [None] * (jobs or 1)
+  cores = sorted(os.sched_getaffinity(0))
+  jobs = jobs or (1 if accelerator else len(cores))
+  if accelerator or jobs > len(cores):
+    return [None] * jobs
+  return [set(cores[i::jobs]) for i in range(jobs)]
+
+
+def trained(planned: PlannedRun) -> str | None:
+  """One line on a finished run, None while it is not."""
+  record = run.read_record(planned.workdir)
+  return record and f'{run.summary(record)}; {record["wall_seconds"]:.0f} s of training'
+
+
+def run_all(
+  runs: Sequence[Any],
+  environment: dict[str, str],
+  jobs: int | None,
+  done: Callable[[Any], str | None] = trained,
+) -> list[Failure]:
+  """Runs everything not yet finished, `jobs` at a time; returns the failures.
+
+  Args:
+    runs: PlannedRuns, or anything with their name, workdir, command, log and steps.
+    environment: of the processes.
+    jobs: how many at a time; None for what the machine holds.
+    done: a line on a run that is finished, None for one that is not.
+
+  Raises:
+    Preempted: a stop was requested; it was passed on and every run has saved.
+  """
+  accelerator = environment.get('JAX_PLATFORMS', '') != 'cpu' and has_accelerator()
+  slots: list[_Slot] = [_Slot(i, group) for i, group in enumerate(core_groups(jobs, accelerator))]
+  waiting = [planned for planned in runs if done(planned) is None]
+  finished = len(runs) - len(waiting)
+  if finished:
+    print(f'{finished} of {len(runs)} runs are done already')
+  failures: list[Failure] = []
+  total = len(runs)
+  try:
+    while waiting or any(slot.busy for slot in slots):
+      preemption.check()
+      for slot in slots:
+        ended = slot.poll()
+        if ended is not None:
+          finished += 1
+          _report(ended, f'[{finished}/{total}]', failures, done)
+        if not slot.busy and waiting:
+          slot.start(waiting.pop(0), environment)
+      time.sleep(_POLL_SECONDS)
+  finally:
+    for slot in slots:
+      slot.stop()
+    for slot in slots:
+      slot.wait()
+  return failures
+
+
+def _tell(planned: Any, code: int | None) -> None:
+  """What launch.status shows of a run that could not tell itself: it starts, or how it ended."""
+  if code == 0 or os.path.exists(os.path.join(planned.workdir, 'run.json')):
+    return
+  if code is None:
+    run.say(planned.workdir, 'running')
+  elif code == preemption.EXIT_CODE:
+    run.say(planned.workdir, 'preempted')
+  else:
+    run.say(planned.workdir, 'failed', _reason(planned, code))
+
+
+def _reason(planned: Any, code: int) -> str:
+  return f'exit code {code}: {_last_line(planned.log)}'
+
+
+def _report(
+  ended: tuple[Any, int],
+  count: str,
+  failures: list[Failure],
+  done: Callable[[Any], str | None],
+) -> None:
+  planned, code = ended
+  _tell(planned, code)
+  line = done(planned) if code == 0 else None
+  if line is not None:
+    tqdm.tqdm.write(f'{count} {line}')
+    return
+  reason = _reason(planned, code)
+  failures.append(Failure(planned.name, planned.log, reason))
+  tqdm.tqdm.write(f'{count} {planned.name} FAILED, {reason}')
+
+
+def _last_line(path: str) -> str:
+  with open(path, encoding='utf-8', errors='replace') as file:
+    lines = [line.strip() for line in file if line.strip()]
+  return lines[-1][:300] if lines else 'no output'
+
+
+class _Slot:
+  """One place for a run: its process, its cores and its progress bar."""
+
+  def __init__(self, position: int, cores: set[int] | None):
+    self._position = position
+    self._cores = cores
+    self._process: subprocess.Popen | None = None
+    self._planned: PlannedRun | None = None
+    self._bar: tqdm.tqdm | None = None
+
+  @property
+  def busy(self) -> bool:
+    return self._process is not None
+
+  def start(self, planned: PlannedRun, environment: dict[str, str]) -> None:
+    os.makedirs(planned.workdir, exist_ok=True)
+    _tell(planned, None)
+    with open(planned.log, 'a', encoding='utf-8') as log:
+      self._process = subprocess.Popen(
+        planned.command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        # Ctrl-C reaches a run through `stop` alone, so that it is asked once.
+        process_group=0,
+      )
+    if self._cores is not None:
+      os.sched_setaffinity(self._process.pid, self._cores)
+    self._planned = planned
+    self._bar = tqdm.tqdm(
+      total=planned.steps,
+      desc=planned.name,
+      unit='step',
+      position=self._position,
+      leave=False,
+      disable=None,
+      file=sys.stderr,
+    )
+
+  def poll(self) -> tuple[PlannedRun, int] | None:
+    """Moves the bar; returns the run and its exit code once it has ended."""
+    if self._process is None:
+      return None
+    code = self._process.poll()
+    if code is None:
+      self._show()
+      return None
+    ended = (self._planned, code)
+    self._bar.close()
+    self._process = None
+    return ended
+
+  def _show(self) -> None:
+    if self._bar.disable:
+      return
+    row = _last_row(os.path.join(self._planned.workdir, 'metrics.jsonl'))
+    if row:
+      self._bar.n = row['step']
+      shown = {'bits/dim': row.get('train/bits_per_dim'), 'loss': row.get('train/loss')}
+      postfix = {name: f'{value:.3f}' for name, value in shown.items() if value is not None}
+      if 'tokens_per_second' in row:
+        postfix['tok/s'] = f'{row["tokens_per_second"]:,.0f}'
+      self._bar.set_postfix(postfix, refresh=False)
+      self._bar.refresh()
+
+  def stop(self) -> None:
+    if self._process is not None:
+      self._process.send_signal(signal.SIGTERM)
+
+  def wait(self) -> None:
+    if self._process is not None:
+      _tell(self._planned, self._process.wait())
+      self._process = None
+
+
+def _last_row(path: str) -> dict | None:
+  """The newest whole row of training metrics of a growing file."""
+  try:
+    with open(path, 'rb') as file:
+      file.seek(0, os.SEEK_END)
+      file.seek(max(0, file.tell() - 4096))
+      lines = file.read().splitlines()
+  except OSError:
+    return None
+  for line in reversed(lines):
+    try:
+      row = json.loads(line)
+    except json.JSONDecodeError:
+      continue
+    if 'train/loss' in row:
+      return row
+  return None
