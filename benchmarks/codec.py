@@ -52,7 +52,7 @@ def measure(model: ModelConfig, rows: int, batch: int, repeats: int) -> dict:
 
   @jax.jit
   def evaluate(params, tokens_BxT):
-    logits = apply(params, tokens_BxT, causal=True, shift=True).logits_BxTxV
+    logits = apply(params, tokens_BxT, pattern=('causal',), shift=True).logits_BxTxV
     log_p = jax.nn.log_softmax(logits)
     return -jax.numpy.take_along_axis(log_p, tokens_BxT[..., None], -1).sum()
 

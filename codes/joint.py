@@ -61,10 +61,8 @@ class ImageAndLabel(autoregressive.Autoregressive):
 
   label_weight: float = 1.0
 
-  def view(
-    self, example: base.Example, stratum: jax.Array, key: jax.Array, space: base.Space
-  ) -> base.View:
-    view = super().view(example, stratum, key, space)
+  def view(self, example: base.Example, space: base.Space) -> base.View:
+    view = super().view(example, space)
     last_T = jnp.arange(space.length) == space.dims - 1
     weight = jnp.where(example.label >= 0, self.label_weight, 0.0)
     return view._replace(weights_T=jnp.where(last_T, weight, view.weights_T))
@@ -88,7 +86,7 @@ class Network:
 
   def _forward(self, apply: Any) -> Any:
     def logits(params: Any, tokens_BxT: jax.Array) -> jax.Array:
-      out = apply(params['backbone'], tokens_BxT, causal=True, shift=True)
+      out = apply(params['backbone'], tokens_BxT, pattern=('causal',), shift=True)
       return out.logits_BxTxV[:, -1, : self._classes]
 
     return logits
@@ -254,7 +252,7 @@ def main(argv: Sequence[str]) -> None:
     raise UserError('only an autoregressive run has an order in which a label could come last')
   if not built.probed or built.dataset.epoch is None:
     raise UserError(f"'{built.dataset.name}' has no labelled training set")
-  if built.objective.window is not None:
+  if built.objective.context:
     raise UserError('in a run with objective.context the label would not see the whole image')
   rows, labels = others(chosen.others, chosen.workdir)
   dataset = built.probe_dataset

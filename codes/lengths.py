@@ -26,10 +26,8 @@ class Given(autoregressive.Autoregressive):
 
   given: int = 0
 
-  def view(
-    self, example: base.Example, stratum: jax.Array, key: jax.Array, space: base.Space
-  ) -> base.View:
-    view = super().view(example, stratum, key, space)
+  def view(self, example: base.Example, space: base.Space) -> base.View:
+    view = super().view(example, space)
     coded_T = jnp.arange(space.length) >= self.given
     return view._replace(weights_T=view.weights_T * coded_T)
 

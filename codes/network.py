@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from models import decoding, transformer
+from models import decoding, patterns, transformer
 from models.config import ModelConfig
 
 Params = Any
@@ -53,8 +53,8 @@ class Steps:
     bind = transformer.make_bind(config)
 
     def advance(params: Params, cache: decoding.Cache, token_B: jax.Array, position: jax.Array):
-      windows_L = transformer.share_window(reading.window, config.length, config.layers)
-      cache, logits_BxV = decoding.step(bind(params), cache, token_B, position, windows_L)
+      pattern = patterns.Causal(reading.window)
+      cache, logits_BxV = decoding.step(bind(params), cache, token_B, position, pattern)
       return cache, jax.nn.softmax(logits_BxV)
 
     self._advance = jax.jit(advance, donate_argnums=1)
@@ -101,6 +101,8 @@ class Steps:
 def fingerprint(reading: Reading, params: Params) -> bytes:
   """Eight bytes of a digest of the parameters, their names and shapes, and how they are used."""
   used = {name: getattr(reading.model, name) for name in _DECIDES}
+  if reading.model.alphabets is not None:
+    used['alphabets'] = reading.model.alphabets
   found = hashlib.sha256(repr((used, reading.dims, reading.order, reading.window)).encode())
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     values = np.asarray(leaf)

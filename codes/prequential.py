@@ -21,7 +21,7 @@ import ml_collections
 import numpy as np
 
 from codes import container, learner, network
-from models import transformer
+from models import patterns, transformer
 from models.config import ModelConfig
 import objectives
 from objectives import scoring
@@ -130,7 +130,8 @@ def reading(
       'only an autoregressive network tells every symbol from those before it: this objective '
       'gives no code that could be decoded'
     )
-  return network.Reading(model, space.dims, tuple(int(i) for i in order), objective.window)
+  window = patterns.of(objective.backbone(space).pattern).window
+  return network.Reading(model, space.dims, tuple(int(i) for i in order), window)
 
 
 def make_task(

@@ -30,7 +30,7 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
         'remat': False,
         'remat_policy': 'full',  # or 'dots': keep the products with weights
         'attention': 'xla',  # or a fused kernel: 'cudnn', 'tpu'
-        'unroll': False,  # no loop over layers in training: faster on CPU, slower to compile
+        'unroll': 'auto',  # no loop over layers: auto (few of them on one CPU), always, never
       },
       'optimizer': {
         'learning_rate': 2e-3,
@@ -47,9 +47,17 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
         'batch_size': 32,
         'microbatches': 1,  # parts of a batch done one after the other, for memory
         'log_every': 10,
-        'evaluate_every': 100,  # validation loss, small probe, checkpoint
-        'evaluate_at': (),  # and at these steps, for curves that fall fast at first
       },
+      # What is measured during training, and when: at multiples of `every` (0 leaves it out), at
+      # these steps (0: before the first), and after the last.
+      'evaluators': {
+        'validation': {'every': 100, 'at': (0,), 'last': True},  # the objective's own loss, bits
+        'probe': {'every': 100, 'at': (0,), 'last': True},  # a small linear one
+        'label_code': {'every': 0, 'at': (0,), 'last': True},  # prequential, of the train labels
+        'samples': {'every': 0, 'at': (0,), 'last': True},  # pictures of them
+      },
+      # Also when so many minutes have passed since the last one (0: never).
+      'checkpoints': {'every': 100, 'at': (0,), 'last': True, 'minutes': 10.0},
       'evaluation': {
         'seed': 0,
         'batch_size': 100,
@@ -58,8 +66,6 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
         'validation_draws': 8,  # the same for the validation loss during training
       },
       'probe': {
-        'during_training': True,
-        'code_during_training': False,  # the codes of the labels at every validation too
         # Noisy models: probe at noise levels too, features averaged over so many draws.
         'levels': True,
         'level_draws': 2,
@@ -154,3 +160,9 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
       },
     }
   )
+
+
+def measure(config: ml_collections.ConfigDict, every: int, at: tuple[int, ...] = (0,)) -> None:
+  """Sets the schedule of the validation loss, the small probe and checkpoints."""
+  for entry in (config.evaluators.validation, config.evaluators.probe, config.checkpoints):
+    entry.update(every=every, at=at)

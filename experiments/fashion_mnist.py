@@ -21,7 +21,6 @@ def get_config(objective: str = 'autoregressive') -> ml_collections.ConfigDict:
   config.probe_data = ml_collections.ConfigDict({'name': '', **IMAGES})
   config.training.batch_size = 64
   config.training.steps = 400
-  config.training.evaluate_every = 100
   config.evaluation.draws = 2
   config.evaluation.validation_draws = 1
   # An hour of two cores. All labels, noise levels and the slower probes: --config.probe.*.

@@ -55,10 +55,10 @@ def get_config(
   config.training.batch_size = batch
   config.training.steps = steps
   config.training.log_every = 100
-  config.training.evaluate_every = steps // 50
+  base.measure(config, every=steps // 50)
   config.evaluation.batch_size = batch
   config.evaluation.draws = 4
   config.evaluation.validation_draws = 1
   # 250 labels are too few for ImageNet's thousand classes.
-  config.probe.during_training = False
+  config.evaluators.probe.every = 0
   return config

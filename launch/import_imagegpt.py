@@ -146,7 +146,7 @@ def save(built: Any, params: Any, workdir: str) -> None:
     counters = loop.Counters(validation=assessment.validate(built, placed))
     # The last step: training finds nothing left to do, and scoring and probing follow.
     state = state_lib.TrainState(jnp.int32(settings.steps), placed, opt_state)
-    checkpoints.save(state, settings.steps, dataclasses.asdict(counters), best=False)
+    checkpoints.save(state, settings.steps, dataclasses.asdict(counters), last=True, best=False)
   finally:
     checkpoints.close()
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from models import patterns
+
 _CHOICES = {
   'compute_dtype': ('float32', 'bfloat16'),
   'remat_policy': ('full', 'dots'),
@@ -29,10 +31,11 @@ class ModelConfig:
     remat_policy: what remat keeps nevertheless: 'full' recomputes all of a block, 'dots' keeps the
       products with weights and recomputes attention and whatever is elementwise.
     attention: 'xla', or a fused kernel: 'cudnn' on GPU, 'tpu' on TPU; see models/kernels.py.
+    alphabets: how many values the token of each slot may take, where fewer than V: the logits of
+      the others are -1e30.
     unroll: write the layers out one after the other instead of looping over them. On CPU a loop
-      copies every activation into an array over all layers and out again, a fifth of a small step;
-      accelerators hide that. Compilation takes as many times longer as there are layers, and
-      rounding differs.
+      copies every activation into an array over all layers and out again, a quarter of a small
+      step and more; accelerators hide that. Rounding differs.
   """
 
   vocabulary: int
@@ -50,13 +53,25 @@ class ModelConfig:
   remat_policy: str = 'full'
   attention: str = 'xla'
   unroll: bool = False
+  alphabets: tuple[int, ...] | None = None
 
   def __post_init__(self):
+    if self.alphabets is not None:
+      object.__setattr__(self, 'alphabets', tuple(self.alphabets))  # JSON knows lists alone.
+      if len(self.alphabets) != self.length or not (
+        1 <= min(self.alphabets) and max(self.alphabets) <= self.vocabulary
+      ):
+        raise ValueError(f'{self.length} alphabets of 1..{self.vocabulary} values are needed')
     for name in ('vocabulary', 'length', 'width', 'layers', 'heads', 'mlp_ratio'):
       if getattr(self, name) < 1:
         raise ValueError(f'model.{name} must be at least 1, not {getattr(self, name)}')
     if self.width % self.heads:
       raise ValueError(f'model.width {self.width} is not a multiple of model.heads {self.heads}')
+    if self.unroll and self.remat:
+      raise ValueError(
+        "model.remat needs model.unroll 'never': XLA merges what is computed again with what was "
+        'computed before where layers are written out, and nothing is saved'
+      )
     for name, known in _CHOICES.items():
       if getattr(self, name) not in known:
         allowed = ', '.join(f"'{choice}'" for choice in known)
@@ -78,16 +93,24 @@ class ModelConfig:
     block = (4 + 2 * self.mlp_ratio) * self.width**2
     return self.layers * block + self.width * self.vocabulary
 
-  def forward_flops(self, sequences: int = 1) -> float:
-    """Analytic FLOPs of one forward pass over `sequences` full sequences.
+  def forward_flops(
+    self,
+    pattern: patterns.Full | tuple = ('full',),
+    tokens: int | None = None,
+    soft_inputs: bool = False,
+  ) -> float:
+    """Analytic FLOPs of one forward pass over a sequence of `tokens`, by default `length`.
 
-    2 N_matmul T for the weights plus 4 L T^2 D for the two attention products, where causal
-    attention is counted as full, which is what the program computes. A training step costs three
-    times this: 6 N_matmul T + 12 L T^2 D.
+    2 N_matmul T for the weights, 2 (V+1) D T for the table where inputs are soft tokens (ids only
+    look it up), and the pattern's share of 4 L T^2 D for the two attention products: what is asked
+    for. A program that masks a full product computes more, a fused kernel hardly. A training step
+    costs three times this: 6 N_matmul T + 12 L T^2 D share.
     """
-    weights = 2.0 * self.matmul_parameters() * self.length
-    attention = 4.0 * self.layers * self.length**2 * self.width
-    return sequences * (weights + attention)
+    tokens = self.length if tokens is None else tokens
+    weights = 2.0 * self.matmul_parameters() * tokens
+    table = 2.0 * (self.vocabulary + 1) * self.width * tokens if soft_inputs else 0.0
+    share = patterns.of(pattern).share(tokens, self.layers)
+    return weights + table + 4.0 * self.layers * tokens**2 * self.width * share
 
 
 # width, layers, heads. The igpt_* rows are those of Chen et al. 2020, table 1 and their code.

@@ -17,10 +17,11 @@ from flax import nnx
 import jax
 import jax.numpy as jnp
 
-from models import layers, transformer
+from models import layers, patterns, transformer
 from models.config import ModelConfig
 
 Params = Any
+Pattern = patterns.Full | tuple
 
 # Every piece is a program of its own to compile, and four leave 62 % of the work of one.
 _PIECES = 4
@@ -55,7 +56,7 @@ def step(
   cache: Cache,
   token_B: jax.Array,
   position: jax.Array,
-  windows_L: jax.Array,
+  pattern: patterns.Full,
 ) -> tuple[Cache, jax.Array]:
   """Computes one position.
 
@@ -64,7 +65,7 @@ def step(
     cache: of the positions before; must have a slot for this one.
     token_B: the token before this position; ignored at position 0, which is fed the start vector.
     position: int32 ().
-    windows_L: how many positions, this one among them, each layer looks at.
+    pattern: of the attention; one that decodes.
 
   Returns:
     The cache with this position in it, and logits BxV in float32.
@@ -73,7 +74,8 @@ def step(
   start_1xD = module.start_D[...][None]
   h_BxD = jnp.where(position == 0, start_1xD, module.token_table[...][token_B])
   h_BxD = (h_BxD + module.position_table[...][position][None]).astype(cache[0].k_BHxSxK.dtype)
-  distance_1x1xS = (position - jnp.arange(slots))[None, None]
+  positions_1, slots_S = jnp.reshape(position, (1,)), jnp.arange(slots)
+  by_layer = pattern.by_layer(module.config.length, module.config.layers)
   graphdef, stacked = nnx.split(module.blocks)
   written = []
   for number, layer in enumerate(cache):
@@ -83,46 +85,51 @@ def step(
       jax.lax.dynamic_update_slice(layer.k_BHxSxK, k_BHx1xK, (0, position, 0)),
       jax.lax.dynamic_update_slice(layer.v_BHxSxK, v_BHx1xK, (0, position, 0)),
     )
-    mask_1x1xS = (distance_1x1xS >= 0) & (distance_1x1xS < windows_L[number])
-    mixed_BHx1xK = layers.attention(q_BHx1xK, *layer, mask_1x1xS)
+    mask_1xS = pattern.mask(positions_1, slots_S, None if by_layer is None else by_layer[number])
+    mixed_BHx1xK = layers.attention(q_BHx1xK, *layer, mask_1xS[None])
     h_BxD = block.finish(h_BxD, mixed_BHx1xK, batch)
     written.append(layer)
-  return tuple(written), module.readout(h_BxD)[1]
+  logits_BxV = module.readout(h_BxD)[1]
+  if module.config.alphabets is not None:
+    logits_BxV = transformer.restrict(logits_BxV, jnp.array(module.config.alphabets)[position])
+  return tuple(written), logits_BxV
 
 
 def make_decode(config: ModelConfig) -> Callable[..., jax.Array]:
-  """Builds `decode(params, key, count, window=None) -> tokens (count, T) int32`.
+  """Builds `decode(params, key, count, pattern=Causal()) -> tokens (count, T) int32`.
 
   The samples are exact: softmax of float32 logits, at temperature 1. `params` is the backbone's
-  tree, `window` as in `Transformer.__call__`; `count` and `window` are static.
+  tree; `count` and `pattern` are static.
   """
   bind = transformer.make_bind(config)
 
-  def decode(params: Params, key: jax.Array, count: int, window: int | None = None) -> jax.Array:
+  def decode(
+    params: Params, key: jax.Array, count: int, pattern: Pattern = ('causal',)
+  ) -> jax.Array:
     def draw(logits_BxV: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
       # The default mode's float32 Gumbel noise ends near 16 nats: rare tokens would never come.
       token_B = jax.random.categorical(key, logits_BxV, mode='high').astype(jnp.int32)
       return token_B, token_B
 
     keys_T = jax.random.split(key, config.length)
-    return _walk(config, bind(params), count, window, keys_T, draw).T
+    return _walk(config, bind(params), count, pattern, keys_T, draw).T
 
   return decode
 
 
 def make_score(config: ModelConfig) -> Callable[..., jax.Array]:
-  """Builds `score(params, tokens_BxT, window=None) -> logits BxTxV`, float32.
+  """Builds `score(params, tokens_BxT, pattern=Causal()) -> logits BxTxV`, float32.
 
   The same step as in `decode`, fed the given tokens: logits at t depend on the tokens before t.
   """
   bind = transformer.make_bind(config)
 
-  def score(params: Params, tokens_BxT: jax.Array, window: int | None = None) -> jax.Array:
+  def score(params: Params, tokens_BxT: jax.Array, pattern: Pattern = ('causal',)) -> jax.Array:
     def force(logits_BxV: jax.Array, token_B: jax.Array) -> tuple[jax.Array, jax.Array]:
       return token_B, logits_BxV
 
     inputs_TxB = tokens_BxT.astype(jnp.int32).T
-    logits_TxBxV = _walk(config, bind(params), len(tokens_BxT), window, inputs_TxB, force)
+    logits_TxBxV = _walk(config, bind(params), len(tokens_BxT), pattern, inputs_TxB, force)
     return logits_TxBxV.transpose(1, 0, 2)
 
   return score
@@ -132,7 +139,7 @@ def _walk(
   config: ModelConfig,
   module: transformer.Transformer,
   batch: int,
-  window: int | None,
+  pattern: Pattern,
   inputs_Tx: jax.Array,
   choose: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
 ) -> jax.Array:
@@ -142,19 +149,24 @@ def _walk(
     config: the backbone's.
     module: the backbone with its parameters.
     batch: B.
-    window: as in `Transformer.__call__`.
+    pattern: of the attention.
     inputs_Tx: what `choose` gets at each position.
     choose: (logits_BxV, input) -> the tokens (B,) at this position, and what to return of it.
 
   Returns:
     What `choose` returned, stacked over positions.
+
+  Raises:
+    ValueError: a pattern whose positions can't be computed one after the other.
   """
-  windows_L = transformer.share_window(window, config.length, config.layers)
+  pattern = patterns.of(pattern)
+  if not pattern.decodes:
+    raise ValueError(f'{pattern} does not decode token by token')
 
   def advance(carry, scanned):
     cache, token_B = carry
     position, input_ = scanned
-    cache, logits_BxV = step(module, cache, token_B, position, windows_L)
+    cache, logits_BxV = step(module, cache, token_B, position, pattern)
     token_B, kept = choose(logits_BxV, input_)
     return (cache, token_B), kept
 

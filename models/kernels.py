@@ -1,8 +1,7 @@
 """Attention by fused kernels of kept libraries, for the platforms that have them.
 
 They never hold the T x T weights. `layers.attention` (model.attention 'xla') is what they must
-equal within rounding; it runs everywhere, and alone has windows, which differ by layer inside the
-scan.
+equal within rounding; it runs everywhere, and alone knows every pattern.
 
 Shape suffixes: B batch, T tokens, H heads, K width of a head.
 """
@@ -15,8 +14,8 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 import numpy as np
 
-# (q_BHxTxK, k_BHxTxK, v_BHxTxK, batch, causal) -> BHxTxK
-Attend = Callable[[jax.Array, jax.Array, jax.Array, int, bool], jax.Array]
+# (q_BHxTxK, k_BHxTxK, v_BHxTxK, batch, form) -> BHxTxK, where form is a pattern's `kernel`.
+Attend = Callable[[jax.Array, jax.Array, jax.Array, int, str], jax.Array]
 
 _PLATFORMS = {'cudnn': 'gpu', 'tpu': 'tpu'}
 # The kernel's blocks of queries and of keys: the largest of these that divides the padded length.
@@ -52,7 +51,7 @@ def cudnn(
   k_BHxTxK: jax.Array,
   v_BHxTxK: jax.Array,
   batch: int,
-  causal: bool,
+  form: str,
   implementation: str = 'cudnn',
 ) -> jax.Array:
   """cuDNN's flash attention through `jax.nn.dot_product_attention`."""
@@ -63,7 +62,7 @@ def cudnn(
 
   mixed_BxTxHxK = jax.nn.dot_product_attention(
     *(heads_inside(x) for x in (q_BHxTxK, k_BHxTxK, v_BHxTxK)),
-    is_causal=causal,
+    is_causal=form == 'causal',
     implementation=implementation,
   )
   return mixed_BxTxHxK.transpose(0, 2, 1, 3).reshape(q_BHxTxK.shape)
@@ -74,7 +73,7 @@ def tpu(
   k_BHxTxK: jax.Array,
   v_BHxTxK: jax.Array,
   batch: int,
-  causal: bool,
+  form: str,
   interpret: bool = False,
 ) -> jax.Array:
   """JAX's own splash attention, a Pallas kernel; `interpret` runs it anywhere, slowly.
@@ -85,7 +84,7 @@ def tpu(
   del batch
   tokens, width = q_BHxTxK.shape[1:]
   padding = -tokens % _BLOCKS[-1]
-  kernel = _kernel(tokens, tokens + padding, causal, interpret)
+  kernel = _kernel(tokens, tokens + padding, form == 'causal', interpret)
 
   def one(q_TxK: jax.Array, k_TxK: jax.Array, v_TxK: jax.Array) -> jax.Array:
     return kernel(q_TxK[None], k_TxK[None], v_TxK[None])[0]
@@ -135,7 +134,7 @@ def _split(
   k_BHxTxK: jax.Array,
   v_BHxTxK: jax.Array,
   batch: int,
-  causal: bool,
+  form: str,
   interpret: bool = False,
 ) -> jax.Array:
   """`tpu` on every device's own examples."""
@@ -146,7 +145,7 @@ def _split(
   rows = PartitionSpec(mesh.axis_names)
 
   def local(*qkv: jax.Array) -> jax.Array:
-    return tpu(*qkv, batch // mesh.size, causal, interpret)
+    return tpu(*qkv, batch // mesh.size, form, interpret)
 
   # The kernel says nothing of how its result varies over the mesh, hence no check of it.
   split = jax.shard_map(local, mesh=mesh, in_specs=(rows,) * 3, out_specs=rows, check_vma=False)

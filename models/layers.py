@@ -13,6 +13,8 @@ from flax import nnx
 import jax
 import jax.numpy as jnp
 
+from models.config import ModelConfig
+
 
 def normal(rngs: nnx.Rngs, shape: tuple[int, ...], std: float) -> nnx.Param:
   """A float32 parameter drawn from N(0, std^2)."""
@@ -86,55 +88,47 @@ class Nowhere:
 
 
 class Block(nnx.Module):
-  """h + attention(norm(h)), then h + mlp(norm(h))."""
+  """h + attention(norm(h)), then h + mlp(norm(h)); `place` says where arrays live."""
 
-  def __init__(
-    self, width: int, heads: int, mlp_ratio: int, layers: int, epsilon: float, *, rngs: nnx.Rngs
-  ):
-    self.heads = heads
+  def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, place: Any = Nowhere):
+    width, ratio, epsilon = config.width, config.mlp_ratio, config.norm_epsilon
+    self.heads, self.place = config.heads, place
     self.norm_attention = RMSNorm(width, epsilon)
     self.norm_mlp = RMSNorm(width, epsilon)
     self.qkv_Dx3D = normal(rngs, (width, 3 * width), 1 / math.sqrt(width))
-    self.out_DxD = normal(rngs, (width, width), 1 / math.sqrt(width * layers))
-    self.mlp_in_DxF = normal(rngs, (width, mlp_ratio * width), 0.02)
-    self.mlp_out_FxD = normal(rngs, (mlp_ratio * width, width), 0.02)
+    self.out_DxD = normal(rngs, (width, width), 1 / math.sqrt(width * config.layers))
+    self.mlp_in_DxF = normal(rngs, (width, ratio * width), 0.02)
+    self.mlp_out_FxD = normal(rngs, (ratio * width, width), 0.02)
 
   def __call__(
     self,
     h_NxD: jax.Array,
     batch: int,
     attend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
-    place: Any = Nowhere,
   ) -> tuple[jax.Array, jax.Array]:
-    """Runs the block on N = B*T rows.
-
-    `attend` mixes the values, BHxTxK; `place` is that of `Transformer.__call__`.
+    """Runs the block on N = B*T rows; `attend` mixes the values, BHxTxK.
 
     Returns:
       The residual stream after the block, and the block's normalised input (what probes read).
     """
     normed_NxD = self.norm_attention(h_NxD)
-    q, k, v = self.project(normed_NxD, batch, place)
-    return self.finish(h_NxD, attend(q, k, v), batch, place), normed_NxD
+    q, k, v = self.project(normed_NxD, batch)
+    return self.finish(h_NxD, attend(q, k, v), batch), normed_NxD
 
-  def project(
-    self, normed_NxD: jax.Array, batch: int, place: Any = Nowhere
-  ) -> tuple[jax.Array, jax.Array, jax.Array]:
+  def project(self, normed_NxD: jax.Array, batch: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Queries, keys and values of N = B*T rows, each BHxTxK."""
     rows, width = normed_NxD.shape
     tokens, head_width = rows // batch, width // self.heads
-    qkv = place.linear(normed_NxD, self.qkv_Dx3D[...]).reshape(
+    qkv = self.place.linear(normed_NxD, self.qkv_Dx3D[...]).reshape(
       batch, tokens, 3, self.heads, head_width
     )
     q, k, v = qkv.transpose(2, 0, 3, 1, 4).reshape(3, batch * self.heads, tokens, head_width)
     return q, k, v
 
-  def finish(
-    self, h_NxD: jax.Array, mixed_BHxTxK: jax.Array, batch: int, place: Any = Nowhere
-  ) -> jax.Array:
+  def finish(self, h_NxD: jax.Array, mixed_BHxTxK: jax.Array, batch: int) -> jax.Array:
     """Adds what attention brought, then the MLP; returns the residual stream, NxD."""
     mixed = mixed_BHxTxK.reshape(batch, self.heads, -1, mixed_BHxTxK.shape[-1])
     mixed_NxD = mixed.transpose(0, 2, 1, 3).reshape(h_NxD.shape)
-    h_NxD += place.linear(mixed_NxD, self.out_DxD[...])
-    hidden_NxF = quick_gelu(place.linear(self.norm_mlp(h_NxD), self.mlp_in_DxF[...]))
-    return h_NxD + place.linear(hidden_NxF, self.mlp_out_FxD[...])
+    h_NxD += self.place.linear(mixed_NxD, self.out_DxD[...])
+    hidden_NxF = quick_gelu(self.place.linear(self.norm_mlp(h_NxD), self.mlp_in_DxF[...]))
+    return h_NxD + self.place.linear(hidden_NxF, self.mlp_out_FxD[...])

@@ -1,13 +1,14 @@
 """Next-token prediction: the chain rule in one fixed order."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from objectives import base
+from objectives.base import Example, Key, Level, Network, Space, View
 
 _ORDERS = ('raster', 'reversed', 'random')
 
@@ -31,7 +32,6 @@ class Autoregressive(base.Objective):
   context: int = 0
 
   code: ClassVar[base.Code] = base.Code.EXACT
-  causal: ClassVar[bool] = True
   shift: ClassVar[bool] = True
   predicts: ClassVar[str | None] = 'next token'
 
@@ -42,10 +42,17 @@ class Autoregressive(base.Objective):
       raise ValueError(f'objective.context must not be negative, not {self.context}')
 
   @property
-  def window(self) -> int | None:
-    return self.context or None
+  def attention(self) -> tuple:
+    return ('causal', self.context or None)
 
-  def permutation(self, space: base.Space) -> np.ndarray:
+  def backbone(self, space: Space) -> base.Backbone:
+    asked = super().backbone(space)
+    if space.alphabets is None:
+      return asked
+    slots = tuple(space.alphabets[i] for i in self.permutation(space))
+    return dataclasses.replace(asked, alphabets=slots)
+
+  def permutation(self, space: Space) -> np.ndarray:
     """Which charged token each slot holds; an end token stays last."""
     order = np.arange(space.length)
     if self.order == 'reversed':
@@ -54,38 +61,18 @@ class Autoregressive(base.Objective):
       order[: space.dims] = np.random.default_rng(self.order_seed).permutation(space.dims)
     return order
 
-  def slots(self, space: base.Space) -> np.ndarray:
+  def slots(self, space: Space) -> np.ndarray:
     return self.permutation(space)[: space.dims]
 
-  def view(
-    self, example: base.Example, stratum: jax.Array, key: jax.Array, space: base.Space
-  ) -> base.View:
-    del stratum, key
+  def view(self, example: Example, space: Space) -> View:
     tokens_T = example.tokens_T[self.permutation(space)]
-    return base.View(tokens_T, tokens_T, base.charged(space))
+    return View(tokens_T, tokens_T, base.charged(space))
 
-  def run(self, apply: base.Apply, params: base.Params, view: base.View, **arguments: Any) -> Any:
-    window = {} if self.window is None else {'window': self.window}
-    return super().run(apply, params, view, **window, **arguments)
+  def probe_view(self, tokens_T: jax.Array, space: Space, level: Level, key: Key) -> View:
+    return super().probe_view(tokens_T[self.permutation(space)], space, level, key)
 
-  def probe_view(
-    self,
-    tokens_T: jax.Array,
-    space: base.Space,
-    level: float | None = None,
-    key: jax.Array = None,
-  ) -> base.View:
-    return super().probe_view(tokens_T[self.permutation(space)], space)
-
-  def sample(
-    self,
-    network: base.Network,
-    params: base.Params,
-    key: jax.Array,
-    count: int,
-    space: base.Space,
-  ) -> jax.Array:
-    slots_BxT = network.decode(params['backbone'], key, count, window=self.window)
+  def sample(self, network: Network, key: Key, count: int, space: Space) -> jax.Array:
+    slots_BxT = network.decode(key, count, self.attention)
     # The last slot's logits were never trained where it is an end token: that is always 0.
     slots_BxT = jnp.where(base.charged(space)[None] > 0, slots_BxT, 0)
     return jnp.zeros_like(slots_BxT).at[:, self.permutation(space)].set(slots_BxT)

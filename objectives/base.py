@@ -19,10 +19,15 @@ import numpy as np
 
 
 class Code(enum.Enum):
-  """What an objective's nats mean about -log p(x)."""
+  """What an objective's nats mean about -log p(x).
+
+  An ESTIMATE has an estimated normaliser: it may lie on either side, so it is shown and never
+  ranked.
+  """
 
   EXACT = 'exact'
   UPPER_BOUND = 'upper_bound'
+  ESTIMATE = 'estimate'
   NONE = 'none'
 
 
@@ -39,6 +44,8 @@ class Space:
     ordinal: whether token values are levels of a scale.
     shape: rows and columns of the picture that the charged tokens are, in raster order; () for
       none.
+    alphabets: how many values each position may take, where they differ (a label after pixels);
+      None: V everywhere.
   """
 
   vocabulary: int
@@ -47,6 +54,7 @@ class Space:
   classes: int | None = None
   ordinal: bool = False
   shape: tuple[int, ...] = ()
+  alphabets: tuple[int, ...] | None = None
 
   @property
   def mask_token(self) -> int:
@@ -54,10 +62,63 @@ class Space:
 
 
 class Example(NamedTuple):
-  """One clean example: int32 tokens of shape (T,) and a label (-1 where there is none)."""
+  """One clean example, the randomness that is its own, and how far training is.
+
+  Attributes:
+    tokens_T: int32 (T,).
+    label: -1 where there is none.
+    stratum: uniform on [0, 1), stratified over the global batch (training) or over an example's
+      own draws (evaluation).
+    key: the example's own.
+    progress: of training, from 0 at the first update to 1; evaluations are at 1.
+  """
 
   tokens_T: jax.Array
   label: jax.Array
+  stratum: jax.Array
+  key: jax.Array
+  progress: jax.Array | float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+  """What an objective asks of the backbone.
+
+  An extra head is no part of it: that is the objective's own parameters (`Objective.init`), applied
+  to the backbone's final output.
+
+  Attributes:
+    vocabulary: values of the output; the input has MASK beside them.
+    length: positions that the backbone tells apart.
+    pattern: of the attention, as models/patterns.py names it: ('full',), ('causal', window), ...
+    shift: whether every slot is fed its predecessor's token.
+    time_input: whether it needs a time projection.
+    soft_inputs: whether inputs are soft tokens, whose product with the table costs.
+    positions: position of each input slot where they are not 0, 1, ..., such as those of an input
+      that holds every example twice.
+    alphabets: as `Space.alphabets`.
+  """
+
+  vocabulary: int
+  length: int
+  pattern: tuple
+  shift: bool = False
+  time_input: bool = False
+  soft_inputs: bool = False
+  positions: tuple[int, ...] | None = None
+  alphabets: tuple[int, ...] | None = None
+
+
+class Cost(NamedTuple):
+  """What one forward pass over one example costs.
+
+  Attributes:
+    flops: analytic FLOPs, all passes of the backbone together.
+    scored: predictions that carry weight, on average.
+  """
+
+  flops: float
+  scored: float
 
 
 class View(NamedTuple):
@@ -100,6 +161,8 @@ class Score(NamedTuple):
 
 Apply = Callable[..., Any]
 Params = Any
+Level = float | None  # a noise level or mask ratio; None is the clean input
+Key = jax.Array | None
 
 
 def cross_entropy(logits_xV: jax.Array, targets: jax.Array) -> jax.Array:
@@ -133,8 +196,8 @@ class Objective:
   Attributes of the class:
     code: what nats mean.
     trains: False for a control that keeps its initial parameters.
-    causal, shift: how the backbone is called.
-    time_input: whether the backbone needs its time projection.
+    attention: pattern of the attention, as in `Backbone`.
+    shift, time_input, soft_inputs: as in `Backbone`.
     stochastic: whether `view` is random, so that evaluation wants several draws.
     uses_labels: whether training reads labels.
     loss_unit: what the training loss is counted in.
@@ -146,9 +209,10 @@ class Objective:
 
   code: ClassVar[Code] = Code.NONE
   trains: ClassVar[bool] = True
-  causal: ClassVar[bool] = False
+  attention: ClassVar[tuple] = ('full',)
   shift: ClassVar[bool] = False
   time_input: ClassVar[bool] = False
+  soft_inputs: ClassVar[bool] = False
   stochastic: ClassVar[bool] = False
   uses_labels: ClassVar[bool] = False
   loss_unit: ClassVar[str] = 'nats per token'
@@ -164,26 +228,42 @@ class Objective:
     del key, space, width
     return {}
 
-  def view(self, example: Example, stratum: jax.Array, key: jax.Array, space: Space) -> View:
-    """The view of one example.
+  def backbone(self, space: Space) -> Backbone:
+    """What this objective asks of the backbone on `space`."""
+    return Backbone(
+      space.vocabulary,
+      space.length,
+      self.attention,
+      self.shift,
+      self.time_input,
+      self.soft_inputs,
+      alphabets=space.alphabets,
+    )
 
-    Args:
-      example: one clean example.
-      stratum: uniform on [0, 1), stratified over the global batch (training) or over an example's
-        own draws (evaluation).
-      key: the example's own key.
-      space: the space the example lives in.
-    """
+  def scored(self, space: Space) -> float:
+    """Predictions an example that carry weight, on average over views."""
+    return space.dims
+
+  def cost(self, model: Any, space: Space) -> Cost:
+    """Of one forward pass over one example; `model.forward_flops` counts the backbone's."""
+    asked = self.backbone(space)
+    tokens = len(asked.positions) if asked.positions else space.length
+    return Cost(model.forward_flops(asked.pattern, tokens, asked.soft_inputs), self.scored(space))
+
+  def view(self, example: Example, space: Space) -> View:
+    """The view of one example."""
     raise NotImplementedError
 
-  def run(self, apply: Apply, params: Params, view: View, **arguments) -> Any:
-    """One forward pass of the backbone on a batched view."""
+  def run(self, apply: Apply, params: Params, view: View, space: Space, **arguments: Any) -> Any:
+    """One forward pass of the backbone on a batched view; `arguments` go on to it."""
+    asked = self.backbone(space)
     return apply(
       params['backbone'],
       view.inputs,
-      causal=self.causal,
-      shift=self.shift,
+      pattern=asked.pattern,
+      shift=asked.shift,
       time_B=view.time,
+      **({} if asked.positions is None else {'positions_T': np.array(asked.positions)}),
       **arguments,
     )
 
@@ -215,11 +295,6 @@ class Objective:
     del space
     return view.weights_T > 0
 
-  @property
-  def window(self) -> int | None:
-    """How many inputs may influence a prediction, the backbone's `window`; None: all."""
-    return None
-
   def slots(self, space: Space) -> np.ndarray | None:
     """For an objective that predicts charged tokens one by one: which of them each slot holds.
 
@@ -247,28 +322,23 @@ class Objective:
     """Noise levels or mask ratios at which a noisy model is probed beside the clean input."""
     return ()
 
-  def probe_view(
-    self, tokens_T: jax.Array, space: Space, level: float | None = None, key: jax.Array = None
-  ) -> View:
+  def probe_view(self, tokens_T: jax.Array, space: Space, level: Level, key: Key) -> View:
     """How an example enters the network when it is probed: clean, or at one of the levels."""
     del level, key
     return View(tokens_T, tokens_T, jnp.zeros(tokens_T.shape, jnp.float32))
 
-  def sample(
-    self, network: 'Network', params: Params, key: jax.Array, count: int, space: Space
-  ) -> jax.Array | None:
+  def sample(self, network: 'Network', key: Key, count: int, space: Space) -> jax.Array | None:
     """Draws `count` examples, int32 (count, T); None for an objective without a likelihood."""
-    del network, params, key, count, space
+    del network, key, count, space
     return None
 
 
 class Network(NamedTuple):
-  """The backbone as objectives know it: by its call signatures.
+  """A backbone with its parameters, as objectives know it: by its call signatures.
 
   Attributes:
-    apply: one forward pass over whole sequences.
-    decode: (backbone parameters, key, count, window=None) -> tokens (count, T), drawn left to
-      right with a key/value cache.
+    apply: (inputs, *, pattern, ...) -> outputs, one forward pass over whole sequences.
+    decode: (key, count, pattern) -> tokens (count, T), drawn left to right with a key/value cache.
   """
 
   apply: Apply
@@ -295,9 +365,7 @@ def choose_positions(key: jax.Array, count: jax.Array | int, space: Space) -> ja
   return jnp.pad(rank_dims < count, (0, space.length - space.dims))
 
 
-def masked_probe_view(
-  tokens_T: jax.Array, space: Space, level: float | None, key: jax.Array
-) -> View:
+def masked_probe_view(tokens_T: jax.Array, space: Space, level: Level, key: Key) -> View:
   """The clean tokens, or with exactly max(1, round(level T)) of them shown as MASK."""
   if level is not None:
     hidden_T = choose_positions(key, max(1, round(level * space.dims)), space)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from objectives import base
+from objectives.base import Example, Key, Level, Space, View
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,29 +28,20 @@ class Denoising(base.Objective):
     if not 0 < self.ratio <= 1:
       raise ValueError(f'objective.ratio must be in (0, 1], not {self.ratio}')
 
-  def view(
-    self, example: base.Example, stratum: jax.Array, key: jax.Array, space: base.Space
-  ) -> base.View:
-    del stratum
-    inputs_T = _corrupt(example.tokens_T, self.ratio, key, space)
-    return base.View(inputs_T, example.tokens_T, base.charged(space))
+  def view(self, example: Example, space: Space) -> View:
+    inputs_T = _corrupt(example.tokens_T, self.ratio, example.key, space)
+    return View(inputs_T, example.tokens_T, base.charged(space))
 
   def probe_levels(self) -> tuple[float, ...]:
     return (self.ratio, 0.5)
 
-  def probe_view(
-    self,
-    tokens_T: jax.Array,
-    space: base.Space,
-    level: float | None = None,
-    key: jax.Array = None,
-  ) -> base.View:
+  def probe_view(self, tokens_T: jax.Array, space: Space, level: Level, key: Key) -> View:
     if level is not None:
       tokens_T = _corrupt(tokens_T, level, key, space)
-    return super().probe_view(tokens_T, space)
+    return super().probe_view(tokens_T, space, level, key)
 
 
-def _corrupt(tokens_T: jax.Array, ratio: float, key: jax.Array, space: base.Space) -> jax.Array:
+def _corrupt(tokens_T: jax.Array, ratio: float, key: jax.Array, space: Space) -> jax.Array:
   """Charged tokens replaced by uniform ones with probability `ratio`."""
   choose_key, token_key = jax.random.split(key)
   replaced_T = jax.random.bernoulli(choose_key, ratio, (space.length,)) & (base.charged(space) > 0)

@@ -5,6 +5,7 @@ linear map of the mean over the sequence of one layer's normalised output for th
 probes see it; L_GEN is the training loss, nats per predicted dimension, on a view of its own.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -22,8 +23,10 @@ def make_logits(objective: base.Objective, apply: base.Apply, space: base.Space,
   """Builds `logits(params, batch) -> (B, classes)`; params hold 'head' beside what was trained."""
 
   def logits(params: base.Params, batch: dict[str, jax.Array]) -> jax.Array:
-    view = jax.vmap(lambda tokens_T: objective.probe_view(tokens_T, space))(batch['tokens'])
-    outputs = objective.run(apply, params, view, read=lambda x_BxTxD: jnp.mean(x_BxTxD, axis=1))
+    clean = jax.vmap(lambda tokens_T: objective.probe_view(tokens_T, space, None, None))
+    view = clean(batch['tokens'])
+    read = functools.partial(jnp.mean, axis=1)
+    outputs = objective.run(apply, params, view, space, read=read)
     head = params['head']
     return outputs.reads[layer] @ head['head_DxC'] + head['bias_C'][None]
 

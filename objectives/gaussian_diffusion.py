@@ -21,10 +21,12 @@ import jax
 import jax.numpy as jnp
 
 from objectives import base
+from objectives.base import Example, Key, Level, Network, Space, View
 
 _SCHEDULES = ('linear', 'learned')
 _LOSSES = ('bound', 'cross_entropy')
 _BINS = 32
+_SAMPLING_STEPS = 256
 
 
 class Noise(NamedTuple):
@@ -80,6 +82,7 @@ class GaussianDiffusion(base.Objective):
 
   code: ClassVar[base.Code] = base.Code.UPPER_BOUND
   time_input: ClassVar[bool] = True
+  soft_inputs: ClassVar[bool] = True
   stochastic: ClassVar[bool] = True
   input_scale: ClassVar[float | None] = 0.3
   predicts: ClassVar[str | None] = None
@@ -97,13 +100,13 @@ class GaussianDiffusion(base.Objective):
       self.train_on
     ]
 
-  def check(self, space: base.Space) -> None:
+  def check(self, space: Space) -> None:
     if not space.ordinal:
       raise ValueError(
         'Gaussian diffusion needs an ordinal alphabet: these tokens are names, not levels'
       )
 
-  def init(self, key: jax.Array, space: base.Space, width: int) -> base.Params:
+  def init(self, key: jax.Array, space: Space, width: int) -> base.Params:
     return {'schedule': jnp.zeros((_BINS,))} if self.schedule == 'learned' else {}
 
   def gamma(self, own: base.Params, t: jax.Array, vocabulary: int) -> tuple[jax.Array, jax.Array]:
@@ -119,21 +122,19 @@ class GaussianDiffusion(base.Objective):
     inside = jnp.clip((t - (ends[k] - share[k])) / share[k], 0.0, 1.0)
     return low + width * (k + inside), width / share[k]
 
-  def view(
-    self, example: base.Example, stratum: jax.Array, key: jax.Array, space: base.Space
-  ) -> base.View:
+  def view(self, example: Example, space: Space) -> View:
     """Only the randomness is drawn here: the noise level may depend on parameters."""
-    time_key, zero_key = jax.random.split(key)
+    time_key, zero_key = jax.random.split(example.key)
     extra = {
-      't': stratum,
+      't': example.stratum,
       'eps_T': jax.random.normal(time_key, (space.length,)),
       'eps0_T': jax.random.normal(zero_key, (space.length,)),
       'vocabulary': jnp.zeros((space.vocabulary,)),
       'charged_T': base.charged(space),
     }
-    return base.View(None, example.tokens_T, base.charged(space), extra=extra)
+    return View(None, example.tokens_T, base.charged(space), extra=extra)
 
-  def noise(self, own: base.Params, view: base.View) -> Noise:
+  def noise(self, own: base.Params, view: View) -> Noise:
     """The noisy example of a single view."""
     vocabulary = view.extra['vocabulary'].shape[-1]
     gamma, slope = self.gamma(own, view.extra['t'], vocabulary)
@@ -143,7 +144,7 @@ class GaussianDiffusion(base.Objective):
     z_T = alpha * level_values(vocabulary)[view.targets_T] + sigma * view.extra['eps_T']
     return Noise(gamma, slope, z_T, log_likelihood(z_T, gamma, vocabulary))
 
-  def run(self, apply: base.Apply, params: base.Params, view: base.View, **arguments: Any) -> Any:
+  def run(self, apply: Any, params: Any, view: View, space: Space, **arguments: Any) -> Any:
     """Soft tokens in: what each noisy pixel says of itself. MASK has no share in them."""
     if view.inputs is None:
       noise = jax.vmap(lambda v: self.noise(params['objective'], v))(view)
@@ -151,11 +152,9 @@ class GaussianDiffusion(base.Objective):
       inputs = jnp.pad(inputs, ((0, 0), (0, 0), (0, 1)))
       low, high = endpoints(view.extra['vocabulary'].shape[-1])
       view = view._replace(inputs=inputs, time=(noise.gamma - low) / (high - low))
-    return super().run(apply, params, view, **arguments)
+    return super().run(apply, params, view, space, **arguments)
 
-  def score(
-    self, params: base.Params, view: base.View, outputs: Any, space: base.Space
-  ) -> base.Score:
+  def score(self, params: base.Params, view: View, outputs: Any, space: Space) -> base.Score:
     own = params['objective']
     noise = jax.vmap(lambda v: self.noise(own, v))(view)
     charged_1xT = base.charged(space)[None]
@@ -181,7 +180,7 @@ class GaussianDiffusion(base.Objective):
     posterior = jax.nn.softmax(logits_BxTxV + noise.log_weights_TxV, axis=-1)
     return (values_V[targets_BxT] - posterior @ values_V) ** 2
 
-  def ends(self, view: base.View, space: base.Space) -> tuple[jax.Array, jax.Array]:
+  def ends(self, view: View, space: Space) -> tuple[jax.Array, jax.Array]:
     """Prior and reconstruction terms, nats per example (B,)."""
     low, high = endpoints(space.vocabulary)
     values_BxT = level_values(space.vocabulary)[view.targets_T]
@@ -219,38 +218,24 @@ class GaussianDiffusion(base.Objective):
     """Times: a little, half and most of the way from gamma_0 to gamma_1."""
     return (0.25, 0.5, 0.75)
 
-  def probe_view(
-    self,
-    tokens_T: jax.Array,
-    space: base.Space,
-    level: float | None = None,
-    key: jax.Array = None,
-  ) -> base.View:
+  def probe_view(self, tokens_T: jax.Array, space: Space, level: Level, key: Key) -> View:
     """Clean is the one-hot input at gamma_0; a level is a time of the linear schedule."""
     weights_T = jnp.zeros(tokens_T.shape, jnp.float32)
     if level is None:
       one_hot = jax.nn.one_hot(tokens_T, space.vocabulary + 1)
-      return base.View(one_hot, tokens_T, weights_T, time=jnp.zeros(()))
+      return View(one_hot, tokens_T, weights_T, time=jnp.zeros(()))
     low, high = endpoints(space.vocabulary)
     gamma = jnp.float32(low + (high - low) * level)
     alpha, sigma = alpha_sigma(gamma)
     eps_T = jax.random.normal(key, tokens_T.shape)
     z_T = alpha * level_values(space.vocabulary)[tokens_T] + sigma * eps_T
     soft = jax.nn.softmax(log_likelihood(z_T, gamma, space.vocabulary), axis=-1)
-    return base.View(jnp.pad(soft, ((0, 0), (0, 1))), tokens_T, weights_T, time=jnp.float32(level))
+    return View(jnp.pad(soft, ((0, 0), (0, 1))), tokens_T, weights_T, time=jnp.float32(level))
 
-  def sample(
-    self,
-    network: base.Network,
-    params: base.Params,
-    key: jax.Array,
-    count: int,
-    space: base.Space,
-    steps: int = 256,
-  ) -> jax.Array:
+  def sample(self, network: Network, key: Key, count: int, space: Space) -> jax.Array:
     """Ancestral sampling from gamma_1 down to gamma_0, then the most likely level of each pixel."""
     low, high = endpoints(space.vocabulary)
-    gammas = jnp.linspace(high, low, steps + 1)
+    gammas = jnp.linspace(high, low, _SAMPLING_STEPS + 1)
     start_key, noise_key = jax.random.split(key)
     z_BxT = jax.random.normal(start_key, (count, space.length))
 
@@ -259,7 +244,7 @@ class GaussianDiffusion(base.Objective):
       log_w = jax.vmap(lambda z_T: log_likelihood(z_T, gamma, space.vocabulary))(z_BxT)
       soft = jnp.pad(jax.nn.softmax(log_w, axis=-1), ((0, 0), (0, 0), (0, 1)))
       time_B = jnp.full((count,), (gamma - low) / (high - low))
-      logits = network.apply(params['backbone'], soft, causal=False, time_B=time_B).logits_BxTxV
+      logits = network.apply(soft, pattern=self.attention, time_B=time_B).logits_BxTxV
       x_BxT = jax.nn.softmax(logits + log_w, axis=-1) @ level_values(space.vocabulary)
       # An end token is known to be 0, and the network was never asked about it.
       x_BxT = jnp.where(base.charged(space)[None] > 0, x_BxT, level_values(space.vocabulary)[0])
@@ -271,7 +256,7 @@ class GaussianDiffusion(base.Objective):
       noise_BxT = jax.random.normal(step_key, z_BxT.shape)
       return mean + sigma_next * jnp.sqrt(c) * noise_BxT, None
 
-    steps_ = (gammas[:-1], gammas[1:], jax.random.split(noise_key, steps))
+    steps_ = (gammas[:-1], gammas[1:], jax.random.split(noise_key, _SAMPLING_STEPS))
     z_BxT = jax.lax.scan(step, z_BxT, steps_)[0]
     alpha_0, _ = alpha_sigma(jnp.float32(low))
     levels_BxTxV = jnp.abs(z_BxT[..., None] / alpha_0 - level_values(space.vocabulary)[None, None])

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from objectives import base
+from objectives.base import Example, Key, Level, Space, View
 from objectives.masked_diffusion import MaskedDiffusion
 
 _CORRUPTIONS = ('bert', 'mask')
@@ -43,26 +44,41 @@ class Masked(base.Objective):
           f"objective.{name} '{getattr(self, name)}' is unknown; known: {', '.join(known)}"
         )
 
-  def check(self, space: base.Space) -> None:
+  def check(self, space: Space) -> None:
     if self.pattern == 'half_plane' and len(space.shape) != 2:
       raise ValueError("objective.pattern 'half_plane' needs pictures")
 
-  def choose(self, key: jax.Array, space: base.Space) -> jax.Array:
+  def scored(self, space: Space) -> float:
+    if self.pattern == 'random':
+      return self._share(space.dims)
+    if self.pattern == 'block':
+      return math.prod(self._block(space))
+    rows, columns = space.shape
+    return (self._share(rows) * columns + rows * self._share(columns)) / 2
+
+  def _share(self, count: int) -> int:
+    return max(1, round(self.ratio * count))
+
+  def _block(self, space: Space) -> tuple[int, int]:
+    """Height and width of a block."""
+    rows, columns = _picture(space)
+    height = min(max(1, round(math.sqrt(self.ratio * space.dims))), rows)
+    return height, min(max(1, round(self.ratio * space.dims / height)), columns)
+
+  def choose(self, key: jax.Array, space: Space) -> jax.Array:
     """The positions to predict; bool (T,)."""
     if self.pattern == 'random':
-      return base.choose_positions(key, max(1, round(self.ratio * space.dims)), space)
-    picture = space.shape if len(space.shape) == 2 else (1, space.dims)
+      return base.choose_positions(key, self._share(space.dims), space)
+    picture = _picture(space)
     row_key, column_key, side_key = jax.random.split(key, 3)
     rows, columns = jnp.arange(picture[0])[:, None], jnp.arange(picture[1])[None]
     if self.pattern == 'block':
-      side = max(1, round(math.sqrt(self.ratio * space.dims)))
-      height = min(side, picture[0])
-      width = min(max(1, round(self.ratio * space.dims / height)), picture[1])
+      height, width = self._block(space)
       top = jax.random.randint(row_key, (), 0, picture[0] - height + 1)
       left = jax.random.randint(column_key, (), 0, picture[1] - width + 1)
       chosen = (rows >= top) & (rows < top + height) & (columns >= left) & (columns < left + width)
     else:
-      deep = [max(1, round(self.ratio * size)) for size in picture]
+      deep = [self._share(size) for size in picture]
       sides = (
         rows < deep[0],
         rows >= picture[0] - deep[0],
@@ -73,11 +89,8 @@ class Masked(base.Objective):
       chosen = jnp.stack(whole)[jax.random.randint(side_key, (), 0, 4)]
     return jnp.pad(chosen.reshape(-1), (0, space.length - space.dims))
 
-  def view(
-    self, example: base.Example, stratum: jax.Array, key: jax.Array, space: base.Space
-  ) -> base.View:
-    del stratum
-    choose_key, kind_key, token_key = jax.random.split(key, 3)
+  def view(self, example: Example, space: Space) -> View:
+    choose_key, kind_key, token_key = jax.random.split(example.key, 3)
     chosen_T = self.choose(choose_key, space)
     seen_T = jnp.full_like(example.tokens_T, space.mask_token)
     if self.corruption == 'bert':
@@ -86,31 +99,30 @@ class Masked(base.Objective):
       seen_T = jnp.where(kind_T < 0.8, seen_T, random_T.astype(seen_T.dtype))
       seen_T = jnp.where(kind_T < 0.9, seen_T, example.tokens_T)
     inputs_T = jnp.where(chosen_T, seen_T, example.tokens_T)
-    return base.View(inputs_T, example.tokens_T, chosen_T / jnp.sum(chosen_T))
+    return View(inputs_T, example.tokens_T, chosen_T / jnp.sum(chosen_T))
 
-  def counted(self, view: base.View, space: base.Space) -> jax.Array:
+  def counted(self, view: View, space: Space) -> jax.Array:
     """Chosen positions that show MASK: a token left in sight would flatter the accuracy."""
     return super().counted(view, space) & (view.inputs == space.mask_token)
 
-  def per_dimension(self, nats_B: jax.Array, space: base.Space) -> jax.Array:
+  def per_dimension(self, nats_B: jax.Array, space: Space) -> jax.Array:
     return nats_B
 
   def hiding(self) -> base.Objective:
     """Every chosen position shows MASK: a tenth left in sight would flatter the cross-entropy."""
     return dataclasses.replace(self, corruption='mask')
 
-  def also(self, space: base.Space) -> dict[str, base.Objective]:
+  def also(self, space: Space) -> dict[str, base.Objective]:
     """The any-order bound holds for any set of conditionals, BERT's too."""
     return {'masked_diffusion': MaskedDiffusion()}
 
   def probe_levels(self) -> tuple[float, ...]:
     return (self.ratio, 0.5)
 
-  def probe_view(
-    self,
-    tokens_T: jax.Array,
-    space: base.Space,
-    level: float | None = None,
-    key: jax.Array = None,
-  ) -> base.View:
+  def probe_view(self, tokens_T: jax.Array, space: Space, level: Level, key: Key) -> View:
     return base.masked_probe_view(tokens_T, space, level, key)
+
+
+def _picture(space: Space) -> tuple[int, int]:
+  """Rows and columns; one row where there is no picture."""
+  return space.shape if len(space.shape) == 2 else (1, space.dims)

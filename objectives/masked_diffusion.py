@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from objectives import base
+from objectives.base import Example, Key, Level, Network, Space, View
 
 _FORMS = ('exact_k', 'bernoulli')
 _SCHEDULES = ('linear', 'cosine', 'polynomial')
@@ -46,9 +47,8 @@ class MaskedDiffusion(base.Objective):
           f"objective.{name} '{getattr(self, name)}' is unknown; known: {', '.join(known)}"
         )
 
-  def view(
-    self, example: base.Example, stratum: jax.Array, key: jax.Array, space: base.Space
-  ) -> base.View:
+  def view(self, example: Example, space: Space) -> View:
+    stratum, key = example.stratum, example.key
     if self.form == 'exact_k':
       # In float32 stratum * T may round up to T, hence the clip.
       count = 1 + jnp.minimum(jnp.floor(stratum * space.dims).astype(jnp.int32), space.dims - 1)
@@ -60,14 +60,18 @@ class MaskedDiffusion(base.Objective):
       hidden_T = (jax.random.uniform(key, (space.length,)) < share) & (base.charged(space) > 0)
       weights_T = jnp.where(hidden_T, ratio, 0.0)
     inputs_T = jnp.where(hidden_T, space.mask_token, example.tokens_T)
-    return base.View(inputs_T, example.tokens_T, weights_T)
+    return View(inputs_T, example.tokens_T, weights_T)
 
-  def also(self, space: base.Space) -> dict[str, base.Objective]:
+  def scored(self, space: Space) -> float:
+    if self.form == 'exact_k':
+      return (space.dims + 1) / 2
+    mean_rate = {'linear': 1 / 2, 'cosine': 1 - 2 / math.pi, 'polynomial': 1 / 3}[self.schedule]
+    return space.dims * mean_rate
+
+  def also(self, space: Space) -> dict[str, base.Objective]:
     return {'chain rule in raster order': FixedOrder()}
 
-  def reference(
-    self, truth: Any, tokens_BxT: jax.Array, view: base.View, space: base.Space
-  ) -> jax.Array:
+  def reference(self, truth: Any, tokens_BxT: jax.Array, view: View, space: Space) -> jax.Array:
     weights_BxT = view.weights_T[:, : space.dims]
     exact = truth.conditional_cross_entropy(tokens_BxT[:, : space.dims], weights_BxT > 0)
     return jnp.sum(weights_BxT * exact, axis=-1)
@@ -75,23 +79,10 @@ class MaskedDiffusion(base.Objective):
   def probe_levels(self) -> tuple[float, ...]:
     return (0.15, 0.5, 0.85)
 
-  def probe_view(
-    self,
-    tokens_T: jax.Array,
-    space: base.Space,
-    level: float | None = None,
-    key: jax.Array = None,
-  ) -> base.View:
+  def probe_view(self, tokens_T: jax.Array, space: Space, level: Level, key: Key) -> View:
     return base.masked_probe_view(tokens_T, space, level, key)
 
-  def sample(
-    self,
-    network: base.Network,
-    params: base.Params,
-    key: jax.Array,
-    count: int,
-    space: base.Space,
-  ) -> jax.Array:
+  def sample(self, network: Network, key: Key, count: int, space: Space) -> jax.Array:
     """Reveals one token a step in a random order of each example's own: T exact steps."""
     order_key, token_key = jax.random.split(key)
     order_keys = jax.random.split(order_key, count)
@@ -101,7 +92,7 @@ class MaskedDiffusion(base.Objective):
 
     def reveal(tokens_BxT, step):
       position_B, step_key = step
-      logits = network.apply(params['backbone'], tokens_BxT, causal=False).logits_BxTxV
+      logits = network.apply(tokens_BxT, pattern=self.attention).logits_BxTxV
       here_BxV = jnp.take_along_axis(logits, position_B[:, None, None], axis=1)[:, 0]
       drawn_B = base.draw_tokens(step_key, here_BxV)
       return tokens_BxT.at[jnp.arange(count), position_B].set(drawn_B), None
@@ -121,19 +112,19 @@ class FixedOrder(base.Objective):
   code: ClassVar[base.Code] = base.Code.EXACT
   stochastic: ClassVar[bool] = True
 
-  def draws(self, wanted: int, space: base.Space) -> int:
+  def draws(self, wanted: int, space: Space) -> int:
     return space.dims
 
-  def view(
-    self, example: base.Example, stratum: jax.Array, key: jax.Array, space: base.Space
-  ) -> base.View:
-    del key
-    slot = jnp.minimum(jnp.floor(stratum * space.dims).astype(jnp.int32), space.dims - 1)
+  def scored(self, space: Space) -> float:
+    return 1
+
+  def view(self, example: Example, space: Space) -> View:
+    slot = jnp.minimum(jnp.floor(example.stratum * space.dims).astype(jnp.int32), space.dims - 1)
     positions_T = jnp.arange(space.length)
     hidden_T = (positions_T >= slot) & (positions_T < space.dims)
     inputs_T = jnp.where(hidden_T, space.mask_token, example.tokens_T)
     weights_T = jnp.where(positions_T == slot, float(space.dims), 0.0)
-    return base.View(inputs_T, example.tokens_T, weights_T)
+    return View(inputs_T, example.tokens_T, weights_T)
 
 
 def mask_rate(schedule: str, t: jax.Array) -> tuple[jax.Array, jax.Array]:

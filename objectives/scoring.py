@@ -11,31 +11,22 @@ import jax.numpy as jnp
 from objectives import base
 
 
-def batch_view(
-  objective: base.Objective,
-  space: base.Space,
-  tokens_BxT: jax.Array,
-  label_B: jax.Array,
-  strata_B: jax.Array,
-  keys_B: jax.Array,
-) -> base.View:
-  """`objective.view` over a batch, every row with its own stratum and key."""
-
-  def one(tokens_T, label, stratum, key):
-    return objective.view(base.Example(tokens_T, label), stratum, key, space)
-
-  return jax.vmap(one)(tokens_BxT, label_B, strata_B, keys_B)
+def batch_view(objective: base.Objective, space: base.Space, examples: base.Example) -> base.View:
+  """`objective.view` over a batch: `examples` has a leading axis of B everywhere."""
+  return jax.vmap(lambda example: objective.view(example, space))(examples)
 
 
-def draw(key: jax.Array, rows: int) -> dict[str, jax.Array]:
-  """What each row of a global training batch has of its own: 'stratum' (B,) and 'key' (B,).
+def draw(key: jax.Array, rows: int, progress: jax.Array | float) -> dict[str, jax.Array]:
+  """What each row of a global training batch has beside its data, each (B,).
 
-  Drawn for the whole batch, so that splitting it over devices or microbatches changes nothing.
+  'stratum' and 'key' are its own, 'progress' of training is the same for all. Drawn for the whole
+  batch, so that splitting it over devices or microbatches changes nothing.
   """
   strata_key, view_key = jax.random.split(key)
   return {
     'stratum': base.training_strata(strata_key, rows),
     'key': jax.random.split(view_key, rows),
+    'progress': jnp.full((rows,), progress, jnp.float32),
   }
 
 
@@ -48,9 +39,9 @@ def make_loss(objective: base.Objective, apply: base.Apply, space: base.Space) -
   """
 
   def loss(params: base.Params, batch: dict[str, jax.Array]):
-    rows = (batch[name] for name in ('tokens', 'label', 'stratum', 'key'))
-    view = batch_view(objective, space, *rows)
-    score = objective.score(params, view, objective.run(apply, params, view), space)
+    rows = (batch[name] for name in ('tokens', 'label', 'stratum', 'key', 'progress'))
+    view = batch_view(objective, space, base.Example(*rows))
+    score = objective.score(params, view, objective.run(apply, params, view, space), space)
     value = jnp.mean(score.loss_B)
     metrics = {'loss': value, 'scored': jnp.sum(score.scored_B)}
     if objective.code is not base.Code.NONE:
@@ -90,8 +81,10 @@ def make_evaluation(
 
     def one_draw(randomness):
       strata_B, keys_B = randomness
-      view = batch_view(objective, space, batch['tokens'], batch['label'], strata_B, keys_B)
-      score = objective.score(params, view, objective.run(apply, params, view), space)
+      whole = jnp.ones(strata_B.shape)
+      examples = base.Example(batch['tokens'], batch['label'], strata_B, keys_B, whole)
+      view = batch_view(objective, space, examples)
+      score = objective.score(params, view, objective.run(apply, params, view, space), space)
       values = {'nats': score.nats_B, 'loss': score.loss_B, **score.terms}
       if score.token_accuracy_B is not None:
         values['token_accuracy'] = score.token_accuracy_B

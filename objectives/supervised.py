@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from objectives import base
+from objectives.base import Example, Space, View
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,23 +23,21 @@ class Supervised(base.Objective):
   loss_unit: ClassVar[str] = 'nats per label'
   predicts: ClassVar[str | None] = None
 
-  def check(self, space: base.Space) -> None:
+  def check(self, space: Space) -> None:
     if not space.classes:
       raise ValueError('the supervised objective needs a data set with labels')
 
-  def init(self, key: jax.Array, space: base.Space, width: int) -> base.Params:
+  def init(self, key: jax.Array, space: Space, width: int) -> base.Params:
     head_DxC = jax.random.normal(key, (width, space.classes)) / math.sqrt(width)
     return {'head_DxC': head_DxC, 'bias_C': jnp.zeros((space.classes,))}
 
-  def view(
-    self, example: base.Example, stratum: jax.Array, key: jax.Array, space: base.Space
-  ) -> base.View:
-    del stratum, key
-    return base.View(example.tokens_T, example.label, jnp.ones(()))
+  def scored(self, space: Space) -> float:
+    return 1
 
-  def score(
-    self, params: base.Params, view: base.View, outputs: Any, space: base.Space
-  ) -> base.Score:
+  def view(self, example: Example, space: Space) -> View:
+    return View(example.tokens_T, example.label, jnp.ones(()))
+
+  def score(self, params: base.Params, view: View, outputs: Any, space: Space) -> base.Score:
     own = params['objective']
     logits_BxC = jnp.mean(outputs.final_BxTxD, axis=1) @ own['head_DxC'] + own['bias_C'][None]
     nats_B = base.cross_entropy(logits_BxC, view.targets_T)

@@ -18,5 +18,5 @@ class Untrained(base.Objective):
 class UntrainedCausal(Untrained):
   """The backbone at initialisation, called as the autoregressive objective calls it."""
 
-  causal: ClassVar[bool] = True
+  attention: ClassVar[tuple] = ('causal',)
   shift: ClassVar[bool] = True

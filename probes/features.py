@@ -60,7 +60,7 @@ def make_extract(
   def extract(params: Any, batch: dict[str, jax.Array], key: jax.Array) -> jax.Array:
     def one_draw(draw: jax.Array) -> jax.Array:
       view = _batched_view(objective, space, level, batch, jax.random.fold_in(key, draw))
-      outputs = objective.run(apply, params, view, read=pool)
+      outputs = objective.run(apply, params, view, space, read=pool)
       return jnp.swapaxes(outputs.reads, 0, 1)
 
     if level is None:
@@ -78,7 +78,7 @@ def make_sequences(objective: Any, apply: Any, space: Any) -> Callable[..., jax.
   ) -> jax.Array:
     # The key of the only draw of `make_extract`.
     view = _batched_view(objective, space, None, batch, jax.random.fold_in(key, 0))
-    return objective.run(apply, params, view, read=lambda normed_BxTxD: normed_BxTxD).reads[layer]
+    return objective.run(apply, params, view, space, read=lambda x_BxTxD: x_BxTxD).reads[layer]
 
   return sequences
 

@@ -1,5 +1,6 @@
 """What is measured of one set of parameters: bits, regret, probes, samples."""
 
+import functools
 import math
 from typing import Any
 
@@ -12,9 +13,8 @@ import tqdm
 from codes import histogram
 from data.dataset import Examples
 from objectives import Code, Network
-from probes import linear, prequential, selection, suite
+from probes import linear, suite
 from probes.features import Features, assemble
-from probes.measures import QUICK_LABELS
 from runs.errors import UserError
 from runs.experiment import Experiment
 from training import preemption, sharding
@@ -25,64 +25,6 @@ VALIDATION, TEST = 0, 1
 _MOST_PASSES = 128
 # Parts of an evaluation that are not terms of a bound.
 _NOT_TERMS = ('nats', 'loss', 'regret', 'regret_by_count', 'token_accuracy')
-
-
-def validate(experiment: Experiment, params: Any) -> dict[str, float]:
-  """The objective's own loss on validation, and small probes; never touches test."""
-  config = experiment.config
-  values = experiment.per_example(
-    params,
-    experiment.dataset.validation,
-    config.evaluation.validation_draws,
-    VALIDATION,
-    interruptible=False,
-  )
-  scalars = {'validation/loss': float(np.mean(values['loss']))}
-  if experiment.objective.code is not Code.NONE:
-    scalars['validation/bits_per_dim'] = bits_per_dim(experiment, values['nats'])
-  if 'regret' in values:
-    scalars['validation/regret_bits_per_dim'] = bits_per_dim(experiment, values['regret'])
-  accuracy = accuracy_cell(values)['token_accuracy']
-  if accuracy is not None:
-    scalars['validation/token_accuracy'] = accuracy
-  labelled = experiment.probed and isinstance(experiment.probe_dataset.train, Examples)
-  if config.probe.during_training and labelled:
-    scalars['probe/linear/accuracy'] = _quick_probe(experiment, params)
-  if config.probe.code_during_training and labelled:
-    codes = _label_codes(experiment, params)
-    scalars |= {f'probe/prequential/{name}': value for name, value in codes.items()}
-  return scalars
-
-
-def _quick_probe(experiment: Experiment, params: Any) -> float:
-  """Validation accuracy of a small probe on a fixed balanced subset of the training labels."""
-  dataset = experiment.probe_dataset
-  labels = dataset.train.labels_N
-  size = min(QUICK_LABELS, selection.largest_balanced(labels, dataset.classes))
-  rows = np.sort(selection.balanced_subset(labels, size, dataset.classes, 0))
-  train, validation = (
-    experiment.features(params, tokens_NxT, interruptible=False)
-    for tokens_NxT in (dataset.train.tokens_NxT[rows], dataset.validation.tokens_NxT)
-  )
-  features = Features(
-    train=train,
-    validation=validation,
-    test=train[:, :0],
-    labels_train=labels[rows],
-    labels_validation=dataset.validation.labels_N,
-    labels_test=labels[:0],
-    classes=dataset.classes,
-  )
-  return linear.quick(features, experiment.config.probe.linear)
-
-
-def _label_codes(experiment: Experiment, params: Any) -> dict[str, float]:
-  """Lengths in bits of the prequential codes of the train labels, as `probes.prequential`."""
-  dataset, config = experiment.probe_dataset, experiment.config
-  own, seed = config.probe.prequential, config.evaluation.seed
-  rows = prequential.coding_order(len(dataset.train), own.rows, seed)
-  features = experiment.features(params, dataset.train.tokens_NxT[rows], interruptible=False)
-  return prequential.bits(features, dataset.train.labels_N[rows], dataset.classes, own, seed)
 
 
 def bits_per_dim(experiment: Experiment, nats_N: np.ndarray) -> float:
@@ -350,10 +292,13 @@ def sample(experiment: Experiment, params: Any) -> np.ndarray | None:
   count, objective = experiment.config.evaluation.samples, experiment.objective
   if not count or not objective.trains or objective.code is Code.NONE:
     return None
-  network = Network(experiment.apply, experiment.decode)
   key = jax.random.fold_in(jax.random.key(experiment.config.evaluation.seed), 2)
-  draw = jax.jit(
-    lambda p, k: objective.sample(network, p, k, count, experiment.space),
-    out_shardings=sharding.replicated(experiment.mesh),
-  )
-  return np.asarray(draw(params, key))
+
+  def draw(params: Any, key: jax.Array) -> jax.Array:
+    bound = (
+      functools.partial(f, params['backbone']) for f in (experiment.apply, experiment.decode)
+    )
+    return objective.sample(Network(*bound), key, count, experiment.space)
+
+  out = sharding.replicated(experiment.mesh)
+  return np.asarray(jax.jit(draw, out_shardings=out)(params, key))

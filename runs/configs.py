@@ -12,12 +12,12 @@ from ml_collections import config_flags
 
 from experiments import base
 from runs.errors import UserError, describe_flag_error
+from training.schedule import Schedule
 
 # Fields that are younger than some runs, and what those runs did.
 _YOUNGER = {
-  'model': {'remat_policy': 'full', 'attention': 'xla', 'unroll': False},
+  'model': {'remat_policy': 'full', 'attention': 'xla', 'unroll': 'never'},
   'training': {'microbatches': 1},
-  'probe': {'code_during_training': False},
 }
 
 
@@ -108,6 +108,18 @@ def with_new_probes(config: ml_collections.ConfigDict) -> ml_collections.ConfigD
   return config
 
 
+def schedules(config: ml_collections.ConfigDict) -> dict[str, Schedule]:
+  """Every entry of `config.evaluators`, and 'checkpoints'; UserError for one that can't be."""
+  entries = {f'evaluators.{name}': entry for name, entry in config.evaluators.items()}
+  made = {}
+  for name, entry in {**entries, 'checkpoints': config.checkpoints}.items():
+    try:
+      made[name.removeprefix('evaluators.')] = Schedule(**entry.to_dict())
+    except (TypeError, ValueError) as error:
+      raise UserError(f'{name}: {error}') from error
+  return made
+
+
 def read_saved(workdir: str) -> dict[str, Any]:
   """The content of WORKDIR/config.json; UserError if there is none or it can't be read."""
   path = os.path.join(workdir, 'config.json')
@@ -117,11 +129,29 @@ def read_saved(workdir: str) -> dict[str, Any]:
     raise UserError(f'{workdir} is not a run directory: it has no config.json') from error
   except (OSError, json.JSONDecodeError) as error:
     raise UserError(f'{path} can not be read: {error}') from error
-  config = saved.get('config', {})
+  _modernise(saved.get('config', {}))
+  return saved
+
+
+def _modernise(config: dict[str, Any]) -> None:
+  """Says, in today's fields, what a run of an earlier version did."""
   for section, fields_ in _YOUNGER.items():
     if section in config:
       config[section] = fields_ | config[section]
-  return saved
+  if isinstance(config.get('model', {}).get('unroll'), bool):
+    config['model']['unroll'] = 'always' if config['model']['unroll'] else 'never'
+  training, probe = config.get('training', {}), config.get('probe', {})
+  if 'evaluate_every' in training:
+    every, at = training.pop('evaluate_every'), [0, *training.pop('evaluate_at', ())]
+    regular = {'every': every, 'at': at, 'last': True}
+    quick, code = (probe.pop(f'{name}during_training', None) for name in ('', 'code_'))
+    config['evaluators'] = {
+      'validation': regular,
+      'probe': regular | {'every': every if quick in (True, None) else 0},
+      'label_code': regular | {'every': every if code else 0},
+      'samples': regular | {'every': 0},
+    }
+    config['checkpoints'] = regular | {'minutes': 0.0}
 
 
 def check_same(workdir: str, config: ml_collections.ConfigDict) -> None:

@@ -10,17 +10,19 @@ import numpy as np
 
 from data import pipeline, sources
 from data.dataset import Dataset, Examples, with_fewer
-from models import decoding, kernels, transformer
+from models import decoding, kernels, patterns, transformer
 from models.config import PRESETS, ModelConfig
 import objectives
 from objectives import scoring
 from probes import features as features_lib
-from runs import tuning
+from runs import configs, tuning
 from runs.errors import UserError
 from training import distributed, evaluation, placement, sharding
 from training.loop import Costs
 from training.state import Task
 
+# As many layers as a CPU runs faster, and compiles no slower, written out than in a loop.
+_FEW_LAYERS = 12
 # Features before pooling that one batch may hold, over all layers.
 _SEQUENCE_BYTES = 2**28
 
@@ -51,11 +53,7 @@ class Experiment:
         'objective': self.objective.init(own_key, self.space, self.model.width),
       }
 
-    model = dataclasses.replace(self.model, unroll=self.config.model.unroll)
-    apply = transformer.make_apply(
-      model, self.mesh, placement.make_placement(self.mesh, model.layers)
-    )
-    loss = scoring.make_loss(self.objective, apply, self.space)
+    loss = scoring.make_loss(self.objective, self.apply, self.space)
     return Task(init, scoring.draw, loss, jax.random.key(self.config.training.seed))
 
   @functools.cached_property
@@ -71,8 +69,8 @@ class Experiment:
   @property
   def costs(self) -> Costs:
     """Of one training step: forward plus backward is three forward passes."""
-    batch = self.config.training.batch_size
-    return Costs(tokens=batch * self.space.dims, flops=3 * self.model.forward_flops(batch))
+    batch, cost = self.config.training.batch_size, self.objective.cost(self.model, self.space)
+    return Costs(tokens=batch * self.space.dims, flops=3 * batch * cost.flops)
 
   @property
   def steps(self) -> int:
@@ -238,7 +236,7 @@ def load_datasets(config: ml_collections.ConfigDict, data_dir: str) -> tuple[Dat
 def check_settings(config: ml_collections.ConfigDict) -> None:
   """UserError for settings that are wrong whatever the data."""
   positive = {
-    'training': ('steps', 'batch_size', 'log_every', 'evaluate_every'),
+    'training': ('steps', 'batch_size', 'log_every'),
     'evaluation': ('batch_size', 'draws', 'validation_draws'),
     'probe': ('batch_size',),
   }
@@ -246,8 +244,19 @@ def check_settings(config: ml_collections.ConfigDict) -> None:
     for name in names:
       if config[section][name] < 1:
         raise UserError(f'{section}.{name} must be at least 1, not {config[section][name]}')
+  configs.schedules(config)
   if config.model.preset not in PRESETS:
     raise UserError(f"unknown model.preset '{config.model.preset}'; known: {', '.join(PRESETS)}")
+
+
+def _unrolled(setting: str, layers: int, remat: bool, mesh: jax.sharding.Mesh) -> bool:
+  """Whether layers are written out; ValueError for another setting than the three."""
+  if setting not in ('auto', 'always', 'never'):
+    raise ValueError(f"model.unroll must be 'auto', 'always' or 'never', not '{setting}'")
+  one_cpu = mesh.size == 1 and mesh.devices.flat[0].platform == 'cpu'
+  return setting == 'always' or (
+    setting == 'auto' and one_cpu and layers <= _FEW_LAYERS and not remat
+  )
 
 
 def build(config: ml_collections.ConfigDict, data_dir: str) -> Experiment:
@@ -287,10 +296,13 @@ def assemble(
     shape = {**PRESETS[m.preset], **{k: m[k] for k in ('width', 'layers', 'heads') if m[k]}}
     rest = ('mlp_ratio', 'token_init', 'position_init', 'norm_epsilon', 'compute_dtype')
     rest += ('remat', 'remat_policy', 'attention')
+    asked = objective.backbone(space)
     model = ModelConfig(
-      vocabulary=space.vocabulary,
-      length=space.length,
-      time_input=objective.time_input,
+      vocabulary=asked.vocabulary,
+      length=asked.length,
+      time_input=asked.time_input,
+      alphabets=asked.alphabets,
+      unroll=_unrolled(m.unroll, shape['layers'], m.remat, mesh),
       **shape,
       **{name: m[name] for name in rest},
     )
@@ -302,10 +314,10 @@ def assemble(
     objective.check(space)
   except ValueError as error:
     raise Unsuitable(str(error)) from error
-  if objective.window is not None and model.attention != 'xla':
+  if patterns.of(asked.pattern).kernel is None and model.attention != 'xla':
     raise UserError(
-      f"model.attention '{model.attention}' has no window, which objective.context asks for; "
-      "'xla' has"
+      f"model.attention '{model.attention}' does not know the attention that the objective asks "
+      f"for, {patterns.of(asked.pattern)}; 'xla' does"
     )
   return Experiment(
     config=config,

@@ -16,7 +16,7 @@ import tensorboardX
 
 from probes.measures import at, headline
 from reports import figures, figures_samples
-from runs import assessment, configs
+from runs import assessment, configs, evaluators
 from runs.errors import UserError
 from runs.experiment import Experiment
 from training import checkpoint, distributed, loop, profile
@@ -144,7 +144,8 @@ def _execute(
       experiment.costs,
       checkpoints,
       writer,
-      lambda params, step: assessment.validate(experiment, params),
+      evaluators.build(experiment),
+      configs.schedules(config)['checkpoints'],
       mesh,
       tracer,
     )
@@ -213,7 +214,7 @@ def _describe(
     'data_hash': dataset.digest,
     'probe_data_hash': experiment.probe_dataset.digest,
     'trained': objective.trains,
-    'causal': objective.causal,
+    'causal': objective.backbone(experiment.space).pattern[0] == 'causal',
     'validation': {
       'loss': validation.get('validation/loss'),
       'bits_per_dim': validation.get('validation/bits_per_dim'),

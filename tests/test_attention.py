@@ -59,7 +59,7 @@ def _assert_same(attend, causal: bool, qkv):
 )
 def test_the_tpu_kernel_equals_xla_in_values_and_gradients(causal, tokens, width):
   def attend(q, k, v):
-    return kernels.tpu(q, k, v, BATCH, causal, interpret=True)
+    return kernels.tpu(q, k, v, BATCH, 'causal' if causal else 'full', interpret=True)
 
   _assert_same(attend, causal, _qkv(tokens, width))
 
@@ -69,7 +69,8 @@ def test_the_call_of_cudnn_equals_xla_in_values_and_gradients(causal):
   """Layout, scale and mask of the call; cuDNN's own arithmetic needs a GPU."""
 
   def attend(q, k, v):
-    return kernels.cudnn(q, k, v, BATCH, causal, implementation='xla')
+    form = 'causal' if causal else 'full'
+    return kernels.cudnn(q, k, v, BATCH, form, implementation='xla')
 
   _assert_same(attend, causal, _qkv(7, 8))
 
@@ -90,13 +91,13 @@ def test_the_backbone_calls_the_kernel_it_is_told_to(monkeypatch):
   logits = {}
   for name in ('xla', 'tpu'):
     apply = transformer.make_apply(ModelConfig(**shape, attention=name))
-    forward = quickly(functools.partial(apply, causal=True, shift=True))
+    forward = quickly(functools.partial(apply, pattern=('causal',), shift=True))
     logits[name] = forward(params, tokens).logits_BxTxV
-  assert set(calls) == {(BATCH, True)}
+  assert set(calls) == {(BATCH, 'causal')}
   assert np.abs(logits['xla']).max() > 0.1
   np.testing.assert_allclose(logits['tpu'], logits['xla'], rtol=1e-4, atol=1e-4)
-  with pytest.raises(ValueError, match="model.attention 'tpu' has no window"):
-    apply(params, tokens, causal=True, shift=True, window=3)
+  with pytest.raises(ValueError, match=r"model.attention 'tpu' does not know Causal\(window=3\)"):
+    apply(params, tokens, pattern=('causal', 3), shift=True)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_what_can_not_run_is_refused_when_it_is_built(objective, overrides, mess
 def test_a_window_is_refused_with_a_kernel(data_dir, monkeypatch):
   monkeypatch.setattr(kernels, 'check', lambda name, platform: None)
   settings = ('--config.model.attention=tpu', '--config.objective.context=4')
-  with pytest.raises(UserError, match="'tpu' has no window, which objective.context asks for"):
+  with pytest.raises(UserError, match=r"asks for, Causal\(window=4\); 'xla' does"):
     tiny.build(data_dir, 'autoregressive', *settings)
 
 
@@ -129,7 +130,7 @@ def test_an_unrolled_backbone_is_the_same_function():
 
   def value(p, unroll):
     apply = transformer.make_apply(dataclasses.replace(config, unroll=unroll))
-    return jnp.mean(apply(p, tokens, causal=True, shift=True).logits_BxTxV ** 2)
+    return jnp.mean(apply(p, tokens, pattern=('causal',), shift=True).logits_BxTxV ** 2)
 
   looped, unrolled = (jax.value_and_grad(value)(params, unroll) for unroll in (False, True))
   for a, b in zip(jax.tree.leaves(looped), jax.tree.leaves(unrolled), strict=True):

@@ -59,8 +59,7 @@ def _random(rows, seed=0):
 def _bits(params, tokens_NxT, window=None):
   """-log2 p of every example by the parallel forward pass, which the codec doesn't use."""
   apply = transformer.make_apply(CONFIG)
-  window = {} if window is None else {'window': window}
-  logits = apply(params, tokens_NxT, causal=True, shift=True, **window).logits_BxTxV
+  logits = apply(params, tokens_NxT, pattern=('causal', window), shift=True).logits_BxTxV
   log_p = np.asarray(jax.nn.log_softmax(logits), np.float64)
   return -np.take_along_axis(log_p, tokens_NxT[..., None], -1)[..., 0].sum(1) / np.log(2)
 
@@ -249,7 +248,7 @@ def test_the_step_is_the_forward_pass(trained):
     return tokens[:, slot]
 
   network.Steps(_reading(), 8).walk(trained.params, look)
-  logits = transformer.make_apply(CONFIG)(trained.params, tokens, causal=True, shift=True)
+  logits = transformer.make_apply(CONFIG)(trained.params, tokens, pattern=('causal',), shift=True)
   np.testing.assert_allclose(found, jax.nn.softmax(logits.logits_BxTxV), rtol=1e-4)
 
 

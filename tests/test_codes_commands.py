@@ -22,7 +22,7 @@ def workdir(data_dir, tmp_path_factory):
     "--config.probe.suite=('linear','prequential')",
     '--config.probe.prequential.rows=60',
     '--config.probe.prequential.l2=0.1',
-    '--config.probe.during_training=False',
+    '--config.evaluators.probe.every=0',
     '--config.evaluation.samples=0',
   )
   with config.unlocked():

@@ -142,7 +142,7 @@ def test_adapted_lengths_of_a_transformer_in_a_plain_loop():
   queries = np.concatenate([bank, rng.integers(0, 3, (2, 4))])
 
   def nats(backbone, row_T):
-    logits_TxV = apply(backbone, row_T[None], causal=True, shift=True).logits_BxTxV[0]
+    logits_TxV = apply(backbone, row_T[None], pattern=('causal',), shift=True).logits_BxTxV[0]
     p_TxV = jnp.exp(logits_TxV) / jnp.exp(logits_TxV).sum(-1, keepdims=True)
     return -sum(jnp.log(p_TxV[t, row_T[t]]) for t in range(4))
 

@@ -27,7 +27,7 @@ def runs(data_dir, tmp_path_factory):
   top = tmp_path_factory.mktemp('runs')
   text = bytes(np.random.default_rng(0).choice([97, 98, 99, 10], 4000).astype(np.uint8))
   (top / 'text').write_bytes(text)
-  few = ('--config.evaluation.samples=0', '--config.probe.during_training=False')
+  few = ('--config.evaluation.samples=0', '--config.evaluators.probe.every=0')
   made = {name: str(top / name) for name in ('autoregressive', 'masked', 'bytes')}
   config = tiny.config('autoregressive', *few)
   run.execute(experiment.build(config, data_dir), made['autoregressive'])

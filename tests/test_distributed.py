@@ -25,13 +25,14 @@ SETTINGS = (
   f'--config.training.steps={STEPS}',
   '--config.training.batch_size=16',
   '--config.training.log_every=1',
-  '--config.training.evaluate_every=24',
+  '--config.evaluators.validation.every=24',
+  '--config.checkpoints.every=24',
   '--config.evaluation.draws=1',
   '--config.evaluation.samples=0',
   '--config.probe.linear.labels=10',
   '--config.probe.linear.draws=1',
   '--config.probe.levels=False',
-  '--config.probe.during_training=False',
+  '--config.evaluators.probe.every=0',
 )
 
 

@@ -251,7 +251,7 @@ def test_loss_is_the_labels_plus_the_objectives_own(ready, name):
   params = {**params, 'head': jax.tree.map(jnp.float32, head)}
   tokens, labels = built.probe_dataset.train.tokens_NxT[:6], built.probe_dataset.train.labels_N[:6]
   batch, key = {'tokens': jnp.asarray(tokens), 'label': jnp.asarray(labels)}, jax.random.key(5)
-  batch |= scoring.draw(key, 6)
+  batch |= scoring.draw(key, 6, 1.0)
   value, _ = loss_lib.make_loss(*parts, 1, 0.25)(params, batch)
   # Layer 1 is the final norm: what the probes' features are there.
   x = built.features(params, tokens)[1].astype(float)

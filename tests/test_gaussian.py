@@ -21,9 +21,9 @@ ENTROPY = float(-np.sum(PRIOR * np.log(PRIOR)))
 X = (2 * np.arange(V) + 1) / V - 1
 
 
-def _optimal(params, inputs, *, causal, shift=False, time_B=None):
+def _optimal(params, inputs, *, pattern, shift=False, time_B=None):
   """What context says of a lone pixel: its prior. The head multiplies in its own likelihood."""
-  assert not causal and time_B is not None
+  assert pattern == ('full',) and time_B is not None
   logits = jnp.log(jnp.asarray(PRIOR, jnp.float32))
   return types.SimpleNamespace(logits_BxTxV=jnp.broadcast_to(logits, (len(inputs), 1, V)))
 
@@ -74,7 +74,7 @@ def _objective_bound(objective, own, times: int = 1200, nodes: int = 60) -> tupl
     targets = jnp.full((shape, 1), level)
     view = base.View(None, targets, jnp.ones((shape, 1)), extra=extra)
     params = {'backbone': {}, 'objective': own}
-    result = objective.score(params, view, objective.run(_optimal, params, view), SPACE)
+    result = objective.score(params, view, objective.run(_optimal, params, view, SPACE), SPACE)
     return result.nats_B, result.terms
 
   total, parts = 0.0, {}
@@ -183,7 +183,7 @@ def test_the_bound_has_no_gradient_in_the_schedule():
 
   def nats(own):
     params = {'backbone': {}, 'objective': own}
-    rows = {**batch, **scoring.draw(jax.random.key(0), V)}
+    rows = {**batch, **scoring.draw(jax.random.key(0), V, 1.0)}
     loss, metrics = scoring.make_loss(objective, _optimal, SPACE)(params, rows)
     return metrics['bits_per_dim']
 
@@ -194,7 +194,7 @@ def test_uniform_predictor_without_neighbours_costs_the_histogram_or_more():
   """Monte Carlo through the evaluation that runs use: mean near log2 V for a uniform source."""
   objective = objectives.get('gaussian_diffusion', schedule='linear')
 
-  def uniform(params, inputs, *, causal, shift=False, time_B=None):
+  def uniform(params, inputs, *, pattern, shift=False, time_B=None):
     return types.SimpleNamespace(logits_BxTxV=jnp.zeros((*inputs.shape[:2], V)))
 
   evaluate = jax.jit(scoring.make_evaluation(objective, uniform, SPACE, 2000))
@@ -216,7 +216,7 @@ def test_end_token_is_never_charged():
   space = base.Space(vocabulary=V, length=3, dims=2, ordinal=True)
   objective = objectives.get('gaussian_diffusion', schedule='linear')
 
-  def uniform(params, inputs, *, causal, shift=False, time_B=None):
+  def uniform(params, inputs, *, pattern, shift=False, time_B=None):
     return types.SimpleNamespace(logits_BxTxV=jnp.zeros((*inputs.shape[:2], V)))
 
   evaluate = jax.jit(scoring.make_evaluation(objective, uniform, space, 64))
@@ -236,15 +236,15 @@ def test_simple_weighting_is_the_mean_squared_error_of_the_noise():
   key = jax.random.key(0)
   batch = {'tokens': jnp.arange(V)[:, None], 'label': jnp.zeros(V, jnp.int32)}
   loss, metrics = scoring.make_loss(objective, _optimal, SPACE)(
-    {'backbone': {}, 'objective': {}}, {**batch, **scoring.draw(key, V)}
+    {'backbone': {}, 'objective': {}}, {**batch, **scoring.draw(key, V, 1.0)}
   )
   assert 'bits_per_dim' not in metrics
   # The same by its definition: recompute eps-hat from z and the posterior mean.
   strata_key, view_key = jax.random.split(key)
   t = np.asarray(base.training_strata(strata_key, V), np.float64)
-  view = scoring.batch_view(
-    objective, SPACE, batch['tokens'], batch['label'], jnp.asarray(t), jax.random.split(view_key, V)
-  )
+  keys = jax.random.split(view_key, V)
+  examples = base.Example(batch['tokens'], batch['label'], jnp.asarray(t), keys, jnp.ones(V))
+  view = scoring.batch_view(objective, SPACE, examples)
   eps = np.asarray(view.extra['eps_T'], np.float64)[:, 0]
   low, high = gd.endpoints(V)
   first, last = (2 / math.pi * math.atan(math.exp(g / 2)) for g in (low, high))
@@ -273,11 +273,11 @@ def test_the_real_backbone_runs_clean_noisy_and_with_gradients():
   objective = objectives.get('gaussian_diffusion', schedule='linear')
   params = {'backbone': transformer.init(config, jax.random.key(0)), 'objective': {}}
   batch = {'tokens': jnp.arange(8).reshape(2, 4), 'label': jnp.zeros(2, jnp.int32)}
-  batch |= scoring.draw(jax.random.key(0), 2)
+  batch |= scoring.draw(jax.random.key(0), 2, 1.0)
   loss = scoring.make_loss(objective, apply, space)
   gradient = jax.grad(lambda p: loss(p, batch)[0])(params)
   assert float(jnp.abs(gradient['backbone']['output_DxV']).max()) > 0
-  clean = objective.probe_view(jnp.array([0, 1, 2, 7]), space)
+  clean = objective.probe_view(jnp.array([0, 1, 2, 7]), space, None, None)
   np.testing.assert_array_equal(np.argmax(clean.inputs, -1), [0, 1, 2, 7])
   noisy = objective.probe_view(jnp.array([0, 1, 2, 7]), space, 0.9, jax.random.key(0))
   np.testing.assert_allclose(noisy.inputs.sum(-1), 1, rtol=1e-5)

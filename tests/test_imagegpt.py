@@ -72,7 +72,7 @@ def _ours(config, tensors, tokens):
 
 @functools.cache
 def _forward(model: ModelConfig):
-  settings = dict(causal=True, shift=True, read=lambda x: x, residuals=True)
+  settings = dict(pattern=('causal',), shift=True, read=lambda x: x, residuals=True)
   return jax.jit(functools.partial(transformer.make_apply(model), **settings))
 
 

@@ -46,7 +46,7 @@ def checkpoint(tmp_path_factory):
 
 
 def test_a_checkpoint_becomes_a_run_like_any_other(checkpoint, data_dir, tmp_path):
-  quick = ('--config.evaluation.samples=0', '--config.probe.during_training=False')
+  quick = ('--config.evaluation.samples=0', '--config.evaluators.probe.every=0')
   workdir, config = str(tmp_path / 'run'), tiny.config('autoregressive', *quick)
   record = import_imagegpt.import_run(str(checkpoint), config, workdir, data_dir)
   assert record == run.read_record(workdir)
@@ -62,7 +62,7 @@ def test_a_checkpoint_becomes_a_run_like_any_other(checkpoint, data_dir, tmp_pat
   assert built.model == model
   jax.tree.map(np.testing.assert_array_equal, state.params['backbone'], params)
   tokens = built.dataset.test.tokens_NxT
-  apply = jax.jit(functools.partial(transformer.make_apply(model), causal=True, shift=True))
+  apply = jax.jit(functools.partial(transformer.make_apply(model), pattern=('causal',), shift=True))
   logits = apply(params, tokens).logits_BxTxV
   picked = np.take_along_axis(jax.nn.log_softmax(logits), tokens[..., None], axis=-1)
   assert record['bits_per_dim'] == pytest.approx(-float(picked.mean()) / np.log(2), rel=1e-5)

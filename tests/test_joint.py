@@ -29,8 +29,8 @@ def test_an_unknown_label_is_not_scored():
   objective = joint.ImageAndLabel(label_weight=7.0)
 
   def weights(label):
-    example = base.Example(jnp.zeros(4, jnp.int32), jnp.int32(label))
-    return objective.view(example, None, None, space).weights_T
+    example = base.Example(jnp.zeros(4, jnp.int32), jnp.int32(label), None, None)
+    return objective.view(example, space).weights_T
 
   np.testing.assert_array_equal(weights(2), [1, 1, 1, 7])
   np.testing.assert_array_equal(weights(-1), [1, 1, 1, 0])

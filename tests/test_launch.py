@@ -54,7 +54,7 @@ def _wait_for_step(workdir, step: int) -> None:
 
 
 def test_sigterm_then_kill_then_resume_equals_uninterrupted(data_dir, tmp_path):
-  long = ('--config.training.steps=200', '--config.training.evaluate_every=40')
+  long = ('--config.training.steps=200', '--config.checkpoints.every=40')
   whole, broken = tmp_path / 'whole', tmp_path / 'broken'
   run.execute(tiny.build(data_dir, 'masked_diffusion', *long), str(whole))
 

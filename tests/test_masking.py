@@ -121,7 +121,7 @@ def test_orders_permute_the_data_and_charge_the_same_tokens(order):
   )['nats']
   np.testing.assert_allclose(nats, raster, rtol=1e-6)
   assert np.exp(-nats.astype(np.float64)).sum() == pytest.approx(1, abs=1e-6)
-  probed = objective.probe_view(jnp.arange(T), SPACE).inputs
+  probed = objective.probe_view(jnp.arange(T), SPACE, None, None).inputs
   np.testing.assert_array_equal(probed, permutation)
 
 
@@ -146,15 +146,10 @@ def test_a_limited_context_is_a_markov_model():
 
   @jax.jit
   def logits(tokens):
-    view = scoring.batch_view(
-      objective,
-      space,
-      tokens,
-      jnp.zeros(1, int),
-      jnp.zeros(1),
-      jax.random.split(jax.random.key(0), 1),
-    )
-    return objective.run(apply, params, view).logits_BxTxV[0]
+    keys = jax.random.split(jax.random.key(0), 1)
+    example = base.Example(tokens, jnp.zeros(1, int), jnp.zeros(1), keys, jnp.ones(1))
+    view = scoring.batch_view(objective, space, example)
+    return objective.run(apply, params, view, space).logits_BxTxV[0]
 
   before = np.asarray(logits(tokens))
   for j in range(6):
@@ -211,7 +206,7 @@ class _Truth:
 
   def conditional_cross_entropy(self, tokens, hidden):
     seen = jnp.where(hidden, tiny_source.MASK, tokens)
-    logits = self._predict(None, seen, causal=False).logits_BxTxV
+    logits = self._predict(None, seen, pattern=('full',)).logits_BxTxV
     return jnp.where(hidden, base.cross_entropy(logits, tokens), 0.0)
 
 

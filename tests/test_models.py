@@ -32,10 +32,10 @@ def test_causal_logits_ignore_the_present_and_the_future():
   config = _config()
   params, apply = _trained(config), transformer.make_apply(config)
   tokens = _tokens(config)
-  before = apply(params, tokens, causal=True, shift=True).logits_BxTxV
+  before = apply(params, tokens, pattern=('causal',), shift=True).logits_BxTxV
   for j in range(config.length):
     changed = tokens.at[:, j].set((tokens[:, j] + 1) % config.vocabulary)
-    after = apply(params, changed, causal=True, shift=True).logits_BxTxV
+    after = apply(params, changed, pattern=('causal',), shift=True).logits_BxTxV
     np.testing.assert_array_equal(before[:, : j + 1], after[:, : j + 1])
     if j + 1 < config.length:
       assert np.abs(before[:, j + 1 :] - after[:, j + 1 :]).max() > 1e-3
@@ -45,9 +45,9 @@ def test_full_attention_sees_everything():
   config = _config()
   params, apply = _trained(config), transformer.make_apply(config)
   tokens = _tokens(config)
-  before = apply(params, tokens, causal=False).logits_BxTxV
+  before = apply(params, tokens, pattern=('full',)).logits_BxTxV
   changed = tokens.at[:, -1].set((tokens[:, -1] + 1) % config.vocabulary)
-  after = apply(params, changed, causal=False).logits_BxTxV
+  after = apply(params, changed, pattern=('full',)).logits_BxTxV
   assert np.abs(before - after).max(axis=(0, 2)).min() > 1e-4
 
 
@@ -59,7 +59,7 @@ def test_window_is_the_reach_of_the_whole_network(window):
   tokens = _tokens(config)
 
   def logits(tokens):
-    return apply(params, tokens, causal=True, shift=True, window=window).logits_BxTxV
+    return apply(params, tokens, pattern=('causal', window), shift=True).logits_BxTxV
 
   before = logits(tokens)
   for j in range(config.length):
@@ -73,11 +73,9 @@ def test_a_window_of_everything_changes_nothing():
   config = _config(layers=1)
   params, apply = _trained(config), transformer.make_apply(config)
   tokens = _tokens(config)
-  a = apply(params, tokens, causal=True, shift=True).logits_BxTxV
-  b = apply(params, tokens, causal=True, shift=True, window=7).logits_BxTxV
+  a = apply(params, tokens, pattern=('causal',), shift=True).logits_BxTxV
+  b = apply(params, tokens, pattern=('causal', 7), shift=True).logits_BxTxV
   np.testing.assert_array_equal(a, b)
-  with pytest.raises(ValueError, match='window needs causal'):
-    apply(params, tokens, causal=False, window=3)
 
 
 def test_one_hot_inputs_equal_ids():
@@ -85,9 +83,9 @@ def test_one_hot_inputs_equal_ids():
   params, apply = _trained(config), transformer.make_apply(config)
   tokens = _tokens(config)
   soft = jax.nn.one_hot(tokens, config.vocabulary + 1)
-  ids = apply(params, tokens, causal=False).logits_BxTxV
+  ids = apply(params, tokens, pattern=('full',)).logits_BxTxV
   np.testing.assert_allclose(
-    ids, apply(params, soft, causal=False).logits_BxTxV, rtol=1e-5, atol=1e-5
+    ids, apply(params, soft, pattern=('full',)).logits_BxTxV, rtol=1e-5, atol=1e-5
   )
 
 
@@ -133,7 +131,12 @@ def test_scan_equals_a_loop_written_by_hand(causal, remat):
   config = _config(remat=remat)
   params, tokens = _trained(config), _tokens(config)
   outputs = transformer.make_apply(config)(
-    params, tokens, causal=causal, shift=causal, read=lambda x: x, residuals=True
+    params,
+    tokens,
+    pattern=('causal',) if causal else ('full',),
+    shift=causal,
+    read=lambda x: x,
+    residuals=True,
   )
   logits, inputs, residuals = _reference(config, params, np.asarray(tokens), causal)
   np.testing.assert_allclose(outputs.logits_BxTxV, logits, rtol=2e-4, atol=2e-4)
@@ -151,12 +154,16 @@ def test_gradients_depend_neither_on_what_is_kept_nor_on_unrolling():
     apply = transformer.make_apply(config)
 
     def loss(params):
-      return jnp.sum(jnp.sin(apply(params, tokens, causal=True, shift=True).logits_BxTxV))
+      return jnp.sum(jnp.sin(apply(params, tokens, pattern=('causal',), shift=True).logits_BxTxV))
 
     return jax.jit(jax.grad(loss), compiler_options=quick)(_trained(config))
 
   expected = gradient()
-  for changes in ({'remat': True}, {'remat': True, 'remat_policy': 'dots'}, {'unroll': True}):
+  for changes in (
+    {'remat': True},
+    {'remat': True, 'remat_policy': 'dots'},
+    {'unroll': True},
+  ):
     jax.tree.map(
       lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
       gradient(**changes),
@@ -194,7 +201,9 @@ def test_bfloat16_computes_close_to_float32_with_float32_parameters():
   params = _trained(_config())
   tokens = _tokens(_config())
   exact, rough = (
-    transformer.make_apply(_config(compute_dtype=d))(params, tokens, causal=True, shift=True)
+    transformer.make_apply(_config(compute_dtype=d))(
+      params, tokens, pattern=('causal',), shift=True
+    )
     for d in ('float32', 'bfloat16')
   )
   assert rough.logits_BxTxV.dtype == jnp.float32
@@ -214,7 +223,7 @@ def test_analytic_flops_and_parameters():
   assert config.forward_flops() == expected
   compiled = jax.jit(
     lambda p, x: (
-      transformer.make_apply(ModelConfig(17, 64, 64, 1, 4))(p, x, causal=False).logits_BxTxV
+      transformer.make_apply(ModelConfig(17, 64, 64, 1, 4))(p, x, pattern=('full',)).logits_BxTxV
     )
   )
   one_layer = ModelConfig(17, 64, 64, 1, 4)
@@ -242,7 +251,7 @@ def test_bad_shapes_are_refused():
   with pytest.raises(ValueError, match='without a time input'):
     config = _config()
     transformer.make_apply(config)(
-      _trained(config), _tokens(config), causal=False, time_B=jnp.zeros(2)
+      _trained(config), _tokens(config), pattern=('full',), time_B=jnp.zeros(2)
     )
 
 
@@ -253,7 +262,7 @@ def test_time_input_starts_silent_and_can_speak():
   tokens, early, late = _tokens(config), jnp.zeros(2), jnp.ones(2)
 
   def difference(params):
-    a, b = (apply(params, tokens, causal=False, time_B=t).final_BxTxD for t in (early, late))
+    a, b = (apply(params, tokens, pattern=('full',), time_B=t).final_BxTxD for t in (early, late))
     return float(jnp.abs(a - b).max())
 
   assert difference(params) == 0
@@ -266,7 +275,7 @@ def test_apply_leaves_the_module_reusable():
   apply = transformer.make_apply(config)
   first, second = _trained(config, 0), _trained(config, 5)
   tokens = _tokens(config)
-  a = apply(first, tokens, causal=False).logits_BxTxV
-  b = apply(second, tokens, causal=False).logits_BxTxV
+  a = apply(first, tokens, pattern=('full',)).logits_BxTxV
+  b = apply(second, tokens, pattern=('full',)).logits_BxTxV
   assert np.abs(a - b).max() > 1e-2
-  np.testing.assert_array_equal(a, apply(first, tokens, causal=False).logits_BxTxV)
+  np.testing.assert_array_equal(a, apply(first, tokens, pattern=('full',)).logits_BxTxV)

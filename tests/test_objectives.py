@@ -53,15 +53,15 @@ def _predictor(tables: dict[tuple, np.ndarray]):
     flat[np.ravel_multi_index(key, (V + 1,) * T)] = np.log(np.maximum(table, 1e-30))
   flat = jnp.asarray(flat)
 
-  def apply(params, inputs, *, causal, shift=False, time_B=None):
-    del params, causal, shift, time_B
+  def apply(params, inputs, *, pattern, shift=False, time_B=None):
+    del params, pattern, shift, time_B
     index = sum(inputs[:, i] * (V + 1) ** (T - 1 - i) for i in range(T))
     return transformer.Outputs(flat[index], None)
 
   return apply
 
 
-def _uniform(params, inputs, *, causal, shift=False, time_B=None):
+def _uniform(params, inputs, *, pattern, shift=False, time_B=None):
   return transformer.Outputs(jnp.zeros((*inputs.shape, V)), jnp.zeros((*inputs.shape, 2)))
 
 
@@ -166,7 +166,7 @@ def test_autoregressive_charges_the_chain_rule_and_sums_to_one():
   assert np.exp(-nats.astype(np.float64)).sum() == pytest.approx(1, abs=1e-6)
   # The chain rule, one token at a time, with a garbage future.
   sequence, chain = SEQUENCES[50], 0.0
-  forward = jax.jit(lambda x: apply(params, x, causal=True, shift=True).logits_BxTxV)
+  forward = jax.jit(lambda x: apply(params, x, pattern=('causal',), shift=True).logits_BxTxV)
   for t in range(T):
     prefix = np.concatenate([sequence[:t], np.full(T - t, 1)])[None]
     logits = forward(jnp.asarray(prefix))[0, t]
@@ -181,8 +181,8 @@ def _views(name, rows, seed=0, space=SPACE, strata=None, **settings):
   strata = base.training_strata(key, rows) if strata is None else strata
   keys = jax.random.split(key, rows)
   labels = jnp.zeros(rows, jnp.int32)
-  view = jax.jit(lambda *arrays: scoring.batch_view(objective, space, *arrays))
-  return tokens, view(tokens, labels, strata, keys)
+  view = jax.jit(lambda examples: scoring.batch_view(objective, space, examples))
+  return tokens, view(base.Example(tokens, labels, strata, keys, jnp.ones(rows)))
 
 
 def test_hidden_tokens_change_nothing():
@@ -197,9 +197,10 @@ def test_hidden_tokens_change_nothing():
   other = jnp.where(hidden, (tokens + 1) % 5, tokens)
   key = jax.random.key(0)
   strata, keys = base.training_strata(key, 6), jax.random.split(key, 6)
-  view_of = jax.jit(lambda *arrays: scoring.batch_view(objective, space, *arrays))
-  again = view_of(other, jnp.zeros(6, jnp.int32), strata, keys)
-  run = jax.jit(lambda v: objective.run(apply, {'backbone': params}, v).logits_BxTxV)
+  view_of = jax.jit(lambda examples: scoring.batch_view(objective, space, examples))
+  labels = jnp.zeros(6, jnp.int32)
+  again = view_of(base.Example(other, labels, strata, keys, jnp.ones(6)))
+  run = jax.jit(lambda v: objective.run(apply, {'backbone': params}, v, space).logits_BxTxV)
   a, b = run(view), run(again)
   np.testing.assert_array_equal(a, b)
 
@@ -302,7 +303,7 @@ def test_evaluation_does_not_depend_on_its_company():
 
 def test_losses_are_nats_per_predicted_dimension():
   batch = {'tokens': jnp.asarray(SEQUENCES, jnp.int32), 'label': jnp.zeros(81, jnp.int32)}
-  batch |= scoring.draw(jax.random.key(0), 81)
+  batch |= scoring.draw(jax.random.key(0), 81, 1.0)
   for name in ('autoregressive', 'masked', 'masked_diffusion'):
     objective = objectives.get(name)
     loss, metrics = scoring.make_loss(objective, _uniform, SPACE)(PARAMS, batch)
@@ -370,3 +371,36 @@ def test_names_and_settings():
     objectives.get('masked', ratio=0.0)
   with pytest.raises(ValueError, match='objective.corruption'):
     objectives.get('masked', corruption='noise')
+
+
+@pytest.mark.parametrize(
+  'name, settings',
+  [
+    ('autoregressive', {}),
+    ('masked', {}),
+    ('masked', {'pattern': 'block', 'ratio': 0.3}),
+    ('masked', {'pattern': 'half_plane', 'ratio': 0.3}),
+    ('masked_diffusion', {}),
+    ('masked_diffusion', {'form': 'bernoulli'}),
+    ('masked_diffusion', {'form': 'bernoulli', 'schedule': 'cosine'}),
+    ('masked_diffusion', {'form': 'bernoulli', 'schedule': 'polynomial'}),
+    ('denoising', {}),
+    ('supervised', {}),
+  ],
+)
+def test_the_number_of_scored_predictions_is_what_views_score(name, settings):
+  space = base.Space(5, 13, 12, classes=3, ordinal=True, shape=(3, 4))
+  objective = objectives.get(name, **settings)
+  _, view = _views(name, 4000, space=space, **settings)
+  weights = np.asarray(view.weights_T).reshape(4000, -1)
+  counts = (weights > 0).sum(1)
+  cost = objective.cost(ModelConfig(5, 13, 8, 2, 2), space)
+  assert cost.scored == pytest.approx(counts.mean(), abs=4 * counts.std() / math.sqrt(4000) + 1e-9)
+  causal = ('causal', None) if name == 'autoregressive' else ('full',)
+  assert cost.flops == ModelConfig(5, 13, 8, 2, 2).forward_flops(causal)
+
+
+def test_soft_inputs_are_charged_for_their_product_with_the_table():
+  space, model = base.Space(5, 4, 4, ordinal=True), ModelConfig(5, 4, 8, 2, 2, time_input=True)
+  cost = objectives.get('gaussian_diffusion').cost(model, space)
+  assert cost == (model.forward_flops() + 2 * 6 * 8 * 4, 4)

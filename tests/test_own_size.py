@@ -165,7 +165,7 @@ def test_no_training_time_code_has_a_reason(curve, epoch, reason):
 def trained_run(tmp_path_factory, data_dir):
   workdir = str(tmp_path_factory.mktemp('own') / 'run')
   config = tiny.config('autoregressive')
-  config.evaluation.samples, config.probe.during_training, config.probe.suite = 0, False, ()
+  config.evaluation.samples, config.evaluators.probe.every, config.probe.suite = 0, 0, ()
   built = experiment.build(config, data_dir)
   record = run_lib.execute(built, workdir)
   state, _ = run_lib.restore(built, workdir, best=False)

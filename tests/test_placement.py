@@ -24,7 +24,7 @@ for dtype, remat, tolerance in (('float32', False, 2e-6), ('bfloat16', True, 1e-
 
   def loss(params, tokens, place):
     apply = transformer.make_apply(config, place=place)
-    return jnp.mean(apply(params, tokens, causal=True, shift=True).logits_BxTxV ** 2)
+    return jnp.mean(apply(params, tokens, pattern=('causal',), shift=True).logits_BxTxV ** 2)
 
   def run(params, tokens, place):
     return jax.jit(jax.value_and_grad(functools.partial(loss, place=place)))(params, tokens)

@@ -17,6 +17,7 @@ from scipy import special, stats
 
 from models import decoding, transformer
 from models.config import PRESETS, ModelConfig
+from models.patterns import Causal
 import objectives
 from objectives import base
 
@@ -34,10 +35,10 @@ def _moved(config: ModelConfig, seed: int = 0):
   return jax.tree.map(lambda x: jnp.asarray(0.4 * rng.normal(size=x.shape), jnp.float32), shapes)
 
 
-def _whole(config: ModelConfig, params, tokens, **arguments) -> np.ndarray:
+def _whole(config: ModelConfig, params, tokens, window=None) -> np.ndarray:
   """Logits BxTxV of one pass over whole sequences."""
   apply = transformer.make_apply(config)
-  run = jax.jit(lambda p, x: apply(p, x, causal=True, shift=True, **arguments).logits_BxTxV)
+  run = jax.jit(lambda p, x: apply(p, x, pattern=Causal(window), shift=True).logits_BxTxV)
   return np.asarray(run(params, jnp.asarray(tokens, jnp.int32)))
 
 
@@ -72,9 +73,8 @@ def test_cached_logits_equal_those_of_a_whole_pass(window, pieces, monkeypatch):
   assert decoding.piece_edges(7) == {'one': [0, 7], 'four': [0, 2, 4, 6, 7]}[pieces]
   params = _moved(config)
   tokens = jax.random.randint(jax.random.key(9), (3, 7), 0, 5)
-  arguments = {} if window is None else {'window': window}
-  whole = _whole(config, params, tokens, **arguments)
-  cached = jax.jit(decoding.make_score(config), static_argnums=2)(params, tokens, window)
+  whole = _whole(config, params, tokens, window)
+  cached = jax.jit(decoding.make_score(config), static_argnums=2)(params, tokens, Causal(window))
   assert np.std(whole) > 0.5
   np.testing.assert_allclose(cached, whole, atol=1e-4)
 
@@ -94,10 +94,11 @@ def test_cached_logits_in_bfloat16_are_as_close_as_bfloat16_is():
   assert np.abs(cached - whole).max() < 0.05 * scale
 
 
-def test_bad_windows_are_refused():
+def test_patterns_that_do_not_decode_are_refused():
   config = _small()
-  with pytest.raises(ValueError, match='at least one token'):
-    decoding.make_decode(config)(_moved(config), jax.random.key(0), 2, window=0)
+  for pattern, message in ((('causal', 0), 'at least one token'), (('full',), 'does not decode')):
+    with pytest.raises(ValueError, match=message):
+      decoding.make_decode(config)(_moved(config), jax.random.key(0), 2, pattern)
 
 
 def _matmul_flops(jaxpr) -> int:
@@ -120,8 +121,7 @@ def _step_flops(config: ModelConfig, rows: int, slots: int) -> int:
   bind = transformer.make_bind(config)
 
   def step(params, cache, token_B, position):
-    windows_L = transformer.share_window(None, config.length, config.layers)
-    return decoding.step(bind(params), cache, token_B, position, windows_L)
+    return decoding.step(bind(params), cache, token_B, position, Causal())
 
   params = jax.eval_shape(lambda key: transformer.init(config, key), jax.random.key(0))
   arguments = (
@@ -170,18 +170,22 @@ def _tiny_backbone(length: int = T):
   return config, _moved(config, seed=3), network
 
 
-def _slot_probabilities(config, params, **arguments) -> np.ndarray:
+def _slot_probabilities(config, params, window=None) -> np.ndarray:
   """The model's exact probability of every sequence of slots, by whole passes."""
-  logits = _whole(config, params, SEQUENCES, **arguments).astype(np.float64)
+  logits = _whole(config, params, SEQUENCES, window).astype(np.float64)
   log_p = special.log_softmax(logits, axis=-1)
   return np.exp(np.take_along_axis(log_p, SEQUENCES[..., None], -1)[..., 0].sum(1))
 
 
 def _sample(objective, network, params, count, space=SPACE) -> np.ndarray:
   """Samples NxT; `params` are the backbone's."""
-  both = {'backbone': params, 'objective': {}}
-  draw = jax.jit(lambda both, key: objective.sample(network, both, key, count, space))
-  samples = draw(both, jax.random.key(0))
+
+  @jax.jit
+  def draw(params, key):
+    bound = base.Network(*(f and functools.partial(f, params) for f in network))
+    return objective.sample(bound, key, count, space)
+
+  samples = draw(params, jax.random.key(0))
   assert samples.dtype == jnp.int32 and samples.shape == (count, space.length)
   return np.asarray(samples)
 
@@ -190,13 +194,12 @@ def _sample(objective, network, params, count, space=SPACE) -> np.ndarray:
 def test_autoregressive_samples_follow_the_model(context):
   config, params, network = _tiny_backbone()
   objective = objectives.get('autoregressive', context=context)
-  window = {'window': context} if context else {}
-  p = _slot_probabilities(config, params, **window)
+  p = _slot_probabilities(config, params, context or None)
   assert p.sum() == pytest.approx(1, abs=1e-5) and p.max() / p.min() > 20
   samples = _sample(objective, network, params, 10_000)
   assert _p_value(samples, p) > 0.001
   # The test has teeth: the model of another context is told apart.
-  other = _slot_probabilities(config, params, **({} if context else {'window': 1}))
+  other = _slot_probabilities(config, params, None if context else 1)
   assert _p_value(samples, other) < 1e-6
 
 
@@ -214,7 +217,7 @@ def test_permuted_samples_are_put_back_in_place(order):
   assert _p_value(samples, p) > 0.001
   assert _p_value(samples, p_slots.ravel()) < 1e-6
   # Training sees in slot t what sampling put into slot t.
-  view = objective.view(base.Example(jnp.asarray(samples[0]), 0), 0.0, None, SPACE)
+  view = objective.view(base.Example(jnp.asarray(samples[0]), 0, 0.0, None), SPACE)
   np.testing.assert_array_equal(view.inputs, samples[0][slot_of])
 
 
@@ -246,9 +249,9 @@ def _lookup(tables: dict[tuple, np.ndarray], length: int = T):
   flat = np.log(np.maximum(np.stack(list(tables.values())), 1e-30)).astype(np.float32)
   flat = jnp.pad(jnp.asarray(flat), ((0, 0), (0, length - T), (0, 0)))
 
-  def apply(params, inputs, *, causal):
+  def apply(params, inputs, *, pattern, shift=False):
     del params
-    assert not causal
+    assert pattern == ('full',)
     index = sum(inputs[:, i] * (V + 1) ** (T - 1 - i) for i in range(T))
     return types.SimpleNamespace(logits_BxTxV=flat[index])
 
@@ -314,9 +317,9 @@ def _optimal(p_xx: np.ndarray) -> base.Network:
   """
   joint = jnp.asarray(p_xx, jnp.float32)
 
-  def apply(params, soft, *, causal, time_B):
+  def apply(params, soft, *, pattern, shift=False, time_B):
     del params
-    assert not causal and time_B.shape == soft.shape[:1]
+    assert pattern == ('full',) and time_B.shape == soft.shape[:1]
     first, second = soft[:, 1, :-1] @ joint.T, soft[:, 0, :-1] @ joint
     nonsense = jnp.broadcast_to(50 * jax.nn.one_hot(2, len(p_xx))[None], first.shape)
     logits = jnp.stack([jnp.log(first), jnp.log(second), nonsense], axis=1)
@@ -329,8 +332,8 @@ def test_gaussian_samples_follow_the_prior_of_a_lone_pixel():
   prior = np.random.default_rng(0).dirichlet(np.ones(8))
   space = base.Space(vocabulary=8, length=1, dims=1, ordinal=True)
 
-  def apply(params, soft, *, causal, time_B):
-    del params, causal, time_B
+  def apply(params, soft, *, pattern, shift=False, time_B):
+    del params, pattern, time_B
     logits_V = jnp.log(jnp.asarray(prior, jnp.float32))
     return types.SimpleNamespace(logits_BxTxV=jnp.broadcast_to(logits_V, (len(soft), 1, 8)))
 
@@ -385,4 +388,4 @@ def test_objectives_without_a_likelihood_draw_nothing():
   for name in objectives.OBJECTIVES:
     objective = objectives.get(name)
     if objective.code is base.Code.NONE:
-      assert objective.sample(None, {}, jax.random.key(0), 3, SPACE) is None
+      assert objective.sample(None, jax.random.key(0), 3, SPACE) is None

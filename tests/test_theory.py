@@ -15,7 +15,7 @@ from probes import prequential
 from probes.features import Features
 from reports import figures_theory, page_codes, report, theory
 from reports import results as results_lib
-from runs import assessment, configs
+from runs import configs, evaluators
 
 BITS, CODE = theory.BITS, theory.CODES['linear']
 
@@ -215,7 +215,6 @@ def test_validation_has_the_code_that_the_probe_has():
   """The same features and settings give the same code, from validation and from the probe."""
   config = tiny.config('autoregressive')
   with config.unlocked():
-    config.probe.during_training = False
     config.probe.prequential.update(rows=30, l2=(0.1,))
     config.probe.prequential.mlp.update(hidden=8, steps=20, weight_decay=(1.0,), checkpoints=1)
   rng = np.random.default_rng(0)
@@ -229,9 +228,8 @@ def test_validation_has_the_code_that_the_probe_has():
     objective=SimpleNamespace(code=Code.EXACT), per_example=lambda *_, **__: values,
     features=lambda params, tokens, **_: layers(tokens),
   )  # fmt: skip
-  assert assessment.validate(built, None) == {'validation/loss': 1.0, BITS: 1.0}
-  config.probe.code_during_training = True
-  found = assessment.validate(built, None)
+  assert evaluators.validate(built, None) == {'validation/loss': 1.0, BITS: 1.0}
+  found = evaluators.label_codes(built, None)
   features = Features(
     train=layers(examples.tokens_NxT), validation=None, test=None, classes=3,
     labels_train=examples.labels_N, labels_validation=None, labels_test=None,
@@ -243,11 +241,20 @@ def test_validation_has_the_code_that_the_probe_has():
 
 
 def test_configs_from_before_the_field_still_go_on(tmp_path):
+  """A run of one period for all, in a loop over layers, is what today's fields say of it."""
   config = tiny.config('autoregressive')
+  config.model.unroll = 'never'
+  config.evaluators.samples.at = config.evaluators.label_code.at = (0, 3)
+  for entry in (config.evaluators.validation, config.evaluators.probe, config.checkpoints):
+    entry.at = (0, 3)
+  config.checkpoints.minutes = 0.0
   saved = configs.plain(config)
-  del saved['probe']['code_during_training']
+  del saved['evaluators'], saved['checkpoints'], saved['model']['attention']
+  saved['model']['unroll'] = False
+  saved['training'] |= {'evaluate_every': 4, 'evaluate_at': [3]}
+  saved['probe']['during_training'] = True
   (tmp_path / 'config.json').write_text(json.dumps({'config': saved}))
   configs.check_same(str(tmp_path), config)
-  config.probe.code_during_training = True
-  with pytest.raises(configs.UserError, match='code_during_training False -> True'):
+  config.evaluators.label_code.every = 4
+  with pytest.raises(configs.UserError, match='label_code.every 0 -> 4'):
     configs.check_same(str(tmp_path), config)

@@ -17,6 +17,7 @@ from training import checkpoint, evaluation, loop, metrics, profile, sharding
 from training import optimizer as optimizer_lib
 from training import state as state_lib
 from training.errors import CheckpointError, Preempted, TrainingError
+from training.schedule import Schedule
 
 
 def _final_params(experiment, workdir):
@@ -107,7 +108,7 @@ def test_record_and_arrays_agree(data_dir, tmp_path):
   assert record['probes']['linear']['40']['accuracy'] == pytest.approx(few)
   assert record['tokens_seen'] == 8 * 8 * 64 and record['epochs'] == 64 / 1197
   assert 8 * 8 <= record['tokens_scored'] <= record['tokens_seen']
-  assert record['train_flops'] == 8 * 3 * experiment.model.forward_flops(8)
+  assert record['train_flops'] == 8 * 3 * 8 * experiment.model.forward_flops()
   # Restored parameters give the very number that the record holds.
   state, _ = run.restore(experiment, str(tmp_path), best=False)
   again, _ = assessment.score(experiment, state.params)
@@ -121,7 +122,9 @@ def test_autoregressive_scores_every_token(data_dir, tmp_path):
   assert record['tokens_scored'] == record['tokens_seen']
   assert record['code'] == 'exact' and record['evaluation_draws'] == 1
   params, tokens = _final_params(experiment, str(tmp_path))[0].params, experiment.dataset.test
-  forward = jax.jit(lambda p, x: experiment.apply(p, x, causal=True, shift=True).logits_BxTxV)
+  forward = jax.jit(
+    lambda p, x: experiment.apply(p, x, pattern=('causal',), shift=True).logits_BxTxV
+  )
   guesses = np.argmax(np.asarray(forward(params['backbone'], tokens.tokens_NxT)), axis=-1)
   assert record['token_accuracy'] == pytest.approx(np.mean(guesses == tokens.tokens_NxT), abs=1e-4)
   assert record['token_accuracy_of'] == 'next token'
@@ -169,7 +172,7 @@ def test_truncated_checkpoint_is_named_and_the_previous_one_offered(data_dir, tm
 
 def test_best_checkpoint_is_the_lowest_validation_loss(data_dir, tmp_path):
   experiment = tiny.build(data_dir, 'autoregressive', '--config.training.steps=12')
-  losses = iter([3.0, 1.0, 2.0, 2.5])
+  losses, every_fourth = iter([3.0, 1.0, 2.0, 2.5]), Schedule(4, at=(0,))
   checkpoints = checkpoint.Checkpoints(str(tmp_path / 'c'))
   state, counters = loop.restore_or_init(
     experiment.task, experiment.config, checkpoints, experiment.mesh
@@ -184,7 +187,8 @@ def test_best_checkpoint_is_the_lowest_validation_loss(data_dir, tmp_path):
     experiment.costs,
     checkpoints,
     writer,
-    lambda params, step: {'validation/loss': next(losses)},
+    [loop.Evaluator(every_fourth, lambda params, step: {'validation/loss': next(losses)})],
+    every_fourth,
     experiment.mesh,
   )
   assert checkpoints.best_step() == 4 and checkpoints.steps() == [8, 12]
@@ -203,7 +207,7 @@ def test_one_update_is_adamw_on_the_clipped_gradient():
     value = jnp.sum(p['w_DxD'] * batch['a']) + jnp.sum(p['scale'] * batch['b'])
     return value, {'loss': value, 'scored': jnp.int32(1)}
 
-  task = state_lib.Task(lambda key: params, lambda key, rows: {}, loss, jax.random.key(0))
+  task = state_lib.Task(lambda key: params, lambda key, rows, progress: {}, loss, jax.random.key(0))
   config = tiny.config().optimizer
   config.warmup_steps, config.clip_norm, config.learning_rate = 0, 0.5, 0.1
   tx = optimizer_lib.make_optimizer(config, 10)
@@ -330,13 +334,16 @@ def test_a_batch_that_does_not_split_is_refused(data_dir):
     tiny.build(data_dir, 'masked', '--config.training.microbatches=0')
 
 
+ENTRIES = ('evaluators.validation', 'evaluators.probe', 'checkpoints')
+
+
 def test_nothing_is_compiled_after_the_first_step(data_dir, tmp_path):
   """Counts XLA's compilations at every step between two evaluations."""
   compilations = []
   jax.monitoring.register_event_duration_secs_listener(
     lambda event, *_, **__: compilations.append(event) if 'backend_compile' in event else None
   )
-  experiment = tiny.build(data_dir, 'masked', '--config.training.evaluate_every=100')
+  experiment = tiny.build(data_dir, 'masked', *(f'--config.{name}.every=100' for name in ENTRIES))
   batches, counts = experiment.batches, []
 
   class Counting:

@@ -44,12 +44,12 @@ class Checkpoints:
   def best_step(self) -> int | None:
     return self._best.latest_step()
 
-  def save(self, state: TrainState, step: int, counters: dict, *, best: bool) -> None:
-    """Starts saving; `counters` is JSON that the loop needs to go on."""
+  def save(self, state: TrainState, step: int, counters: dict, *, last: bool, best: bool) -> None:
+    """Starts saving as a last one, a best one or both; `counters` the loop needs to go on."""
     items = ocp.args.Composite(
       state=ocp.args.StandardSave(state._asdict()), counters=ocp.args.JsonSave(counters)
     )
-    if step not in self._last.all_steps():
+    if last and step not in self._last.all_steps():
       self._last.save(step, args=items)
     if best and step not in self._best.all_steps():
       self._best.save(step, args=items)

@@ -1,7 +1,6 @@
 """The one training loop, for every objective and every data set."""
 
-from collections.abc import Callable, Iterator
-import contextlib
+from collections.abc import Callable, Sequence
 import dataclasses
 import math
 import time
@@ -16,8 +15,10 @@ from training import distributed, preemption, profile, sharding
 from training import optimizer as optimizer_lib
 from training import state as state_lib
 from training.checkpoint import Checkpoints
+from training.clock import Clock
 from training.errors import Preempted, TrainingError
 from training.metrics import MetricsWriter
+from training.schedule import Schedule
 from training.state import Task, TrainState
 
 
@@ -44,6 +45,19 @@ class Costs:
   flops: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+  """Something that is measured during training.
+
+  Attributes:
+    schedule: when.
+    evaluate: (parameters, step) -> scalars, and pictures (HxW uint8), by name.
+  """
+
+  schedule: Schedule
+  evaluate: Callable[[Any, int], dict[str, Any]]
+
+
 def restore_or_init(
   task: Task,
   config: Any,
@@ -61,66 +75,32 @@ def restore_or_init(
   return state, Counters(**counters)
 
 
-def _stoppable(update: Callable[..., Any]) -> Callable[..., Any]:
-  """`update` with a third argument, by which any device asks all of them to stop.
+# What devices ask of each other; of several answers the largest counts.
+_SAVE, _STOP = 1, 2
+
+
+def _asking(update: Callable[..., Any]) -> Callable[..., Any]:
+  """`update` with a third argument, by which any device asks all of them to save or to stop.
 
   The answer comes back as a metric of the step: every process reads it at the same step, and none
   waits for another to ask.
   """
 
-  def step(state: TrainState, batch: Any, stop_N: jax.Array) -> tuple[TrainState, dict]:
+  def step(state: TrainState, batch: Any, asked_N: jax.Array) -> tuple[TrainState, dict]:
     state, metrics = update(state, batch)
-    return state, {**metrics, 'stop': jnp.max(stop_N)}
+    return state, {**metrics, 'asked': jnp.max(asked_N)}
 
   return step
 
 
 def make_step(task: Task, config: Any) -> Any:
-  """The jitted step: (state, batch, flags) -> (state, metrics); the state's buffers are reused."""
-  optimizer = optimizer_lib.make_optimizer(config.optimizer, config.training.steps)
+  """The jitted step: (state, batch, asked) -> (state, metrics); the state's buffers are reused."""
+  settings = config.training
+  optimizer = optimizer_lib.make_optimizer(config.optimizer, settings.steps)
   update = state_lib.make_update(
-    task, optimizer, config.optimizer.clip_norm, config.training.microbatches
+    task, optimizer, config.optimizer.clip_norm, settings.microbatches, settings.steps
   )
-  return jax.jit(_stoppable(update), donate_argnums=0)
-
-
-class _Window:
-  """Metrics of steps that are still running; those of finished ones go to the counters."""
-
-  def __init__(self, counters: Counters, rates_S: np.ndarray):
-    self.running: list[tuple[int, dict[str, jax.Array]]] = []
-    self.stop = False
-    self._counters = counters
-    self._rates_S = rates_S
-
-  def fetch(self, keep: int) -> None:
-    """Waits for all running steps but the newest `keep`.
-
-    Raises:
-      TrainingError: a loss or a gradient is not finite.
-    """
-    while len(self.running) > keep:
-      step, metrics = self.running.pop(0)
-      values = {name: np.asarray(value).item() for name, value in metrics.items()}
-      for name in ('loss', 'gradient_norm'):
-        if not math.isfinite(values[name]):
-          raise TrainingError(
-            f'step {step}: {name} is {values[name]} (loss {values["loss"]:.4g}, gradient norm '
-            f'{values["gradient_norm"]:.4g}, learning rate {self._rates_S[step - 1]:.3g}); '
-            'lower optimizer.learning_rate or optimizer.clip_norm; '
-            'the last good checkpoint is untouched'
-          )
-      self._counters.tokens_scored += int(values.pop('scored'))
-      self._counters.clipped_steps += int(values.pop('clipped'))
-      self.stop |= values.pop('stop') > 0
-      self._counters.window.append(values)
-
-  def mean(self) -> dict[str, float]:
-    """Mean of the fetched metrics since the last call."""
-    rows = self._counters.window
-    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    rows.clear()
-    return means
+  return jax.jit(_asking(update), donate_argnums=0)
 
 
 def train(
@@ -132,7 +112,8 @@ def train(
   costs: Costs,
   checkpoints: Checkpoints,
   writer: MetricsWriter,
-  evaluate: Callable[[Any, int], dict[str, float]],
+  evaluators: Sequence[Evaluator],
+  saving: Schedule,
   mesh: jax.sharding.Mesh,
   tracer: profile.Tracer | None = None,
 ) -> TrainState:
@@ -145,9 +126,11 @@ def train(
     state: where to begin; its buffers are reused.
     counters: go on from here; updated in place.
     costs: of one step.
-    checkpoints: saved at every evaluation, at the end and on request to stop.
-    writer: gets a row every `log_every` steps and every evaluation.
-    evaluate: (params, step) -> scalars, with 'validation/loss' among them.
+    checkpoints: saved when `saving` says, at the lowest validation loss and on request to stop.
+    writer: gets a row every `log_every` steps and at every evaluation.
+    evaluators: what is measured along the way. The one that gives 'validation/loss' decides which
+      checkpoint is the best.
+    saving: when to save.
     mesh: where everything lives.
     tracer: told of every step before it starts and after it was dispatched.
 
@@ -155,138 +138,168 @@ def train(
     TrainingError: a loss or gradient is not finite; no checkpoint of such a state is written.
     Preempted: a stop was requested; the state is saved.
   """
-  settings = config.training
-  schedule = optimizer_lib.schedule(config.optimizer, settings.steps)
-  # All at once, so that no log entry compiles anything.
-  rates_S = np.asarray(jax.jit(jax.vmap(schedule))(np.arange(settings.steps)))
-  update = make_step(task, config)
-  rows = sharding.local_rows(settings.batch_size, mesh)
-  window = _Window(counters, rates_S)
-  clock = _Clock(counters)
+  update, rows = make_step(task, config), sharding.local_rows(config.training.batch_size, mesh)
   begin = int(state.step)
-  bar = tqdm.tqdm(
-    total=settings.steps,
-    initial=begin,
-    desc='train',
-    unit='step',
-    leave=False,
-    disable=None if distributed.is_primary() else True,
-  )
-
-  def columns(step: int) -> dict[str, float]:
-    return {'tokens': step * costs.tokens, 'flops': step * costs.flops, 'wall': clock.total()}
-
-  def evaluate_and_save(step: int) -> None:
-    window.fetch(keep=0)
-    scalars = evaluate(state.params, step)
-    loss = scalars['validation/loss']
-    best = counters.best_loss is None or loss < counters.best_loss
-    if best:
-      counters.best_loss, counters.best_step = loss, step
-    counters.validation = scalars
-    writer.write(step, scalars, **columns(step))
-    writer.flush()
-    clock.stop()
-    checkpoints.save(state, step, dataclasses.asdict(counters), best=best)
-
-  if begin == 0:
-    evaluate_and_save(0)
-  clock.start_window()
-  for step in range(begin + 1, settings.steps + 1):
-    if tracer:
-      tracer.before(step)
-    with clock.making_input():
-      batch = sharding.place_batch(batches.rows(step - 1, rows), mesh)
-      stop = sharding.place_flag(preemption.asked_here(), mesh)
-    state, metrics = update(state, batch, stop)
-    window.running.append((step, metrics))
-    if tracer:
-      tracer.after(step, metrics)
-    clock.steps += 1
-    # The device works on this step while the host deals with the one before.
-    window.fetch(keep=1)
-    if (step - 1) % settings.log_every == 0 and counters.window:
-      _log(step - 1, window, counters, writer, clock, costs, rates_S, columns, bar)
-    bar.update()
-    if window.stop:
-      window.fetch(keep=0)
-      if step % settings.log_every == 0 and counters.window:
-        # Due now: later every process that goes on from this checkpoint would write it.
-        _log(step, window, counters, writer, clock, costs, rates_S, columns, bar)
-      writer.flush()
-      clock.stop()
-      checkpoints.save(state, step, dataclasses.asdict(counters), best=False)
-      checkpoints.wait()
-      raise Preempted(preemption.MESSAGE)
-    due = step % settings.evaluate_every == 0 or step in settings.evaluate_at
-    if due or step == settings.steps:
-      window.fetch(keep=0)
-      if counters.window:
-        _log(step, window, counters, writer, clock, costs, rates_S, columns, bar)
-      evaluate_and_save(step)
-      clock.start_window()
-  bar.close()
-  checkpoints.wait()
-  writer.flush()
+  with _Log(config, counters, costs, checkpoints, writer, evaluators, saving, begin) as log:
+    if begin == 0:
+      log.evaluate(0, state)
+    for step in range(begin + 1, config.training.steps + 1):
+      if tracer:
+        tracer.before(step)
+      with log.clock.making_input():
+        batch = sharding.place_batch(batches.rows(step - 1, rows), mesh)
+        asked = sharding.place_flag(log.asks(), mesh)
+      state, metrics = update(state, batch, asked)
+      if tracer:
+        tracer.after(step, metrics)
+      # The device works on this step while the host deals with the one before.
+      if log.follow(step, metrics) == _STOP:
+        log.stop(step, state)
+      log.evaluate(step, state)
   return state
 
 
-class _Clock:
-  """Wall time over all sessions of a run, and tokens per second over the last window."""
+class _Log:
+  """What a run says, measures and saves while it trains."""
 
-  def __init__(self, counters: Counters):
-    self._counters = counters
-    self._mark = time.monotonic()
-    self.start_window()
+  def __init__(self, config, counters, costs, checkpoints, writer, evaluators, saving, begin):
+    self._settings, self._counters, self._costs = config.training, counters, costs
+    self._checkpoints, self._writer = checkpoints, writer
+    self._evaluators, self._saving = evaluators, saving
+    steps = self._settings.steps
+    # All at once, so that no log entry compiles anything.
+    schedule = optimizer_lib.schedule(config.optimizer, steps)
+    self._rates_S = np.asarray(jax.jit(jax.vmap(schedule))(np.arange(steps)))
+    self._running: list[tuple[int, dict[str, jax.Array]]] = []
+    self._answer = 0
+    self._saved = time.monotonic()
+    self.clock = Clock(counters)
+    hidden = None if distributed.is_primary() else True
+    self._bar = tqdm.tqdm(
+      total=steps, initial=begin, desc='train', unit='step', leave=False, disable=hidden
+    )
 
-  def start_window(self) -> None:
-    self._window = time.monotonic()
-    self._input = 0.0
-    self.steps = 0
+  def __enter__(self) -> '_Log':
+    return self
 
-  def window_seconds(self) -> float:
-    return max(time.monotonic() - self._window, 1e-9)
+  def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    self._bar.close()
+    if kind is None:
+      self._checkpoints.wait()
+      self._writer.flush()
 
-  @contextlib.contextmanager
-  def making_input(self) -> Iterator[None]:
-    start = time.monotonic()
-    yield
-    self._input += time.monotonic() - start
+  def asks(self) -> int:
+    """What this process wants of all of them."""
+    if preemption.asked_here():
+      return _STOP
+    passed = time.monotonic() - self._saved
+    late = self._saving.minutes and passed > 60 * self._saving.minutes
+    return _SAVE if late and distributed.is_primary() else 0
 
-  def input_fraction(self) -> float:
-    """Share of the window in which the host made batches: the device waited for no more of it."""
-    return self._input / self.window_seconds()
+  def follow(self, step: int, metrics: dict[str, jax.Array]) -> int:
+    """Takes a step that was dispatched; waits for the one before it. Returns what was asked."""
+    self._running.append((step, metrics))
+    self.clock.steps += 1
+    self._fetch(keep=1)
+    if (step - 1) % self._settings.log_every == 0:
+      self._row(step - 1)
+    self._bar.update()
+    return self._answer
 
-  def total(self) -> float:
-    return self._counters.wall_seconds + time.monotonic() - self._mark
+  def evaluate(self, step: int, state: TrainState) -> None:
+    """Runs every evaluator that is due, then saves if that is due."""
+    steps = self._settings.steps
+    due = [one for one in self._evaluators if one.schedule.due(step, steps)]
+    best = False
+    if due:
+      self._fetch(keep=0)
+      self._row(step)
+      found: dict[str, Any] = {}
+      for one in due:
+        found |= one.evaluate(state.params, step)
+      best = self._best(step, found)
+      self._writer.write(step, found, **self._columns(step))
+    save = self._saving.due(step, steps) or self._answer == _SAVE
+    if save or best:
+      self._save(step, state, last=save, best=best)
+    if due:
+      self.clock.start_window()
 
-  def stop(self) -> None:
-    """Moves the time so far into the counters."""
-    self._counters.wall_seconds = self.total()
-    self._mark = time.monotonic()
+  def stop(self, step: int, state: TrainState) -> None:
+    """Saves and raises Preempted."""
+    self._fetch(keep=0)
+    if step % self._settings.log_every == 0:
+      # Due now: later every process that goes on from this checkpoint would write it.
+      self._row(step)
+    self._save(step, state, last=True, best=False)
+    self._checkpoints.wait()
+    raise Preempted(preemption.MESSAGE)
 
+  def _best(self, step: int, found: dict[str, Any]) -> bool:
+    """Whether this is the lowest validation loss so far; remembers it."""
+    loss = found.get('validation/loss')
+    if loss is None:
+      return False
+    counters = self._counters
+    counters.validation = {k: v for k, v in found.items() if k.startswith('validation/')}
+    best = counters.best_loss is None or loss < counters.best_loss
+    if best:
+      counters.best_loss, counters.best_step = loss, step
+    return best
 
-def _log(step, window, counters, writer, clock, costs, rates_S, columns, bar) -> None:
-  """Writes the mean over the window's steps and shows it on the bar."""
-  means = window.mean()
-  rate = clock.steps * costs.tokens / clock.window_seconds()
-  input_fraction = clock.input_fraction()
-  clock.start_window()
-  scalars = {f'train/{name}': value for name, value in means.items() if name != 'gradient_norm'}
-  counters.train = scalars
-  writer.write(
-    step,
-    {
-      **scalars,
+  def _save(self, step: int, state: TrainState, *, last: bool, best: bool) -> None:
+    self._fetch(keep=0)
+    self._writer.flush()
+    self.clock.stop()
+    self._checkpoints.save(state, step, dataclasses.asdict(self._counters), last=last, best=best)
+    self._answer, self._saved = 0, time.monotonic()
+
+  def _fetch(self, keep: int) -> None:
+    """Waits for all running steps but the newest `keep`.
+
+    Raises:
+      TrainingError: a loss or a gradient is not finite.
+    """
+    while len(self._running) > keep:
+      step, metrics = self._running.pop(0)
+      values = {name: np.asarray(value).item() for name, value in metrics.items()}
+      for name in ('loss', 'gradient_norm'):
+        if not math.isfinite(values[name]):
+          raise TrainingError(
+            f'step {step}: {name} is {values[name]} (loss {values["loss"]:.4g}, gradient norm '
+            f'{values["gradient_norm"]:.4g}, learning rate {self._rates_S[step - 1]:.3g}); '
+            'lower optimizer.learning_rate or optimizer.clip_norm; '
+            'the last good checkpoint is untouched'
+          )
+      self._counters.tokens_scored += int(values.pop('scored'))
+      self._counters.clipped_steps += int(values.pop('clipped'))
+      self._answer = max(self._answer, values.pop('asked'))
+      self._counters.window.append(values)
+
+  def _columns(self, step: int) -> dict[str, float]:
+    tokens, flops = step * self._costs.tokens, step * self._costs.flops
+    return {'tokens': tokens, 'flops': flops, 'wall': self.clock.total()}
+
+  def _row(self, step: int) -> None:
+    """Writes the mean over the steps since the last row, if there are any, and shows it."""
+    rows = self._counters.window
+    if not rows:
+      return
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    rows.clear()
+    rate = self.clock.steps * self._costs.tokens / self.clock.window_seconds()
+    scalars = {f'train/{name}': value for name, value in means.items() if name != 'gradient_norm'}
+    self._counters.train = scalars
+    about = {
       'gradient_norm': means['gradient_norm'],
-      'learning_rate': float(rates_S[step - 1]),
+      'learning_rate': float(self._rates_S[step - 1]),
       'tokens_per_second': rate,
-      'input_fraction': input_fraction,
-      'clipped_fraction': counters.clipped_steps / step,
-    },
-    **columns(step),
-  )
-  shown = {'loss': f'{means["loss"]:.3f}', 'tok/s': f'{rate:,.0f}'}
-  if 'bits_per_dim' in means:
-    shown = {'bits/dim': f'{means["bits_per_dim"]:.3f}', **shown}
-  bar.set_postfix(shown, refresh=False)
+      'input_fraction': self.clock.input_fraction(),
+      'clipped_fraction': self._counters.clipped_steps / step,
+    }
+    self.clock.start_window()
+    self._writer.write(step, scalars | about, **self._columns(step))
+    shown = {'loss': f'{means["loss"]:.3f}', 'tok/s': f'{rate:,.0f}'}
+    if 'bits_per_dim' in means:
+      shown = {'bits/dim': f'{means["bits_per_dim"]:.3f}', **shown}
+    self._bar.set_postfix(shown, refresh=False)

@@ -4,9 +4,14 @@ import json
 import math
 import os
 import tempfile
+from typing import Any
 
 from etils import epath
+import numpy as np
 import tensorboardX
+
+# A pixel of a picture is shown this large.
+_LARGER = np.ones((4, 4), np.uint8)
 
 
 def is_remote(path: str) -> bool:
@@ -33,11 +38,15 @@ class MetricsWriter:
     purge = None if resumed_step is None else resumed_step + 1
     self._board = tensorboardX.SummaryWriter(workdir, purge_step=purge)
 
-  def write(self, step: int, scalars: dict[str, float], **columns: float) -> None:
-    """One row. `columns` (tokens, flops, wall) go to the file only."""
+  def write(self, step: int, values: dict[str, Any], **columns: float) -> None:
+    """One row of scalars. `columns` (tokens, flops, wall) go to the file only, grey pictures (HxW
+    uint8) to TensorBoard only."""
     if self._board is None:
       return
-    scalars = {name: float(value) for name, value in scalars.items()}
+    pictures = {name: value for name, value in values.items() if np.ndim(value) == 2}
+    for name, picture_HxW in pictures.items():
+      self._board.add_image(name, np.kron(picture_HxW, _LARGER), step, dataformats='HW')
+    scalars = {name: float(value) for name, value in values.items() if name not in pictures}
     for name, value in scalars.items():
       self._board.add_scalar(name, value, step)
     finite = {k: v for k, v in {**columns, **scalars}.items() if math.isfinite(v)}

@@ -64,7 +64,7 @@ def local_rows(global_rows: int, mesh: jax.sharding.Mesh) -> np.ndarray:
   return np.unique([np.arange(global_rows)[index] for index in owned])
 
 
-def place_flag(flag: bool, mesh: jax.sharding.Mesh) -> jax.Array:
+def place_flag(flag: int, mesh: jax.sharding.Mesh) -> jax.Array:
   """int32 (devices,): this process's answer on each of its devices."""
   flags = np.full(len(local_rows(mesh.size, mesh)), flag, np.int32)
   return jax.make_array_from_process_local_data(batch_sharding(mesh), flags)

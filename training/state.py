@@ -28,13 +28,14 @@ class Task:
 
   Attributes:
     init: key -> parameters.
-    draw: (key, rows) -> what each row of a global batch has of its own, joined to the batch.
+    draw: (key, rows, progress) -> what each row of a global batch has beside its data, joined to
+      the batch; progress of training runs from 0 to 1.
     loss: (params, batch) -> (scalar, metrics), means over the rows; 'scored' is a sum.
     key: decides initial parameters and every step's randomness.
   """
 
   init: Callable[[jax.Array], Params]
-  draw: Callable[[jax.Array, int], Batch]
+  draw: Callable[[jax.Array, int, jax.Array | float], Batch]
   loss: Callable[[Params, Batch], tuple[jax.Array, dict[str, jax.Array]]]
   key: jax.Array
 
@@ -74,17 +75,22 @@ def make_update(
   optimizer: optax.GradientTransformation,
   clip_norm: float,
   microbatches: int = 1,
+  steps: int | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
   """One update: state and global batch -> new state and metrics.
 
   With `microbatches` the gradient is the mean over that many parts, one after the other, each of
   which takes an equal number of rows from every device. Every row keeps its randomness, so the
   update is the same but for rounding, where the loss is a mean over rows and nothing else.
+
+  `steps` is the length of the training that progress is counted in; None is no such length, as in
+  fine-tuning, and progress is 1.
   """
 
   def update(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
     key = jax.random.fold_in(jax.random.split(task.key)[1], state.step)
-    batch = {**batch, **task.draw(key, jax.tree.leaves(batch)[0].shape[0])}
+    progress = 1.0 if steps is None else state.step / steps
+    batch = {**batch, **task.draw(key, jax.tree.leaves(batch)[0].shape[0], progress)}
     gradients, metrics = _gradients(task.loss, state.params, batch, microbatches)
     norm = optax.global_norm(gradients)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)

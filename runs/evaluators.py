@@ -1,0 +1,114 @@
+"""What is measured while a run trains: one function each, by the name of its config entry.
+
+An evaluator takes the experiment and parameters, never touches test, and returns scalars, and grey
+pictures (HxW uint8), by name.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from data.dataset import Examples
+from objectives import Code
+from probes import linear, prequential, selection
+from probes.features import Features
+from probes.measures import QUICK_LABELS
+from reports import figures_samples
+from runs import assessment, configs
+from runs.errors import UserError
+from runs.experiment import Experiment
+from training.loop import Evaluator
+
+
+def validate(experiment: Experiment, params: Any) -> dict[str, float]:
+  """The objective's own loss on validation, its bits, regret and token accuracy."""
+  values = experiment.per_example(
+    params,
+    experiment.dataset.validation,
+    experiment.config.evaluation.validation_draws,
+    assessment.VALIDATION,
+    interruptible=False,
+  )
+  scalars = {'validation/loss': float(np.mean(values['loss']))}
+  if experiment.objective.code is not Code.NONE:
+    scalars['validation/bits_per_dim'] = assessment.bits_per_dim(experiment, values['nats'])
+  if 'regret' in values:
+    regret = assessment.bits_per_dim(experiment, values['regret'])
+    scalars['validation/regret_bits_per_dim'] = regret
+  accuracy = assessment.accuracy_cell(values)['token_accuracy']
+  if accuracy is not None:
+    scalars['validation/token_accuracy'] = accuracy
+  return scalars
+
+
+def quick_probe(experiment: Experiment, params: Any) -> dict[str, float]:
+  """Validation accuracy of a small probe on a fixed balanced subset of the training labels."""
+  if not _labelled(experiment):
+    return {}
+  dataset = experiment.probe_dataset
+  labels = dataset.train.labels_N
+  size = min(QUICK_LABELS, selection.largest_balanced(labels, dataset.classes))
+  rows = np.sort(selection.balanced_subset(labels, size, dataset.classes, 0))
+  train, validation = (
+    experiment.features(params, tokens_NxT, interruptible=False)
+    for tokens_NxT in (dataset.train.tokens_NxT[rows], dataset.validation.tokens_NxT)
+  )
+  features = Features(
+    train=train,
+    validation=validation,
+    test=train[:, :0],
+    labels_train=labels[rows],
+    labels_validation=dataset.validation.labels_N,
+    labels_test=labels[:0],
+    classes=dataset.classes,
+  )
+  return {'probe/linear/accuracy': linear.quick(features, experiment.config.probe.linear)}
+
+
+def label_codes(experiment: Experiment, params: Any) -> dict[str, float]:
+  """Lengths in bits of the prequential codes of the train labels, as `probes.prequential`."""
+  if not _labelled(experiment):
+    return {}
+  dataset, config = experiment.probe_dataset, experiment.config
+  own, seed = config.probe.prequential, config.evaluation.seed
+  rows = prequential.coding_order(len(dataset.train), own.rows, seed)
+  features = experiment.features(params, dataset.train.tokens_NxT[rows], interruptible=False)
+  labels_N = dataset.train.labels_N[rows]
+  codes = prequential.bits(features, labels_N, dataset.classes, own, seed)
+  return {f'probe/prequential/{name}': value for name, value in codes.items()}
+
+
+def samples(experiment: Experiment, params: Any) -> dict[str, np.ndarray]:
+  """A grid of pictures drawn from the model; nothing where there are no pictures or no samples."""
+  shape = experiment.dataset.shape
+  drawn_NxT = assessment.sample(experiment, params) if len(shape) == 2 else None
+  if drawn_NxT is None:
+    return {}
+  return {'samples': figures_samples.sample_grid(drawn_NxT, shape, experiment.dataset.vocabulary)}
+
+
+def _labelled(experiment: Experiment) -> bool:
+  return experiment.probed and isinstance(experiment.probe_dataset.train, Examples)
+
+
+# By the name of the entry in `config.evaluators`. A new one is one function and one line here.
+EVALUATORS: dict[str, Callable[[Experiment, Any], dict[str, Any]]] = {
+  'validation': validate,
+  'probe': quick_probe,
+  'label_code': label_codes,
+  'samples': samples,
+}
+
+
+def build(experiment: Experiment) -> list[Evaluator]:
+  """The evaluators of the experiment's config but those of `every` 0, for the training loop."""
+  made = configs.schedules(experiment.config)
+  unknown = sorted(set(made) - set(EVALUATORS) - {'checkpoints'})
+  if unknown:
+    raise UserError(f"unknown evaluator '{unknown[0]}'; known: {', '.join(EVALUATORS)}")
+  return [
+    Evaluator(made[name], lambda params, step, measure=measure: measure(experiment, params))
+    for name, measure in EVALUATORS.items()
+    if name in made and made[name].every
+  ]
