@@ -9,12 +9,10 @@ and the regret is no bound.
 
 from collections.abc import Sequence
 import json
-import sys
 
 from absl import flags
 
 from launch import entry
-from reports import choice, label_regret, reading
 from runs.errors import UserError
 
 
@@ -25,12 +23,12 @@ def define_flags() -> None:
 
 def main(argv: Sequence[str]) -> None:
   """Prints a table for each set of labels."""
-  from reports import page_codes
+  if not argv[1:]:
+    raise UserError('name at least one run or comparison directory')
+  from reports import choice, label_regret, page_codes, reading
   from runs import label_truth
   from training.metrics import write_atomically
 
-  if not argv[1:]:
-    raise UserError('name at least one run or comparison directory')
   found = reading.find(argv[1:])
   if not found.runs:
     raise UserError(f'no finished run in {", ".join(argv[1:])}')
@@ -45,8 +43,6 @@ def main(argv: Sequence[str]) -> None:
       made['notes'].append(line)
   if flags.FLAGS.out:
     write_atomically(flags.FLAGS.out, json.dumps(made, indent=1, allow_nan=False) + '\n')
-  if hasattr(sys.stdout, 'reconfigure'):
-    sys.stdout.reconfigure(errors='replace')
   print('\n\n'.join(page_codes.regret_lines(made)))
 
 

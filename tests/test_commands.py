@@ -13,7 +13,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 def _commands() -> list[str]:
   found = []
-  for package in ('launch', 'codes', 'benchmarks'):
+  for package in ('launch', 'benchmarks'):
     for name in sorted(os.listdir(os.path.join(ROOT, package))):
       if name.endswith('.py'):
         with open(os.path.join(ROOT, package, name), encoding='utf-8') as file:
@@ -24,7 +24,7 @@ def _commands() -> list[str]:
 
 def test_commands_define_their_flags_only_when_run():
   commands = _commands()
-  assert {'launch.train', 'launch.compare', 'codes.joint', 'benchmarks.codec'} <= set(commands)
+  assert {'launch.train', 'launch.compare', 'launch.joint', 'benchmarks.codec'} <= set(commands)
   for command in commands:
     importlib.import_module(command)
   assert not set(flags.FLAGS.flags_by_module_dict()) & set(commands)
