@@ -7,12 +7,11 @@ python -m launch.baselines --workdir=RUN --out=baselines.json
 """
 
 from collections.abc import Sequence
-import json
 import sys
 
 from absl import flags
 
-from launch import entry
+from launch import entry, output
 from runs.errors import UserError
 
 
@@ -23,16 +22,14 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
     raise UserError('either --config=FILE:OBJECTIVE or --workdir=DIR (a finished run) is needed')
   if chosen.workdir is not None and chosen.split != 'test':
     raise UserError('the record of a run has bits of the test split alone: --split=test')
-  entry.check_out(chosen.out)
+  output.check(chosen.out)
   from reports import codes_text
   from runs import baselines
 
   made = baselines.measure(
     chosen.config, chosen.workdir, overrides, chosen.split, chosen.data_dir, _tell
   )
-  if chosen.out is not None:
-    with open(chosen.out, 'w') as file:
-      json.dump(made, file, indent=1, allow_nan=False)
+  output.write(chosen.out, made)
   print(codes_text.baselines(made, chosen.markdown))
 
 

@@ -86,14 +86,6 @@ def no_arguments(argv: Sequence[str]) -> None:
     raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
 
 
-def check_out(path: str | None) -> None:
-  """UserError unless a file could be put there; before the work, not after it."""
-  if path is not None and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-    raise UserError(f'--out={path}: there is no such directory')
-  if path is not None and os.path.isdir(path):
-    raise UserError(f'--out={path} is a directory; name a file')
-
-
 def run(main: Callable[..., int | None], *, takes_config: bool = False) -> None:
   """Parses flags and runs `main(argv)`; expected failures become one line and an exit code.
 

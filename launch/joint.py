@@ -13,11 +13,10 @@ and blocks (`reports.label_sets`):
 """
 
 from collections.abc import Sequence
-import json
 
 from absl import flags
 
-from launch import entry
+from launch import entry, output
 from runs.errors import UserError
 
 
@@ -28,22 +27,20 @@ def main(argv: Sequence[str]) -> None:
     raise UserError('--workdir=DIR (a finished autoregressive run) is needed')
   if chosen.updates < 1 or (chosen.steps is not None and chosen.steps < 0):
     raise UserError('--updates must be at least 1 and --steps not negative')
-  entry.check_out(chosen.out)
+  output.check(chosen.out)
   weights = entry.numbers('label_weights', chosen.label_weights, float)
   if min(weights) <= 0:
     raise UserError(f'--label_weights must be above 0, not {min(weights):g}')
   from reports import codes_text
   from runs import joint
   from training import preemption
-  from training.metrics import write_atomically
 
   preemption.end_at_once()
   made = joint.measure(
     chosen.workdir, chosen.others, chosen.data_dir, weights, chosen.steps, chosen.updates
   )
   print(codes_text.joint(made))
-  if chosen.out:
-    write_atomically(chosen.out, json.dumps(made, indent=1) + '\n')
+  output.write(chosen.out, made)
 
 
 def define_flags() -> None:

@@ -8,11 +8,10 @@ and the regret is no bound.
 """
 
 from collections.abc import Sequence
-import json
 
 from absl import flags
 
-from launch import entry
+from launch import entry, output
 from runs.errors import UserError
 
 
@@ -27,7 +26,6 @@ def main(argv: Sequence[str]) -> None:
     raise UserError('name at least one run or comparison directory')
   from reports import choice, label_regret, page_codes, reading
   from runs import label_truth
-  from training.metrics import write_atomically
 
   found = reading.find(argv[1:])
   if not found.runs:
@@ -36,13 +34,12 @@ def main(argv: Sequence[str]) -> None:
   if not made['sets']:
     reasons = made['notes'] or ['launch.probe makes them (prequential), and launch.finetune']
     raise UserError('; '.join(['no run has a code of labels that can be compared', *reasons]))
-  entry.check_out(flags.FLAGS.out)
+  output.check(flags.FLAGS.out)
   made['notes'] = [*found.notes, *choice.select(found.runs), *made['notes']]
   for table in made['sets']:
     if table['knows_truth'] and (line := label_truth.add_truth(table, flags.FLAGS.data_dir)):
       made['notes'].append(line)
-  if flags.FLAGS.out:
-    write_atomically(flags.FLAGS.out, json.dumps(made, indent=1, allow_nan=False) + '\n')
+  output.write(flags.FLAGS.out, made)
   print('\n\n'.join(page_codes.regret_lines(made)))
 
 

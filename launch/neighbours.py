@@ -7,11 +7,10 @@ Every classifier has the same labelled training rows, validation rows and test r
 """
 
 from collections.abc import Sequence
-import json
 
 from absl import flags
 
-from launch import entry
+from launch import entry, output
 from runs.errors import UserError
 
 
@@ -30,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
   class_sizes = entry.numbers('class_step_sizes', chosen.class_step_sizes, float)
   if not all(0 < size < float('inf') for size in sizes + class_sizes):
     raise UserError('step sizes must be positive and finite')
-  entry.check_out(chosen.out)
+  output.check(chosen.out)
   from reports import codes_text
   from runs import neighbours
 
@@ -46,9 +45,7 @@ def main(argv: Sequence[str]) -> None:
     symmetric=chosen.symmetric,
   )
   print(codes_text.neighbours(made))
-  if chosen.out is not None:
-    with open(chosen.out, 'w') as file:
-      json.dump(made, file, indent=1, allow_nan=False)
+  output.write(chosen.out, made)
   if made['left_out']:
     raise UserError(made['left_out'])
 

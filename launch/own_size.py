@@ -6,11 +6,10 @@ python -m launch.own_size --workdir=RUN [--out=FILE.json]
 """
 
 from collections.abc import Sequence
-import json
 
 from absl import flags
 
-from launch import entry
+from launch import entry, output
 from runs.errors import UserError
 
 
@@ -18,14 +17,12 @@ def main(argv: Sequence[str]) -> None:
   entry.no_arguments(argv)
   if flags.FLAGS.workdir is None:
     raise UserError('--workdir=RUN is needed')
-  entry.check_out(flags.FLAGS.out)
+  output.check(flags.FLAGS.out)
   from reports import size_text
   from runs import own_size
-  from training.metrics import write_atomically
 
   made = own_size.measure(flags.FLAGS.workdir, flags.FLAGS.data_dir)
-  if flags.FLAGS.out:
-    write_atomically(flags.FLAGS.out, json.dumps(made, indent=1, allow_nan=False) + '\n')
+  output.write(flags.FLAGS.out, made)
   print('\n'.join(size_text.lines(made)))
 
 

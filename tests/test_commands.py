@@ -2,6 +2,8 @@
 
 import importlib
 import os
+import subprocess
+import sys
 
 from absl import flags
 import pytest
@@ -28,6 +30,19 @@ def test_commands_define_their_flags_only_when_run():
   for command in commands:
     importlib.import_module(command)
   assert not set(flags.FLAGS.flags_by_module_dict()) & set(commands)
+
+
+def test_a_mistyped_flag_is_answered_without_jax():
+  commands = [name for name in _commands() if name.startswith('launch.')]
+  program = (
+    'import importlib, sys; modules = [importlib.import_module(name) for name in sys.argv[1:]]; '
+    'print(len(modules), "jax" in sys.modules)'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', program, *commands],
+    cwd=ROOT, env={**os.environ, 'PYTHONPATH': ROOT}, capture_output=True, text=True,
+  )  # fmt: skip
+  assert done.stdout.split() == [str(len(commands)), 'False'], done.stderr
 
 
 @pytest.fixture
