@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from codes.errors import CodeError
 import objectives
 from objectives import scoring
 
@@ -25,10 +26,10 @@ def make_nats(objective: objectives.Objective, apply: Any, space: objectives.Spa
   """Nats per example, -log p exactly.
 
   Raises:
-    ValueError: the objective's code is not exact, so that a difference of two lengths says nothing.
+    CodeError: the objective's code is not exact, so that a difference of two lengths says nothing.
   """
   if objective.code is not objectives.Code.EXACT:
-    raise ValueError("code lengths of a network need an exact code, as 'autoregressive' has")
+    raise CodeError("code lengths of a network need an exact code, as 'autoregressive' has")
   evaluate = scoring.make_evaluation(objective, apply, space, 1)
 
   def nats(params: Any, tokens_BxT: jax.Array) -> jax.Array:

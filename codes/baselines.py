@@ -1,7 +1,4 @@
-r"""Bits per dimension of classical lossless compressors on the tokens of a data set.
-
-python -m codes.baselines --config=experiments/digits.py:autoregressive --split=test
-python -m codes.baselines --workdir=RUN --out=baselines.json
+"""Bits per dimension of classical lossless compressors on the tokens of a data set.
 
 Each compressor gets every packing of `codes.packing` (PNG and WebP every sheet of
 `codes.pictures`) and shows its smallest file; --out keeps all of them. The choice of the packing is
@@ -17,19 +14,15 @@ and a code length compare only one way, and training data are free for some of t
 """
 
 from collections.abc import Callable, Iterator, Sequence
-import json
 import math
 import platform
-import sys
 from typing import Any, NamedTuple
 
-from absl import flags
 import numpy as np
 
-from codes import compressors, histogram, packing, pictures, tables
+from codes import compressors, histogram, packing, pictures
+from codes.errors import CodeError
 from data.dataset import Dataset, Examples
-from launch import entry
-from runs.errors import UserError
 
 _AFTER_TRAIN = ('xz', 'zstd')
 # Rows that are no compressor's.
@@ -83,11 +76,11 @@ def every_packing(
   """Each compressor with each packing of a split; `say` is told each compressor's name.
 
   Raises:
-    ValueError: an endless training split, which is no file, or more than 2^16 token values.
+    CodeError: an endless training split, which is no file, or more than 2^16 token values.
   """
   tokens = _tokens(dataset, split)
   if tokens is None:
-    raise ValueError(f"'{dataset.name}' draws its training examples for ever: there is no file")
+    raise CodeError(f"'{dataset.name}' draws its training examples for ever: there is no file")
   rows = [_make(UNIFORM, tokens, math.log2(dataset.vocabulary) * tokens.size)]
   rows.append(_histogram(dataset, split, tokens))
   for short, compressor in compressors.COMPRESSORS.items():
@@ -182,31 +175,6 @@ def run_row(record: dict[str, Any], examples: int) -> Row:
   return Row(name, bits * examples * record['dims'], bits, note=note, code=record['code'])
 
 
-def cells(row: Row) -> tuple[str, str, str, str, str]:
-  """Name, bits per dimension, bytes, packing and note as text."""
-  if row.bits is None or row.bits_per_dim is None:
-    return row.name, 'n/a', '', row.packing, row.note
-  sign = '≤ ' if row.code == 'upper_bound' else ''
-  size = f'{sign}{math.ceil(row.bits / 8):,}'
-  return row.name, f'{sign}{row.bits_per_dim:.3f}', size, row.packing, row.note
-
-
-def render(rows: Sequence[Row], form: Callable[..., str] = tables.terminal) -> str:
-  """The table as text, in a form of `codes.tables`."""
-  head = ('compressor', 'bits/dim', 'bytes', 'packing', 'note')
-  return form(head, [cells(row) for row in rows], right=(1, 2))
-
-
-def caption(dataset: Dataset, split: str) -> str:
-  """What the table is of, and what its sizes include."""
-  count = len(getattr(dataset, split))
-  return (
-    f'{dataset.name}, {split}: {count:,} examples of {dataset.dims} tokens of '
-    f'{dataset.vocabulary} values ({dataset.note}).\n'
-    "Sizes are whole files, headers included; each compressor's best packing; not ranked."
-  )
-
-
 def as_json(dataset: Dataset, split: str, best: Sequence[Row], every: Sequence[Row]) -> dict:
   """Everything that was measured, and by what versions."""
   import PIL
@@ -231,65 +199,3 @@ def as_json(dataset: Dataset, split: str, best: Sequence[Row], every: Sequence[R
     'every_packing': [row._asdict() for row in every],
     'versions': versions,
   }
-
-
-def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
-  from runs import configs, experiment, run
-
-  chosen = flags.FLAGS
-  if len(argv) > 1:
-    raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
-  if (chosen.config is None) == (chosen.workdir is None):
-    raise UserError('either --config=FILE:OBJECTIVE or --workdir=DIR (a finished run) is needed')
-  record = None
-  if chosen.workdir is not None:
-    if chosen.split != 'test':
-      raise UserError('the record of a run has bits of the test split alone: --split=test')
-    config = configs.override(
-      configs.from_plain(configs.read_saved(chosen.workdir)['config']), overrides
-    )
-    record = run.read_record(chosen.workdir)
-    if record is None:
-      raise UserError(f'{chosen.workdir} is not finished; launch.train goes on with it')
-  else:
-    path, _, objective = chosen.config.partition(':')
-    config = configs.load(path, objective or None, overrides)
-  dataset, _ = experiment.load_datasets(config, chosen.data_dir)
-  if record is not None and record['data_hash'] != dataset.digest:
-    raise UserError(f'{chosen.workdir} was scored on other tokens than these: nothing to compare')
-  out = chosen.out
-  entry.check_out(out)
-  try:
-    every = every_packing(dataset, chosen.split, _tell)
-    _tell('')
-  except ValueError as error:
-    raise UserError(str(error)) from error
-  if record is not None:
-    every.append(run_row(record, len(dataset.test)))
-  best = smallest(every)
-  if out is not None:
-    with open(out, 'w') as file:
-      json.dump(as_json(dataset, chosen.split, best, every), file, indent=1, allow_nan=False)
-  print(caption(dataset, chosen.split) + '\n')
-  print(render(best, tables.markdown if chosen.markdown else tables.terminal))
-
-
-def _tell(name: str) -> None:
-  """Says what is being compressed, where somebody watches: large splits take minutes."""
-  if sys.stderr.isatty():
-    print(f'\r\033[K{name}', end='', file=sys.stderr, flush=True)
-
-
-def _define_flags() -> None:
-  """Only for the command: other commands import this module, and have flags of these names."""
-  flags.DEFINE_string('config', None, 'Config file, then a colon and the objective.')
-  flags.DEFINE_string('workdir', None, 'Directory of a finished run, for its own row.')
-  flags.DEFINE_enum('split', 'test', ['train', 'validation', 'test'], 'What is compressed.')
-  flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
-  flags.DEFINE_string('out', None, 'Write every packing of every compressor here, as JSON.')
-  flags.DEFINE_bool('markdown', False, 'Print the table in Markdown.')
-
-
-if __name__ == '__main__':
-  _define_flags()
-  entry.run(main, takes_config=True)

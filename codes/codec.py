@@ -42,6 +42,14 @@ class Predictor(Protocol):
     """Takes in the examples of the batch just coded."""
     ...
 
+  def claims(self) -> dict[str, Any]:
+    """Fields of the header that say what decodes."""
+    ...
+
+  def check(self, header: container.Header) -> None:
+    """StreamError unless this predictor, computed here, wrote the header."""
+    ...
+
 
 class Trained:
   """A network that is done with learning; also writes and checks the header's claims."""

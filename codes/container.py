@@ -18,6 +18,8 @@ import zlib
 
 import numpy as np
 
+from codes.errors import CodeError
+
 MAGIC = b'BPcz'
 VERSION = 1
 NETWORK, PREQUENTIAL = 0, 1
@@ -30,7 +32,7 @@ _NO_DTYPE = 255
 _MOST_SETTINGS = 2**20
 
 
-class StreamError(ValueError):
+class StreamError(CodeError):
   """A file that can't be decoded here; one line."""
 
 
@@ -71,6 +73,14 @@ class Header:
     )  # fmt: skip
     body = struct.pack(f'<{len(self.shape)}IH', *self.shape, len(program)) + program + settings
     return head + body + _CHECK.pack(zlib.crc32(head + body))
+
+  def symbols(self, dims: int) -> int:
+    """How many are coded; StreamError unless examples are of `dims` symbols."""
+    if self.kind == BYTES:
+      return self.total
+    if np.prod(self.shape, dtype=np.int64) != dims:
+      raise StreamError(f'holds examples of shape {self.shape}; this network knows {dims} tokens')
+    return self.total * dims
 
 
 def dtype_of(dtype: np.dtype) -> str:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from codes.errors import CodeError
 from probes import knn, selection
 
 Compress = Callable[[bytes], bytes]
@@ -90,7 +91,7 @@ def score(votes_QxK: np.ndarray, truth_Q: np.ndarray) -> tuple[float, float]:
   return float(credit_Q.mean()), float(((votes_QxK >= most_Qx1).sum(1) > 1).mean())
 
 
-class NoneFinite(ValueError):
+class NoneFinite(CodeError):
   """Every candidate gave numbers that are not finite: a step too large, say."""
 
 

@@ -1,4 +1,4 @@
-"""Files that launch.compress codes: NumPy arrays of examples, and bytes."""
+"""Files that are coded: NumPy arrays of examples, and bytes."""
 
 from collections.abc import Iterator
 import os
@@ -8,8 +8,8 @@ import zipfile
 import numpy as np
 
 from codes import codec, container
+from codes.errors import CodeError
 import objectives
-from runs.errors import UserError
 
 
 def source(path: str, space: objectives.Space, windows: bool) -> tuple[codec.Source, dict]:
@@ -21,7 +21,7 @@ def source(path: str, space: objectives.Space, windows: bool) -> tuple[codec.Sou
     windows: whether examples are windows of a file: then any file will do, as its bytes.
 
   Raises:
-    UserError: a file that isn't of this space, or can't be read.
+    CodeError: a file that isn't of this space, or can't be read.
   """
   if windows:
     size = os.path.getsize(path)
@@ -30,20 +30,21 @@ def source(path: str, space: objectives.Space, windows: bool) -> tuple[codec.Sou
       count = min(stop * space.dims, size) - start * space.dims
       return np.fromfile(path, np.uint8, count, offset=start * space.dims)
 
-    return codec.Source(size, read), {'kind': container.BYTES}
+    return codec.Source(size, read), {'kind': container.BYTES, 'total': size}
   array = open_array(path)
   if array.ndim < 2 or np.prod(array.shape[1:]) != space.dims:
     shape = ' x '.join(map(str, space.shape)) or space.dims
-    raise UserError(
+    raise CodeError(
       f'{path} has shape {array.shape}; the run knows N examples of {space.dims} tokens ({shape})'
     )
   try:
     dtype = container.dtype_of(array.dtype)
   except ValueError as error:
-    raise UserError(f'{path}: {error}') from error
-  total = array.shape[0] * space.dims
-  fields = {'kind': container.ARRAY, 'dtype': dtype, 'shape': array.shape[1:]}
-  return codec.Source(total, lambda start, stop: array[start:stop].reshape(-1)), fields
+    raise CodeError(f'{path}: {error}') from error
+  count, *shape = array.shape
+  fields = {'kind': container.ARRAY, 'total': count, 'dtype': dtype, 'shape': tuple(shape)}
+  source = codec.Source(count * space.dims, lambda a, b: array[a:b].reshape(-1))
+  return source, fields
 
 
 def open_array(path: str) -> np.ndarray:
@@ -54,26 +55,36 @@ def open_array(path: str) -> np.ndarray:
       array = np.load(path, allow_pickle=False)  # Empty arrays can't be mapped.
   except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    raise UserError(f'{path} is not a NumPy file (.npy) of examples: {reason}') from error
+    raise CodeError(f'{path} is not a NumPy file (.npy) of examples: {reason}') from error
   if not isinstance(array, np.ndarray):
-    raise UserError(f'{path} is not a NumPy file (.npy) of examples: it holds several arrays')
+    raise CodeError(f'{path} is not a NumPy file (.npy) of examples: it holds several arrays')
   return array
 
 
-def check_shape(header: container.Header, dims: int) -> None:
-  """StreamError unless the examples are of so many tokens."""
-  if header.kind == container.ARRAY and np.prod(header.shape, dtype=np.int64) != dims:
-    raise container.StreamError(
-      f'holds examples of shape {header.shape}; this network knows {dims} tokens'
-    )
+def decode(
+  predictor: codec.Predictor,
+  header: container.Header,
+  seal: int,
+  file: BinaryIO,
+  out: BinaryIO,
+  progress: codec.Progress = lambda symbols: None,
+) -> int:
+  """Writes the file that was coded; returns its number of symbols.
 
+  Args:
+    predictor: what encoded.
+    header, seal: as `container.read_header` gives them.
+    file: after its header.
+    out: where the decoded file goes.
+    progress: told of symbols decoded.
 
-def symbols(header: container.Header, dims: int) -> int:
-  return header.total if header.kind == container.BYTES else header.total * dims
-
-
-def examples(header: container.Header, dims: int) -> int:
-  return codec.count_examples(symbols(header, dims), dims)
+  Raises:
+    StreamError: cut short, damaged, or encoded by something else.
+  """
+  total = header.symbols(predictor.reading.dims)
+  predictor.check(header)
+  write(header, codec.decode(predictor, total, file, seal, progress), out)
+  return total
 
 
 def write(header: container.Header, parts: Iterator[np.ndarray], out: BinaryIO) -> None:
@@ -95,26 +106,7 @@ def same(path: str, other: str) -> bool:
         return True
   try:
     left, right = open_array(path), open_array(other)
-  except UserError:
+  except CodeError:
     return False
   same_type = left.dtype.newbyteorder('=') == right.dtype.newbyteorder('=')
   return same_type and left.shape == right.shape and np.array_equal(left, right)
-
-
-def describe(path: str, space: objectives.Space, windows: bool, sizes: codec.Sizes) -> list[str]:
-  """What was coded and what it took, for people."""
-  raw = os.path.getsize(path)
-  unit = 'bits/byte' if windows else 'bits/dim'
-
-  def row(name: str, bits: float, words: str) -> str:
-    rate = f'{bits / sizes.symbols:8.4f} {unit}' if sizes.symbols else 'n/a'
-    return f'{name:13} {bits / 8:12,.0f} bytes  {rate}  {words}'
-
-  uniform = sizes.symbols * np.log2(space.vocabulary)
-  return [
-    f'{path}: {sizes.symbols:,} symbols of {space.vocabulary} values; the file has {raw:,} bytes',
-    row('stream', 8 * sizes.file_bytes, 'all that is written'),
-    row('code', sizes.payload_bits, 'without header and frames'),
-    row('ideal', sizes.ideal_bits, '-Σ log2 p'),
-    row('uniform', uniform, f'log2 {space.vocabulary} a symbol'),
-  ]

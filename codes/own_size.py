@@ -1,6 +1,4 @@
-r"""A compressor's own size: weights and data together, and the code that sends no weights.
-
-python -m codes.own_size --workdir=RUN [--out=FILE.json]
+"""A compressor's own size: weights and data together, and the code that sends no weights.
 
 Two-part code: bits of the weights plus bits of n images, n at the rate measured on a whole split.
 Weights are sent as float32, as bfloat16, and quantised to 2..8 bits a tensor (`codes.weights`, real
@@ -18,21 +16,16 @@ here pools them with exact ones.
 Training-time code: `codes.training_time`.
 """
 
-from collections.abc import Mapping, Sequence
-import json
+from collections.abc import Callable, Mapping, Sequence
 import math
-import sys
 from typing import Any
 
-from absl import flags
 import jax
 import numpy as np
 
 from codes import baselines as baselines_lib
-from codes import histogram, size_text, training_time, weights
-from launch import entry
-from reports import reading
-from runs.errors import UserError
+from codes import histogram, weights
+from data.dataset import Dataset
 
 BITS = tuple(range(2, 9))
 FLOAT32, BFLOAT16 = 'float32', 'bfloat16'
@@ -105,7 +98,7 @@ def choose(rows: Sequence[Mapping], dims: int, count: int, best: float) -> Mappi
   return min(rows, key=cost)
 
 
-def baselines(dataset: Any, split: str) -> dict[str, float]:
+def baselines(dataset: Dataset, split: str) -> dict[str, float]:
   """Bits per dimension of codes that need no weights, by name."""
   examples = getattr(dataset, split)
   tokens_NxT = examples.tokens_NxT[:, : dataset.dims]
@@ -119,30 +112,41 @@ def baselines(dataset: Any, split: str) -> dict[str, float]:
   return found
 
 
-def measure(experiment: Any, params: Any, bits: Sequence[int] = BITS) -> dict:
-  """The two-part code of one run.
+def measure(
+  dataset: Dataset,
+  params: Any,
+  bits_of: Callable[[Any, str], float],
+  bits: Sequence[int] = BITS,
+) -> dict:
+  """The two-part code of one network.
+
+  Args:
+    dataset: what is coded.
+    params: a tree of arrays.
+    bits_of: (parameters, 'validation' or 'test') -> bits per dimension.
+    bits: a weight, of the quantised formats.
 
   Returns:
-    code, dims, images (of test), parameters, baselines (by split), best (name of the best classical
-    one on validation), rows: a format each with name, weight_bits, validation and test (bits per
-    dimension; test where it was evaluated), chosen (of the quantised ones) and break_even (by
-    baseline that there is, None for never; on test, or on validation where test was not read).
+    dims, images (of test), parameters, baselines (by split), best (name of the best classical one
+    on validation), totals (see there), rows: a format each with name, weight_bits, validation and
+    test (bits per dimension; test where it was evaluated), chosen (of the quantised ones) and
+    break_even (by baseline that there is, None for never; on test, or on validation where test was
+    not read).
   """
-  dataset = experiment.dataset
   by_split = {split: baselines(dataset, split) for split in ('validation', 'test')}
   known = by_split['validation']
   best = min((k for k in known if k not in ('uniform', 'histogram')), key=known.get, default=None)
   rows, received = [], {}
   for name in formats(bits):
     received[name], size = sent(params, name)
-    bits_of = _bits(experiment, received[name], 'validation')
-    rows.append({'name': name, 'weight_bits': size, 'validation': bits_of, 'test': None})
+    found = bits_of(received[name], 'validation')
+    rows.append({'name': name, 'weight_bits': size, 'validation': found, 'test': None})
   quantised = [row for row in rows if row['name'] not in (FLOAT32, BFLOAT16)]
   chosen = choose(quantised, dataset.dims, len(dataset.test), min(known.values()))
   for row in rows:
     row['chosen'] = row is chosen
     if row is chosen or row['name'] in (FLOAT32, BFLOAT16):
-      row['test'] = _bits(experiment, received[row['name']], 'test')
+      row['test'] = bits_of(received[row['name']], 'test')
     split = 'validation' if row['test'] is None else 'test'
     others = {'best': best, 'histogram': 'histogram', 'uniform': 'uniform'}
     row['break_even'] = {
@@ -150,8 +154,7 @@ def measure(experiment: Any, params: Any, bits: Sequence[int] = BITS) -> dict:
       for key, other in others.items()
       if other in by_split[split]
     }
-  return {
-    'code': experiment.objective.code.value,
+  made = {
     'dims': dataset.dims,
     'images': len(dataset.test),
     'parameters': sum(leaf.size for leaf in jax.tree.leaves(params)),
@@ -159,19 +162,7 @@ def measure(experiment: Any, params: Any, bits: Sequence[int] = BITS) -> dict:
     'best': best,
     'rows': rows,
   }
-
-
-def _bits(experiment: Any, params: Any, split: str) -> float:
-  """Bits per dimension of a split, as training (validation) and the record (test) measure them."""
-  from runs import assessment
-
-  own = experiment.config.evaluation
-  if split == 'validation':
-    draws, stream = own.validation_draws, assessment.VALIDATION
-  else:
-    draws, stream = experiment.objective.draws(own.draws, experiment.space), assessment.TEST
-  values = experiment.per_example(params, getattr(experiment.dataset, split), draws, stream)
-  return assessment.bits_per_dim(experiment, values['nats'])
+  return made | {'totals': totals(made)}
 
 
 def totals(made: Mapping) -> list[dict]:
@@ -186,55 +177,3 @@ def totals(made: Mapping) -> list[dict]:
     | {name: made['dims'] * rates[name] for name in names}
     for n in counts
   ]
-
-
-# The program.
-
-
-def define_flags() -> None:
-  flags.DEFINE_string('workdir', None, 'Directory of a finished run.')
-  flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
-  flags.DEFINE_string('out', None, 'JSON with everything that is printed.')
-
-
-def main(argv: Sequence[str]) -> None:
-  """Measures and prints."""
-  from runs import configs, experiment, run
-  from training.metrics import write_atomically
-
-  if len(argv) > 1:
-    raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
-  workdir = flags.FLAGS.workdir
-  if workdir is None:
-    raise UserError('--workdir=RUN is needed')
-  entry.check_out(flags.FLAGS.out)
-  saved = configs.read_saved(workdir)['config']
-  record = run.read_record(workdir)
-  if record is None:
-    raise UserError(f'{workdir} is not finished; launch.train goes on with it')
-  config = configs.with_new_probes(configs.from_plain(saved))
-  built = experiment.build(config, flags.FLAGS.data_dir)
-  made = {'run': {name: record.get(name) for name in ('objective', 'seed', 'size', 'dataset')}}
-  made['run'] |= {'code': record['code'], 'bits_per_dim': record['bits_per_dim']}
-  made['run']['validation'] = (record.get('validation') or {}).get('bits_per_dim')
-  made['two_part'] = None
-  if record['code'] != 'none':
-    state, _ = run.restore(built, workdir, best=False)
-    made['two_part'] = measure(built, state.params)
-    made['two_part']['totals'] = totals(made['two_part'])
-  made['training_time'] = training_time.first_epoch(
-    reading.read_curve(workdir) if record['code'] != 'none' else (),
-    batch_size=config.training.batch_size,
-    epoch=built.dataset.epoch,
-    log_every=config.training.log_every,
-  )
-  if flags.FLAGS.out:
-    write_atomically(flags.FLAGS.out, json.dumps(made, indent=1, allow_nan=False) + '\n')
-  if hasattr(sys.stdout, 'reconfigure'):
-    sys.stdout.reconfigure(errors='replace')
-  print('\n'.join(size_text.lines(made)))
-
-
-if __name__ == '__main__':
-  define_flags()
-  entry.run(main)

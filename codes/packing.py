@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from codes.errors import CodeError
+
 
 class Layout(NamedTuple):
   """What of a data set decides how its tokens can be laid out.
@@ -125,7 +127,7 @@ def _differences(of: Layout) -> _Step:
 def _stores(vocabulary: int, size: int) -> list[_Step]:
   """Ways to store `size` values below `vocabulary`."""
   if vocabulary > 2**16:
-    raise ValueError(f'{vocabulary} token values do not fit 16 bits')
+    raise CodeError(f'{vocabulary} token values do not fit 16 bits')
   if vocabulary > 256:
     split = _Step(
       'high bytes, then low',

@@ -20,7 +20,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from codes import container, learner, network
+from codes import codec, container, learner, network
 from models import patterns, transformer
 from models.config import ModelConfig
 import objectives
@@ -107,15 +107,15 @@ class Prequential:
 
   def check(self, header: container.Header) -> None:
     """StreamError unless the arithmetic here is that of the encoder."""
-    from codes import codec
-
     codec.check_canary(header, self._canary())
 
 
-def from_header(header: container.Header, examples: int) -> Prequential:
+def from_header(header: container.Header) -> Prequential:
   """The predictor that a stream describes; StreamError if it can't be made."""
   try:
-    return Prequential(json.loads(header.settings), examples)
+    settings = json.loads(header.settings)
+    dims = int(settings['dims'])
+    return Prequential(settings, codec.count_examples(header.symbols(dims), dims))
   except (ValueError, KeyError, TypeError) as error:
     raise container.StreamError(f'the settings in the header can not be used: {error}') from error
 
@@ -166,14 +166,6 @@ def describe(
       }
     )
   )
-
-
-def dims_of(header: container.Header) -> int:
-  """Symbols of an example; StreamError where the settings don't say."""
-  try:
-    return int(json.loads(header.settings)['dims'])
-  except (ValueError, KeyError, TypeError) as error:
-    raise container.StreamError('the settings in the header can not be read') from error
 
 
 def plain_model(model: ModelConfig) -> dict[str, Any]:

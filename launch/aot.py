@@ -29,8 +29,7 @@ _ENVIRONMENT = {
 
 
 def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
-  if len(argv) > 1:
-    raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
+  entry.no_arguments(argv)
   needed = (('config', 'experiments/igpt_l.py:autoregressive'), ('topology', 'v5e:16x16'))
   for name, example in needed:
     if flags.FLAGS[name].value is None:
@@ -41,8 +40,7 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   from pods import compiled
   from runs import configs
 
-  path, _, objective = flags.FLAGS.config.partition(':')
-  config = configs.load(path, objective or None, overrides)
+  config = configs.load_named(flags.FLAGS.config, overrides)
   space = compiled.space(config, flags.FLAGS.vocabulary, flags.FLAGS.length)
   slices = compiled.Slices(flags.FLAGS.topology, flags.FLAGS.num_slices)
   report = compiled.report(config, space, slices)

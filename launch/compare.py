@@ -9,7 +9,6 @@ recognised, what was interrupted goes on, and one failed run costs only itself.
 from collections.abc import Sequence
 import os
 import shlex
-import sys
 
 from absl import flags
 
@@ -18,93 +17,47 @@ from runs.errors import UserError
 
 
 def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
-  if len(argv) > 1:
-    raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
-  if flags.FLAGS.workdir is None:
+  entry.no_arguments(argv)
+  chosen = flags.FLAGS
+  if chosen.workdir is None:
     raise UserError('--workdir=DIR is needed')
-  if flags.FLAGS.jobs is not None and flags.FLAGS.jobs < 1:
-    raise UserError(f'--jobs must be at least 1, not {flags.FLAGS.jobs}')
-  seeds = entry.numbers('seeds', flags.FLAGS.seeds, int) if flags.FLAGS.seeds is not None else None
-  rates = (
-    entry.numbers('learning_rates', flags.FLAGS.learning_rates, float)
-    if flags.FLAGS.learning_rates
-    else None
-  )
-  if rates and min(rates) <= 0:
-    raise UserError(f'--learning_rates must be above 0, not {min(rates):g}')
+  if chosen.jobs is not None and chosen.jobs < 1:
+    raise UserError(f'--jobs must be at least 1, not {chosen.jobs}')
+  seeds = entry.numbers('seeds', chosen.seeds, int) if chosen.seeds is not None else None
+  rates = None
+  if chosen.learning_rates:
+    rates = entry.numbers('learning_rates', chosen.learning_rates, float)
+    if min(rates) <= 0:
+      raise UserError(f'--learning_rates must be above 0, not {min(rates):g}')
+  environment = dict(os.environ)
   # The parent only reads, probes raw inputs and draws; accelerators are left to the runs.
-  own_platform = os.environ.get('JAX_PLATFORMS')
   os.environ['JAX_PLATFORMS'] = 'cpu'
-  import jax
-
-  from runs import plan, pool
+  from runs import comparison
   from training import preemption
 
   preemption.install()
-  workdir = os.path.abspath(os.path.expanduser(flags.FLAGS.workdir))
-  runs, notes = plan.make(
-    flags.FLAGS.config,
-    flags.FLAGS.objectives,
+  return comparison.compare(
+    chosen.config,
+    chosen.objectives,
     seeds,
     rates,
+    chosen.sizes,
     overrides,
-    workdir,
-    flags.FLAGS.data_dir,
-    sizes=flags.FLAGS.sizes,
-  )
-  for note in notes:
-    print(note)
-  environment = dict(os.environ)
-  environment.pop('JAX_PLATFORMS')
-  if own_platform is not None:
-    environment['JAX_PLATFORMS'] = own_platform
-  cache = flags.FLAGS.compilation_cache or os.path.join(workdir, 'compilation_cache')
-  environment.setdefault('JAX_COMPILATION_CACHE_DIR', cache)
-  environment.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
-  # The controls are probed here, by the programs that the runs have compiled.
-  jax.config.update('jax_compilation_cache_dir', environment['JAX_COMPILATION_CACHE_DIR'])
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
-  plan.write_manifest(runs, workdir)
-  failures = pool.run_all(runs, environment, flags.FLAGS.jobs)
-  return _finish(runs, failures, notes, workdir, overrides)
-
-
-def _finish(
-  runs: list, failures: list, notes: list[str], workdir: str, overrides: Sequence[str]
-) -> int:
-  """Controls, report, table; returns the exit code."""
-  from reports import report
-  from runs import plan
-  from training import preemption
-
-  preemption.check()
-  plan.write_controls(runs[0], workdir, flags.FLAGS.data_dir)
-  results = report.build(
-    [workdir],
-    workdir,
+    os.path.abspath(os.path.expanduser(chosen.workdir)),
+    chosen.data_dir,
     command=_command(overrides),
-    failures=[f.as_row() for f in failures],
-    notes=notes,
+    environment=environment,
+    jobs=chosen.jobs,
+    cache=chosen.compilation_cache,
   )
-  print(report.terminal_table(results))
-  print(f'\nreport      {os.path.join(workdir, "report.html")}')
-  print(f'TensorBoard tensorboard --logdir={shlex.quote(workdir)}')
-  for failure in failures:
-    print(f'FAILED {failure.name}: {failure.reason}; log: {failure.log}', file=sys.stderr)
-  return 1 if failures else 0
 
 
 def _command(overrides: Sequence[str]) -> str:
   """The command that makes these results again, without paths of this machine."""
   words = ['python', '-m', 'launch.compare', f'--config={flags.FLAGS.config}', '--workdir=DIR']
-  if flags.FLAGS.objectives:
-    words.append(f'--objectives={",".join(flags.FLAGS.objectives)}')
-  if flags.FLAGS.seeds:
-    words.append(f'--seeds={",".join(flags.FLAGS.seeds)}')
-  if flags.FLAGS.learning_rates:
-    words.append(f'--learning_rates={",".join(flags.FLAGS.learning_rates)}')
-  if flags.FLAGS.sizes:
-    words.append(f'--sizes={",".join(flags.FLAGS.sizes)}')
+  for name in ('objectives', 'seeds', 'learning_rates', 'sizes'):
+    if flags.FLAGS[name].value:
+      words.append(f'--{name}={",".join(flags.FLAGS[name].value)}')
   return shlex.join([*words, *overrides])
 
 

@@ -8,10 +8,15 @@ import sys
 
 from absl import app, flags, logging
 
+from codes.errors import CodeError
 from launch import devices
 from reports.errors import ReportError
 from runs.errors import LOST, USAGE_ERROR, UserError, describe_flag_error
 from training import host_memory
+from training.errors import Preempted, Stopped, TrainingError
+
+# Their messages are one clear line.
+_EXPECTED = (UserError, ReportError, CodeError, TrainingError)
 
 
 def fail(message: str, code: int = USAGE_ERROR) -> None:
@@ -57,10 +62,9 @@ def _give_up(error: Exception) -> None:
   import jax
 
   from training import distributed
-  from training.errors import TrainingError
 
   code = LOST
-  if isinstance(error, (UserError, ReportError, TrainingError)):
+  if isinstance(error, _EXPECTED):
     reason, code = str(error), USAGE_ERROR
   elif isinstance(error, jax.errors.JaxRuntimeError):
     first = str(error).strip().splitlines()[0]
@@ -76,12 +80,10 @@ def _give_up(error: Exception) -> None:
   distributed.leave(code)
 
 
-def check_out(path: str | None) -> None:
-  """UserError unless a file could be put there; before the work, not after it."""
-  if path is not None and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-    raise UserError(f'--out={path}: there is no such directory')
-  if path is not None and os.path.isdir(path):
-    raise UserError(f'--out={path} is a directory; name a file')
+def no_arguments(argv: Sequence[str]) -> None:
+  """UserError if a word of the command line is no flag; argv[0] is the program."""
+  if len(argv) > 1:
+    raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
 
 
 def run(main: Callable[..., int | None], *, takes_config: bool = False) -> None:
@@ -95,6 +97,8 @@ def run(main: Callable[..., int | None], *, takes_config: bool = False) -> None:
   overrides: list[str] = []
   host_memory.keep_freed()
   devices.settle()
+  if hasattr(sys.stdout, 'reconfigure'):
+    sys.stdout.reconfigure(errors='replace')  # A terminal without ≤ still gets its table.
 
   def parse(argv: list[str]) -> list[str]:
     try:
@@ -102,16 +106,13 @@ def run(main: Callable[..., int | None], *, takes_config: bool = False) -> None:
         argv, found = config_overrides(argv)
         overrides.extend(found)
       return flags.FLAGS(argv)
-    except UserError as error:
-      fail(error)
-    except flags.Error as error:
-      fail(describe_flag_error(error))
+    except (UserError, flags.Error) as error:
+      fail(error if isinstance(error, UserError) else describe_flag_error(error))
     return []
 
   def guarded(argv: Sequence[str]) -> int | None:
     # Imported here so that a mistyped flag is answered before anything heavy is loaded.
     from training import distributed, preemption
-    from training.errors import Preempted, Stopped, TrainingError
 
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)
@@ -125,7 +126,7 @@ def run(main: Callable[..., int | None], *, takes_config: bool = False) -> None:
     except Exception as error:
       if distributed.active():
         _give_up(error)
-      if isinstance(error, (UserError, ReportError, TrainingError)):
+      if isinstance(error, _EXPECTED):
         fail(error)
       if isinstance(error, ImportError) and 'gcsfs' in str(error):
         fail("a directory in a bucket, gs://..., needs pip install '.[gcs]'")

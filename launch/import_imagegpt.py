@@ -10,145 +10,28 @@ launch.probe and launch.report work on RUN.
 """
 
 from collections.abc import Sequence
-import hashlib
 import os
-from typing import Any
 
 from absl import flags
 
 from launch import entry
 from runs.errors import UserError
 
-# What is not known of weights that were trained elsewhere.
-_UNKNOWN = (
-  ('learning_rate', 'train_flops', 'flops_per_step', 'steps', 'tokens_seen', 'tokens_scored')
-  + ('epochs', 'clipped_fraction', 'wall_seconds')
-)  # fmt: skip
-
 
 def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
-  if len(argv) > 1:
-    raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
+  entry.no_arguments(argv)
   for name in ('checkpoint', 'config', 'workdir'):
     if flags.FLAGS[name].value is None:
       raise UserError(f'--{name} is needed')
-  from runs import configs, run
+  from runs import configs, imported, run
   from training import preemption
 
   preemption.install()
-  path, _, objective = flags.FLAGS.config.partition(':')
-  config = configs.load(path, objective or None, overrides)
-  record = import_run(flags.FLAGS.checkpoint, config, flags.FLAGS.workdir, flags.FLAGS.data_dir)
+  config = configs.load_named(flags.FLAGS.config, overrides)
+  workdir = flags.FLAGS.workdir
+  record = imported.import_run(flags.FLAGS.checkpoint, config, workdir, flags.FLAGS.data_dir)
   print(run.summary(record))
-  print(f'python -m launch.report {os.path.abspath(flags.FLAGS.workdir)} shows it')
-
-
-def import_run(checkpoint: str, config: Any, workdir: str, data_dir: str) -> dict[str, Any]:
-  """Writes config.json, the checkpoint and the record of a run; returns the record.
-
-  Args:
-    checkpoint: as in `imagegpt.load`.
-    config: a run's config; see `adopt`.
-    workdir: where the run goes; an import that was interrupted is gone on with.
-    data_dir: prepared data sets.
-
-  Raises:
-    UserError: the checkpoint can't be read, or does not fit the data or the objective; one line.
-  """
-  from models import imagegpt
-  from runs import experiment, run
-
-  try:
-    config = adopt(config, checkpoint)
-    built = experiment.build(config, data_dir)
-    check(built, imagegpt.model_config(imagegpt.read_config(checkpoint)))
-    run.open_workdir(workdir, config)
-    record = run.read_record(workdir)
-    if record is not None:
-      return record
-    _, params = imagegpt.load(checkpoint)
-  except ValueError as error:
-    message = str(error)
-    where = '' if checkpoint in message else f'{checkpoint}: '
-    raise UserError(where + message) from error
-  save(built, params, workdir)
-  known = {**dict.fromkeys(_UNKNOWN), 'trained_on': 'imported weights'}
-  return run.execute(built, workdir, known={**known, 'imported': config.imported.to_dict()})
-
-
-def adopt(config: Any, checkpoint: str) -> Any:
-  """The config with the checkpoint's sizes, and `imported`: which file it was."""
-  from models import imagegpt
-  from models.config import PRESETS
-
-  model = imagegpt.model_config(imagegpt.read_config(checkpoint))
-  files = imagegpt.files(checkpoint)
-  digest = hashlib.sha256()
-  for path in files:
-    with open(path, 'rb') as file:
-      digest.update(hashlib.file_digest(file, 'sha256').digest())
-  sizes = {name: getattr(model, name) for name in ('width', 'layers', 'heads')}
-  presets = [name for name, preset in PRESETS.items() if preset == sizes]
-  config = config.copy_and_resolve_references()
-  config.model.update({name: 0 for name in sizes} if presets else sizes)
-  config.model.preset = presets[0] if presets else config.model.preset
-  config.model.mlp_ratio = model.mlp_ratio
-  config.model.norm_epsilon = model.norm_epsilon
-  with config.unlocked():
-    config.imported = {'file': os.path.basename(files[1]), 'sha256': digest.hexdigest()}
-  return config
-
-
-def check(built: Any, model: Any) -> None:
-  """Raises UserError unless the checkpoint's backbone is all that this experiment needs."""
-  import jax
-
-  for field, words in (('length', 'tokens an example'), ('vocabulary', 'token values')):
-    ours, theirs = getattr(built.dataset, field), getattr(model, field)
-    if ours != theirs:
-      raise UserError(
-        f"the checkpoint is for {theirs} {words}, data '{built.dataset.name}' has {ours}"
-      )
-  name = built.config.objective.name
-  if not built.objective.trains:
-    raise UserError(f"objective '{name}' keeps its initial parameters: nothing to import")
-  shapes = jax.eval_shape(built.task.init, built.task.key)
-  if built.objective.time_input or jax.tree.leaves(shapes['objective']):
-    raise UserError(f"objective '{name}' has parameters that the checkpoint lacks")
-
-
-def save(built: Any, params: Any, workdir: str) -> None:
-  """Writes the checkpoint of a run that has made all its updates; keeps one that is there."""
-  import dataclasses
-
-  import jax
-  import jax.numpy as jnp
-
-  from runs import assessment
-  from training import checkpoint, loop
-  from training import optimizer as optimizer_lib
-  from training import state as state_lib
-
-  settings = built.config.training
-  checkpoints = checkpoint.Checkpoints(os.path.join(workdir, 'checkpoints'))
-  try:
-    if checkpoints.steps():
-      return
-    optimizer = optimizer_lib.make_optimizer(built.config.optimizer, settings.steps)
-    abstract = state_lib.abstract_state(built.task, optimizer, built.mesh)
-    placed = jax.tree.map(
-      lambda x, like: jax.device_put(x, like.sharding),
-      {**abstract.params, 'backbone': params},
-      abstract.params,
-    )
-    shardings = jax.tree.map(lambda x: x.sharding, abstract.opt_state)
-    opt_state = jax.jit(optimizer.init, out_shardings=shardings)(placed)
-    counters = loop.Counters(validation=assessment.validate(built, placed))
-    # The last step: training finds nothing left to do, and scoring and probing follow.
-    state = state_lib.TrainState(jnp.int32(settings.steps), placed, opt_state)
-    checkpoints.save(state, settings.steps, dataclasses.asdict(counters), last=True, best=False)
-  finally:
-    checkpoints.close()
+  print(f'python -m launch.report {os.path.abspath(workdir)} shows it')
 
 
 def define_flags() -> None:

@@ -8,13 +8,10 @@ and the regret is no bound.
 """
 
 from collections.abc import Sequence
-import json
-import sys
 
 from absl import flags
 
-from launch import entry
-from reports import choice, label_regret, reading
+from launch import entry, output
 from runs.errors import UserError
 
 
@@ -25,12 +22,11 @@ def define_flags() -> None:
 
 def main(argv: Sequence[str]) -> None:
   """Prints a table for each set of labels."""
-  from reports import page_codes
-  from runs import label_truth
-  from training.metrics import write_atomically
-
   if not argv[1:]:
     raise UserError('name at least one run or comparison directory')
+  from reports import choice, label_regret, page_codes, reading
+  from runs import label_truth
+
   found = reading.find(argv[1:])
   if not found.runs:
     raise UserError(f'no finished run in {", ".join(argv[1:])}')
@@ -38,15 +34,12 @@ def main(argv: Sequence[str]) -> None:
   if not made['sets']:
     reasons = made['notes'] or ['launch.probe makes them (prequential), and launch.finetune']
     raise UserError('; '.join(['no run has a code of labels that can be compared', *reasons]))
-  entry.check_out(flags.FLAGS.out)
+  output.check(flags.FLAGS.out)
   made['notes'] = [*found.notes, *choice.select(found.runs), *made['notes']]
   for table in made['sets']:
     if table['knows_truth'] and (line := label_truth.add_truth(table, flags.FLAGS.data_dir)):
       made['notes'].append(line)
-  if flags.FLAGS.out:
-    write_atomically(flags.FLAGS.out, json.dumps(made, indent=1, allow_nan=False) + '\n')
-  if hasattr(sys.stdout, 'reconfigure'):
-    sys.stdout.reconfigure(errors='replace')
+  output.write(flags.FLAGS.out, made)
   print('\n\n'.join(page_codes.regret_lines(made)))
 
 

@@ -13,8 +13,7 @@ from runs.errors import UserError
 
 
 def main(argv: Sequence[str]) -> None:
-  if len(argv) > 1:
-    raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
+  entry.no_arguments(argv)
   if flags.FLAGS.name is None:
     raise UserError('--name=SET is needed, as in --name=fashion_mnist')
   from data import images, prepared

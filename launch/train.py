@@ -13,15 +13,13 @@ from runs.errors import UserError
 
 
 def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
-  if len(argv) > 1:
-    raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
+  entry.no_arguments(argv)
   if flags.FLAGS.config is None:
     raise UserError('--config=FILE:OBJECTIVE is needed, as in experiments/digits.py:autoregressive')
   # Heavy imports come after the flags are known to be good.
   from runs import configs
 
-  path, _, objective = flags.FLAGS.config.partition(':')
-  config = configs.load(path, objective or None, overrides)
+  config = configs.load_named(flags.FLAGS.config, overrides)
   if flags.FLAGS.print_config:
     print(configs.describe(config))
     return

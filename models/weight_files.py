@@ -1,13 +1,11 @@
 """Reads tensors that PyTorch users save, without PyTorch: safetensors and torch.save's zip format.
 
-A safetensors file is the length of a header (8 bytes, little-endian), the header (JSON: name ->
-dtype, shape, first and last byte) and the data. torch.save writes a zip archive of one pickle,
-which says how tensors lie in their storages, and the storages' bytes. Unpickling may run whatever
-a file asks for, so the unpickler here knows only how to rebuild tensors and refuses all else.
+torch.save writes a zip archive of one pickle, which says how tensors lie in their storages, and the
+storages' bytes. Unpickling may run whatever a file asks for, so the unpickler here knows only how
+to rebuild tensors and refuses all else.
 """
 
 import collections
-from collections.abc import Mapping
 import io
 import json
 import math
@@ -18,17 +16,8 @@ import zipfile
 
 import ml_dtypes
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
-_SAFETENSORS = {
-  'F64': np.float64,
-  'F32': np.float32,
-  'F16': np.float16,
-  'BF16': ml_dtypes.bfloat16,
-  'I64': np.int64,
-  'I32': np.int32,
-  'U8': np.uint8,
-  'BOOL': np.bool_,
-}
 _STORAGES = {
   'DoubleStorage': np.float64,
   'FloatStorage': np.float32,
@@ -98,38 +87,19 @@ def read(path: str) -> dict[str, np.ndarray]:
 
 
 def read_safetensors(path: str) -> dict[str, np.ndarray]:
-  """The tensors of a safetensors file, read only and mapped: pages are loaded when they are used.
+  """The tensors of a safetensors file.
 
   Raises:
     ValueError: as in `read`.
   """
-  size = os.path.getsize(path)
-  with open(path, 'rb') as file:
-    length = int.from_bytes(file.read(8), 'little')
-    if size < 8 or length > size - 8:
-      raise ValueError(f'{path} is not a safetensors file, or it is cut short')
-    try:
-      header = json.loads(file.read(length))
-    except ValueError as error:
-      raise ValueError(f'{path} is not a safetensors file: its header is not JSON') from error
-  data = np.memmap(path, np.uint8, 'r')[8 + length :]
-  header.pop('__metadata__', None)
   try:
-    return {name: _mapped(data, name, entry) for name, entry in header.items()}
-  except (KeyError, TypeError, ValueError) as error:
-    raise ValueError(f'{path} is damaged: {error}') from error
-
-
-def _mapped(data: np.ndarray, name: str, entry: Mapping[str, Any]) -> np.ndarray:
-  if entry['dtype'] not in _SAFETENSORS:
-    raise ValueError(f'{name} has dtype {entry["dtype"]}, which is not read')
-  dtype, shape = np.dtype(_SAFETENSORS[entry['dtype']]), tuple(entry['shape'])
-  start, stop = entry['data_offsets']
-  if not 0 <= start <= stop <= len(data):
-    raise ValueError(f'{name} lies outside the file')
-  if stop - start != math.prod(shape) * dtype.itemsize:
-    raise ValueError(f'{name} has {stop - start} bytes, not those of a {shape} {entry["dtype"]}')
-  return data[start:stop].view(dtype).reshape(shape)
+    # bfloat16 is a dtype of NumPy's once ml_dtypes has been imported.
+    with safe_open(path, framework='np') as file:
+      return {name: file.get_tensor(name) for name in file.keys()}
+  except (SafetensorError, OSError, AttributeError, TypeError, ValueError) as error:
+    # The last three: a dtype that NumPy lacks.
+    reason = ' '.join(str(error).split())
+    raise ValueError(f'{path} is damaged, or not a safetensors file: {reason}') from error
 
 
 def read_torch(path: str) -> dict[str, np.ndarray]:

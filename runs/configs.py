@@ -37,6 +37,14 @@ def load(path: str, objective: str | None, overrides: Sequence[str]) -> ml_colle
   return _parse(define, [f'--config={spec}', *overrides])
 
 
+def load_named(
+  name: str, overrides: Sequence[str], objective: str | None = None
+) -> ml_collections.ConfigDict:
+  """The config of 'FILE:OBJECTIVE', or of FILE for `objective`; as `load`."""
+  path, _, own = name.partition(':')
+  return load(path, own or objective, overrides)
+
+
 def override(config: ml_collections.ConfigDict, overrides: Sequence[str]) -> Any:
   """A copy of `config` with `--config.a.b=c` overrides applied; UserError as in `load`."""
   copied = ml_collections.ConfigDict(config.to_dict())

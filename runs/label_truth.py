@@ -6,7 +6,7 @@ import numpy as np
 
 from data.dataset import with_fewer
 from probes import prequential
-from runs import configs, experiment
+from runs import experiment, finished
 
 
 def truth_bits(truth: Any, tokens_NxT: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
@@ -22,9 +22,7 @@ def truth_bits(truth: Any, tokens_NxT: np.ndarray, labels_N: np.ndarray) -> np.n
 
 def add_truth(table: dict, data_dir: str) -> str | None:
   """Fills in truth_bits of a set of labels whose source is known; a line where it can't."""
-  config = configs.with_new_probes(
-    configs.from_plain(configs.read_saved(table['workdir'])['config'])
-  )
+  config = finished.config_of(table['workdir'])
   probed = experiment.load_datasets(config, data_dir)[1]
   if config.probe.train_rows:
     probed = with_fewer(probed, config.probe.train_rows)

@@ -32,6 +32,22 @@ class Failure:
     return dataclasses.asdict(self)
 
 
+def with_cache(environment: dict[str, str], directory: str) -> dict[str, str]:
+  """The environment of runs that share their compiled programs in a directory."""
+  settings = {
+    'JAX_COMPILATION_CACHE_DIR': directory,
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.5',
+  }
+  return settings | environment
+
+
+def tell_failures(failures: Sequence[Failure]) -> int:
+  """A line on stderr for every failure; returns the exit code."""
+  for failure in failures:
+    print(f'FAILED {failure.name}: {failure.reason}; log: {failure.log}', file=sys.stderr)
+  return 1 if failures else 0
+
+
 def has_accelerator() -> bool:
   """Whether runs will find a GPU or TPU, told without touching it."""
   platforms = os.environ.get('JAX_PLATFORMS_OF_RUNS', '')

@@ -10,8 +10,10 @@ import subprocess
 import numpy as np
 import pytest
 
-from codes import baselines, compressors, packing, pictures, tables
+from codes import baselines, compressors, packing, pictures
+from codes.errors import CodeError
 from data.dataset import Dataset, Examples
+from reports import codes_text
 
 
 def made(tokens, vocabulary, shape=(), pixels=None, train=None, ordinal=True):
@@ -188,21 +190,21 @@ def test_a_run_is_a_row_among_others():
   record = {'objective': 'a', 'bits_per_dim': 2.0, 'parameters': 10, 'dims': 4, 'code': 'exact'}
   row = baselines.run_row(record, 8)
   assert row.bits == 64 and '10.0 bits/dim' in row.note  # 320 bits over 32 tokens.
-  assert baselines.cells(row)[:3] == ('a (this run)', '2.000', '8')
   bound = baselines.run_row({**record, 'code': 'upper_bound'}, 8)
-  assert baselines.cells(bound)[1:3] == ('≤ 2.000', '≤ 8')
   none = baselines.run_row({**record, 'bits_per_dim': None}, 8)
-  assert baselines.cells(none)[1] == 'n/a'
-  text = baselines.render([row, bound, none], tables.markdown)
-  assert '| a (this run) | ≤ 2.000 |' in text and len(text.splitlines()) == 5
+  data = made(uniform(4, 3, 4), 4)
+  content = baselines.as_json(data, 'test', [row, bound, none], [])
+  text = codes_text.baselines(content, markdown=True)
+  assert '| a (this run) | 2.000 | 8 |' in text and '| a (this run) | n/a |  |' in text
+  assert '| a (this run) | ≤ 2.000 | ≤ 8 |' in text and len(text.splitlines()) == 3 + 5
 
 
 def test_what_can_not_be_measured_is_said():
   endless = made(uniform(4, 3, 4), 4)
   object.__setattr__(endless, 'train', lambda seed, index: {})
-  with pytest.raises(ValueError, match='there is no file'):
+  with pytest.raises(CodeError, match='there is no file'):
     baselines.table(endless, 'train')
   rows = {row.name: row for row in baselines.table(endless, 'test')}
   assert rows['xz -9e after train'].bits is None and rows['gzip -9'].bits > 0
-  with pytest.raises(ValueError, match='do not fit'):
+  with pytest.raises(CodeError, match='do not fit'):
     baselines.table(made(uniform(2**17, 2, 4), 2**17), 'test')

@@ -1,4 +1,4 @@
-"""The commands of codes/ as a user meets them: what they print, keep and refuse."""
+"""The commands on codes as a user meets them: what they print, keep and refuse."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def call(data_dir):
 
   def start(module, *arguments):
     done = subprocess.run(
-      [sys.executable, '-m', f'codes.{module}', *arguments, f'--data_dir={data_dir}'],
+      [sys.executable, '-m', f'launch.{module}', *arguments, f'--data_dir={data_dir}'],
       cwd=ROOT, env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': ROOT},
       capture_output=True, text=True, timeout=240,
     )  # fmt: skip
@@ -72,6 +72,8 @@ def test_neighbours_of_few_rows(workdir, tmp_path, call):
   found = json.load(open(out))['classifiers']
   assert list(found) == names and all(name in said for name in names)
   assert found['pixels, kNN']['accuracy'] > 0.3 and found['network, kNN']['chosen']['step'] == 1e-5
+  assert f'{100 * found["pixels, kNN"]["accuracy"]:.1f} ± ' in said
+  assert '20 labelled training rows, balanced; 10 validation rows choose; 10 test rows' in said
 
 
 def test_baselines_beside_the_run(workdir, tmp_path, call):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from codes import adapted, compressors, distances, neighbours
+from codes.errors import CodeError
 from data.dataset import Dataset, Examples
 from models import transformer
 from models.config import ModelConfig
@@ -164,7 +165,7 @@ def test_adapted_lengths_of_a_transformer_in_a_plain_loop():
   # It learns: a row costs less after itself, and the change is not the first-order one.
   assert (np.diag(found[:3]) < alone[:3]).all()
   assert abs(found[0, 0] - alone[0] + 0.05 * by_hand[0, 0, 2]) > 1e-3
-  with pytest.raises(ValueError, match='exact code'):
+  with pytest.raises(CodeError, match='exact code'):
     adapted.make_nats(objectives.get('masked_diffusion'), apply, space)
 
 
@@ -194,8 +195,6 @@ def test_everything_solves_what_is_separable():
     assert accuracy.accuracy == accuracy.validation == 1.0, name
     assert accuracy.stderr == 0.0
   assert found['network, by class'].chosen == {'steps': 3, 'step': 1e-3}
-  shown = neighbours.render(list(found.items()))
-  assert 'network, kNN, symmetric' in shown and '100.0 ± 0.0' in shown
 
 
 def test_nothing_is_found_where_there_is_nothing():
@@ -232,10 +231,10 @@ def test_validation_chooses_and_test_does_not():
 
 def test_rows_that_can_not_be():
   data = separable()
-  with pytest.raises(ValueError, match='no balanced subset'):
+  with pytest.raises(CodeError, match='no balanced subset'):
     neighbours.choose_rows(data, 100, 1, 1, 0)
   unlabelled = Dataset('toy', 4, 200, 200, (), None, True, '', True, *[data.test] * 3)
-  with pytest.raises(ValueError, match='no labels'):
+  with pytest.raises(CodeError, match='no labels'):
     neighbours.choose_rows(unlabelled, 4, 1, 1, 0)
 
 

@@ -2,6 +2,8 @@
 
 import importlib
 import os
+import subprocess
+import sys
 
 from absl import flags
 import pytest
@@ -13,7 +15,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 def _commands() -> list[str]:
   found = []
-  for package in ('launch', 'codes', 'benchmarks'):
+  for package in ('launch', 'benchmarks'):
     for name in sorted(os.listdir(os.path.join(ROOT, package))):
       if name.endswith('.py'):
         with open(os.path.join(ROOT, package, name), encoding='utf-8') as file:
@@ -24,10 +26,23 @@ def _commands() -> list[str]:
 
 def test_commands_define_their_flags_only_when_run():
   commands = _commands()
-  assert {'launch.train', 'launch.compare', 'codes.joint', 'benchmarks.codec'} <= set(commands)
+  assert {'launch.train', 'launch.compare', 'launch.joint', 'benchmarks.codec'} <= set(commands)
   for command in commands:
     importlib.import_module(command)
   assert not set(flags.FLAGS.flags_by_module_dict()) & set(commands)
+
+
+def test_a_mistyped_flag_is_answered_without_jax():
+  commands = [name for name in _commands() if name.startswith('launch.')]
+  program = (
+    'import importlib, sys; modules = [importlib.import_module(name) for name in sys.argv[1:]]; '
+    'print(len(modules), "jax" in sys.modules)'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', program, *commands],
+    cwd=ROOT, env={**os.environ, 'PYTHONPATH': ROOT}, capture_output=True, text=True,
+  )  # fmt: skip
+  assert done.stdout.split() == [str(len(commands)), 'False'], done.stderr
 
 
 @pytest.fixture

@@ -10,11 +10,10 @@ import tiny
 import weight_writers
 
 from experiments import igpt_l, igpt_m, igpt_s, igpt_xl
-from launch import import_imagegpt
 from models import imagegpt, transformer
 from models.config import PRESETS, ModelConfig
 from reports import results
-from runs import assessment, configs, experiment, run
+from runs import assessment, configs, experiment, imported, run
 from runs.errors import UserError
 from training import optimizer as optimizer_lib
 
@@ -48,7 +47,7 @@ def checkpoint(tmp_path_factory):
 def test_a_checkpoint_becomes_a_run_like_any_other(checkpoint, data_dir, tmp_path):
   quick = ('--config.evaluation.samples=0', '--config.evaluators.probe.every=0')
   workdir, config = str(tmp_path / 'run'), tiny.config('autoregressive', *quick)
-  record = import_imagegpt.import_run(str(checkpoint), config, workdir, data_dir)
+  record = imported.import_run(str(checkpoint), config, workdir, data_dir)
   assert record == run.read_record(workdir)
   assert record['size'] == 'L1D16H2' and record['code'] == 'exact'
   assert record['imported']['file'] == 'model.safetensors'
@@ -71,14 +70,14 @@ def test_a_checkpoint_becomes_a_run_like_any_other(checkpoint, data_dir, tmp_pat
   found = results.assemble(results.find([workdir]))
   assert any('not trained here' in note for note in found['notes'])
   # Again: nothing to do. Another checkpoint: refused.
-  assert import_imagegpt.import_run(str(checkpoint), config, workdir, data_dir) == record
+  assert imported.import_run(str(checkpoint), config, workdir, data_dir) == record
   other = tmp_path / 'other'
   other.mkdir()
   (other / 'config.json').write_text(json.dumps({**DIGITS, 'layer_norm_epsilon': 1e-6}))
   content = (checkpoint / 'model.safetensors').read_bytes()
   (other / 'model.safetensors').write_bytes(content)
   with pytest.raises(UserError, match='holds a run of another config: imported.sha256'):
-    import_imagegpt.import_run(str(other), config, workdir, data_dir)
+    imported.import_run(str(other), config, workdir, data_dir)
 
 
 def test_what_does_not_fit_is_one_line_and_leaves_nothing(checkpoint, data_dir, tmp_path):
@@ -86,7 +85,7 @@ def test_what_does_not_fit_is_one_line_and_leaves_nothing(checkpoint, data_dir, 
 
   def fails(message, objective='autoregressive', path=checkpoint):
     with pytest.raises(UserError, match=message) as caught:
-      import_imagegpt.import_run(str(path), tiny.config(objective), str(workdir), data_dir)
+      imported.import_run(str(path), tiny.config(objective), str(workdir), data_dir)
     assert '\n' not in str(caught.value)
     assert not workdir.exists()
 

@@ -13,7 +13,8 @@ from codes import joint
 from data.dataset import Dataset, Examples
 from models.config import ModelConfig
 from objectives import base
-from reports import label_sets
+from reports import codes_text, label_sets
+from runs import joint as runs_joint
 from runs.errors import UserError
 
 OPTIMIZER = ml_collections.ConfigDict(
@@ -153,10 +154,10 @@ def test_labels_of_another_order_are_refused():
   probed = _set('one', np.arange(40).reshape(20, 2) % 9, np.arange(20) % 3)
   order = np.random.default_rng((5,)).permutation(20)[:12]
   labels = label_sets.Labels(probed.digest, 12, (0, 10), 5, label_sets.digest(order))
-  np.testing.assert_array_equal(joint.coded_rows(labels, probed), order)
+  np.testing.assert_array_equal(runs_joint.coded_rows(labels, probed), order)
   for wrong in ({'data': 'x'}, {'seed': 6}, {'count': 13}, {'count': 30, 'order': None}):
     with pytest.raises(UserError, match='are not those of its config'):
-      joint.coded_rows(dataclasses.replace(labels, **wrong), probed)
+      runs_joint.coded_rows(dataclasses.replace(labels, **wrong), probed)
 
 
 def test_what_is_missing_is_said():
@@ -164,7 +165,6 @@ def test_what_is_missing_is_said():
     'labels': 12, 'uniform': 19.0, 'bits': 7.0, 'weights': [1.0], 'expert_bits': [6.0],
     'others': {'(b) frozen, linear': 9.0},
   }  # fmt: skip
-  said = joint.lines(made)
-  assert sum('is not there' in line for line in said) == 2
+  assert codes_text.joint(made).count('is not there') == 2
   made['others'] |= {'(a) from scratch: x': 11.0, '(c) pretrained, then fine-tuned': 8.0}
-  assert not any('is not there' in line for line in joint.lines(made))
+  assert 'is not there' not in codes_text.joint(made)

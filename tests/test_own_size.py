@@ -8,9 +8,11 @@ import pytest
 from records import make_record, write_run
 import tiny
 
-from codes import own_size, size_text, training_time, weights
-from reports import reading
+from codes import own_size, training_time, weights
+from launch import own_size as command
+from reports import reading, size_text
 from runs import experiment
+from runs import own_size as runs_own_size
 from runs import run as run_lib
 from runs.errors import UserError
 
@@ -174,7 +176,7 @@ def trained_run(tmp_path_factory, data_dir):
 
 def test_bits_are_measured_with_the_weights_that_were_sent(trained):
   _, built, record, params = trained
-  made = own_size.measure(built, params, bits=(2, 8))
+  made = runs_own_size.two_part(built, params, bits=(2, 8))
   rows = {row['name']: row for row in made['rows']}
   assert rows['float32']['test'] == pytest.approx(record['bits_per_dim'], abs=1e-6)
   validation = record['validation']['bits_per_dim']
@@ -212,8 +214,7 @@ def test_first_epoch_of_a_run(trained):
 
 def test_what_is_printed(trained):
   _, built, record, params = trained
-  two_part = own_size.measure(built, params, bits=(4,))
-  two_part['totals'] = own_size.totals(two_part)
+  two_part = runs_own_size.two_part(built, params, bits=(4,))
   run = {name: record[name] for name in ('objective', 'seed', 'size', 'dataset', 'code')}
   run |= {'bits_per_dim': record['bits_per_dim'], 'validation': 2.5}
   time = {'bits_per_dim': 3.25, 'reason': None, 'steps': 8, 'examples': 64, 'share': 64 / 1197}
@@ -240,14 +241,14 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch):
   class Given:
     workdir, data_dir, out = str(path), '', None
 
-  monkeypatch.setattr(own_size.flags, 'FLAGS', Given)
+  monkeypatch.setattr(command.flags, 'FLAGS', Given)
   with pytest.raises(UserError, match='is not finished'):
-    own_size.main(['own_size'])
+    command.main(['own_size'])
   with pytest.raises(UserError, match='is not a flag'):
-    own_size.main(['own_size', 'extra'])
+    command.main(['own_size', 'extra'])
   Given.workdir = None
   with pytest.raises(UserError, match='--workdir=RUN is needed'):
-    own_size.main(['own_size'])
+    command.main(['own_size'])
   Given.workdir = str(tmp_path)
   with pytest.raises(UserError, match='not a run directory'):
-    own_size.main(['own_size'])
+    command.main(['own_size'])

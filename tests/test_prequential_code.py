@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from codes import codec, container, learner, lengths, mutual_information, pairs, prequential
+from codes.errors import CodeError
 from data import markov
 from data.dataset import Dataset, Examples
-from runs.errors import UserError
 
 V, T = 5, 6
 OPTIMIZER = {
@@ -47,7 +47,7 @@ def _encode(tokens, settings):
 def _decode(file):
   file.seek(0)
   header, seal = container.read_header(file)
-  predictor = prequential.from_header(header, header.total)
+  predictor = prequential.from_header(header)
   predictor.check(header)
   parts = list(codec.decode(predictor, header.total * T, file, seal))
   return np.concatenate([np.zeros(0, np.int32), *parts]).reshape(-1, T)
@@ -196,7 +196,7 @@ def test_a_kept_length_is_of_the_same_tokens(tmp_path):
     measured.append((given, coded))
     return tokens_NxT[:, given : given + coded if coded else None].sum(1).astype(float)
 
-  remembered = mutual_information._remembering(str(tmp_path), (measure, 'settings'))
+  remembered = mutual_information.remembering(str(tmp_path), measure, 'settings')
   x, y, other = np.random.default_rng(0).integers(0, 8, (3, 50, 3))
   for second in (y, other, y, other):
     rows = np.concatenate([x, second], 1)
@@ -209,14 +209,14 @@ def test_a_kept_length_is_of_the_same_tokens(tmp_path):
 
 def test_results_of_other_pairs_stay(tmp_path):
   path = str(tmp_path / 'results.json')
-  assert mutual_information._read(path) == []
+  assert mutual_information.read(path) == []
   first, second = {'pair': 'chain', 'rows': 1}, {'pair': 'noise', 'rows': 1}
   (tmp_path / 'results.json').write_text(json.dumps([first, second]))
   again = {'pair': 'chain', 'rows': 2}
-  assert mutual_information._merged(mutual_information._read(path), [again]) == [second, again]
+  assert mutual_information.merged(mutual_information.read(path), [again]) == [second, again]
   (tmp_path / 'results.json').write_text('[')
-  with pytest.raises(UserError, match=r'results\.json is not a'):
-    mutual_information._read(path)
+  with pytest.raises(CodeError, match=r'results\.json is not a'):
+    mutual_information.read(path)
 
 
 def test_two_data_sets_are_all_of_both():

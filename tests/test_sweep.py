@@ -18,6 +18,7 @@ import tiny
 from launch import entry, status, sweep
 from pods import backends
 from runs import plan, pool, run
+from runs import sweep as runs_sweep
 from runs.errors import UserError
 from training import preemption
 from training.errors import Preempted
@@ -190,7 +191,7 @@ def test_bad_input_is_one_line_and_starts_nothing(arguments, message, tmp_path, 
 )
 def test_a_grid_that_is_none_is_refused(grid):
   with pytest.raises(UserError, match='--grid='):
-    sweep.expand([grid])
+    runs_sweep.expand([grid])
 
 
 def test_names_that_clusters_accept():
@@ -202,12 +203,12 @@ def test_names_that_clusters_accept():
 
 
 def test_points_of_a_grid():
-  assert sweep.expand([]) == [('', ())]
-  assert sweep.expand(["config.probe.suite=('knn','mlp'),()"]) == [
+  assert runs_sweep.expand([]) == [('', ())]
+  assert runs_sweep.expand(["config.probe.suite=('knn','mlp'),()"]) == [
     ('suite_knn_mlp_', ("--config.probe.suite=('knn','mlp')",)),
     ('suite_', ('--config.probe.suite=()',)),
   ]
-  assert sweep.expand(['config.a.b=1,2', '--config.c=x/y']) == [
+  assert runs_sweep.expand(['config.a.b=1,2', '--config.c=x/y']) == [
     ('b1-cx_y', ('--config.a.b=1', '--config.c=x/y')),
     ('b2-cx_y', ('--config.a.b=2', '--config.c=x/y')),
   ]

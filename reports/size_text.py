@@ -6,7 +6,7 @@ from reports.page_codes import aligned, wrapped
 
 
 def lines(made: Mapping) -> list[str]:
-  """Everything that `codes.own_size` found, for the terminal, at most 100 columns wide."""
+  """Everything that `launch.own_size` found, for the terminal, at most 100 columns wide."""
   run, found = made['run'], made['two_part']
   title = f'{run["objective"]} ({run["size"]}), seed {run["seed"]}, {run["dataset"]}'
   if found is None:

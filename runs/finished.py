@@ -1,8 +1,10 @@
-"""Opens a finished run for what needs its network and not its data."""
+"""Opens finished runs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import ml_collections
 
 from codes import network, prequential
 import objectives
@@ -11,7 +13,28 @@ from runs.errors import UserError
 from training import sharding
 
 
-def load(
+def config_of(workdir: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
+  """A run's config, with the default entry of every probe that is younger than the run.
+
+  Raises:
+    UserError: no run directory, or an override as in `configs.load`.
+  """
+  saved = configs.with_new_probes(configs.from_plain(configs.read_saved(workdir)['config']))
+  return configs.override(saved, overrides) if overrides else saved
+
+
+def read(
+  workdir: str, overrides: Sequence[str] = ()
+) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
+  """The config and the record of a finished run; UserError as in `config_of`, or unfinished."""
+  configs.read_saved(workdir)  # What is no run at all is not unfinished.
+  record = run.read_record(workdir)
+  if record is None:
+    raise UserError(f'{workdir} is not finished; launch.train goes on with it')
+  return config_of(workdir, overrides), record
+
+
+def backbone(
   workdir: str, data_dir: str, best: bool = False
 ) -> tuple[experiment.Experiment, network.Reading, Any]:
   """An autoregressive run: the experiment, how it reads an example, the backbone's parameters.
@@ -21,10 +44,7 @@ def load(
   Raises:
     UserError: not a finished run, or one whose objective gives no code that decodes.
   """
-  config = configs.with_new_probes(configs.from_plain(configs.read_saved(workdir)['config']))
-  record = run.read_record(workdir)
-  if record is None:
-    raise UserError(f'{workdir} is not finished; launch.train goes on with it')
+  config, record = read(workdir)
   if 'length' in record:
     space = objectives.Space(
       record['alphabet'], record['length'], record['dims'], shape=tuple(record['sample_shape'])

@@ -1,0 +1,123 @@
+"""What the codes of data and labels came to, as text for the terminal."""
+
+from collections.abc import Mapping
+import math
+
+from reports import tables
+
+_SHARED = ('C(Y)-C(Y|X)', 'C(X)-C(X|Y)', 'C(X)+C(Y)-C(XY)', 'C(X)+C(Y)-C(YX)')
+
+
+def baselines(made: Mapping, markdown: bool = False) -> str:
+  """Compressors on a split; `made` is what `codes.baselines.as_json` returns."""
+  caption = (
+    f'{made["dataset"]}, {made["split"]}: {made["examples"]:,} examples of {made["dims"]} tokens '
+    f'of {made["alphabet"]} values ({made["note"]}).\n'
+    "Sizes are whole files, headers included; each compressor's best packing; not ranked."
+  )
+  head = ('compressor', 'bits/dim', 'bytes', 'packing', 'note')
+  form = tables.markdown if markdown else tables.terminal
+  return f'{caption}\n\n' + form(head, [_cells(row) for row in made['table']], right=(1, 2))
+
+
+def _cells(row: Mapping) -> tuple[str, ...]:
+  """Name, bits per dimension, bytes, packing and note of a compressor."""
+  bits = row['bits']
+  if bits is None:
+    return row['name'], 'n/a', '', row['packing'], row['note']
+  sign = '≤ ' if row['code'] == 'upper_bound' else ''
+  size = f'{sign}{math.ceil(bits / 8):,}'
+  return row['name'], f'{sign}{row["bits_per_dim"]:.3f}', size, row['packing'], row['note']
+
+
+def neighbours(made: Mapping) -> str:
+  """Classifiers by compression; `made` is what `runs.neighbours.classify` returns."""
+  train, validation, test = made['used_rows']
+  caption = (
+    f'{made["dataset"]}: {train} labelled training rows, balanced; {validation} '
+    f'validation rows choose; {test} test rows. Chance: {100 / made["classes"]:.1f} %.\n'
+    '± binomial standard error over test rows. Tied classes share the credit: no tie is counted as '
+    'right.\nThe network was trained on the training split without labels; the others were not.'
+  )
+  sizes, class_sizes = (
+    ', '.join(f'{size:g}' for size in made[name]) for name in ('step_sizes', 'class_step_sizes')
+  )
+  tried = f'Step sizes tried: kNN {sizes}; by class {class_sizes}.'
+  head = ('classifier', 'test accuracy, %', 'validation, %', 'tied, %', 'chosen on validation')
+  rows = [
+    (
+      name,
+      f'{100 * a["accuracy"]:.1f} ± {100 * a["stderr"]:.1f}',
+      f'{100 * a["validation"]:.1f}',
+      f'{100 * a["tied"]:.0f}',
+      ', '.join(f'{key} {value:g}' for key, value in a['chosen'].items()) or '–',
+    )
+    for name, a in made['classifiers'].items()
+  ]
+  return f'{caption}\n{tried}\n\n' + tables.terminal(head, rows, right=(1, 2, 3))
+
+
+def joint(made: Mapping) -> str:
+  """Four codes of the same labels; `made` is what `runs.joint.measure` returns."""
+  found = [f'{made["labels"]:,} labels, uniform {made["uniform"]:,.0f} bits']
+  for name, bits in [*made['others'].items(), ('(d) one model of X and Y', made['bits'])]:
+    found.append(f'{name:60} {bits:9,.0f} bits')
+  alone = ', '.join(
+    f'{bits:,.0f} at weight {weight:g}'
+    for weight, bits in zip(made['weights'], made['expert_bits'], strict=True)
+  )
+  found.append(f'of (d), each network by itself, not paid for: {alone}')
+  ways = {
+    '(a)': '--others=DIR names an untrained run of this seed, fine-tuned',
+    '(c)': 'launch.finetune --workdir=RUN makes it',
+  }
+  found += [
+    f'{way} is not there: {how}'
+    for way, how in ways.items()
+    if not any(name.startswith(way) for name in made['others'])
+  ]
+  return '\n'.join(found)
+
+
+def shared(found: Mapping) -> str:
+  """Bits of one pair of data, and shares of C(Y), as from `codes.mutual_information.result`."""
+  truth = '' if found['truth'] is None else f'; known to share {found["truth"]:,.0f} bits'
+  rows = [f'\n{found["pair"]}: {found["note"]}{truth}']
+  head = f'{"code":14}' + ''.join(f'{name:>12}' for name in ('C(X)', 'C(Y)', 'C(Y|X)', 'C(XY)'))
+  rows.append(head + ' |' + ''.join(f'{name:>17}' for name in _SHARED) + f'{"of C(Y)":>9}')
+  for code in found['codes']:
+    label = f'{code["name"]} {code["layout"]}'.strip()
+    row = f'{label:14}'
+    row += ''.join(f'{code[name]:12,.0f}' for name in ('x', 'y', 'y_given_x', 'xy')) + ' |'
+    row += ''.join(f'{code["shared"][name]:17,.0f}' for name in _SHARED)
+    row += f'{100 * code["shared"][_SHARED[0]] / code["y"]:8.1f}%' if code['y'] else ''
+    rows.append(row)
+  return '\n'.join(rows)
+
+
+def compressed(made: Mapping) -> str:
+  """What was coded of a file and what it took; `made` is what `runs.compressing.encode` returns."""
+  count, unit = made['symbols'], 'bits/byte' if made['windows'] else 'bits/dim'
+  vocabulary = made['vocabulary']
+
+  def row(name: str, bits: float, words: str) -> str:
+    rate = f'{bits / count:8.4f} {unit}' if count else 'n/a'
+    return f'{name:13} {bits / 8:12,.0f} bytes  {rate}  {words}'
+
+  rows = [
+    f'{made["path"]}: {count:,} symbols of {vocabulary} values; '
+    f'the file has {made["raw_bytes"]:,} bytes',
+    row('stream', 8 * made['file_bytes'], 'all that is written'),
+    row('code', made['payload_bits'], 'without header and frames'),
+    row('ideal', made['ideal_bits'], '-Σ log2 p'),
+    row('uniform', count * math.log2(vocabulary), f'log2 {vocabulary} a symbol'),
+  ]
+  if made['program'] is None:
+    rows.append(f'not counted   the weights: {made["parameters"]:,} parameters of 32 bits')
+  else:
+    bits, modules = made['program']
+    rows.append(
+      f'program       {bits / 8:12,.0f} bytes: {modules} modules without comments, xz -9e; '
+      f'with it K(X) ≤ {8 * made["file_bytes"] + bits:,} bits given Python and its libraries'
+    )
+  return '\n'.join(rows)

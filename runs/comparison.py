@@ -1,0 +1,67 @@
+"""A comparison from its plan to its report."""
+
+from collections.abc import Sequence
+import os
+import shlex
+
+import jax
+
+from reports import report
+from runs import plan, pool
+from training import preemption
+
+
+def compare(
+  path: str,
+  objectives: Sequence[str] | None,
+  seeds: Sequence[int] | None,
+  rates: Sequence[float] | None,
+  sizes: Sequence[str] | None,
+  overrides: Sequence[str],
+  workdir: str,
+  data_dir: str,
+  *,
+  command: str,
+  environment: dict[str, str],
+  jobs: int | None,
+  cache: str | None,
+) -> int:
+  """Runs all that `plan.make` plans, probes the controls, reports; returns the exit code.
+
+  Args:
+    path, objectives, seeds, rates, sizes, overrides, workdir, data_dir: as in `plan.make`.
+    command: that makes these results again, for the report.
+    environment: of the runs.
+    jobs: runs at a time; None for what the machine holds.
+    cache: directory of compiled programs; None for one in `workdir`.
+  """
+  runs, notes = plan.make(path, objectives, seeds, rates, overrides, workdir, data_dir, sizes=sizes)
+  for note in notes:
+    print(note)
+  environment = pool.with_cache(environment, cache or os.path.join(workdir, 'compilation_cache'))
+  # The controls are probed here, by the programs that the runs have compiled.
+  jax.config.update('jax_compilation_cache_dir', environment['JAX_COMPILATION_CACHE_DIR'])
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+  plan.write_manifest(runs, workdir)
+  failures = pool.run_all(runs, environment, jobs)
+  preemption.check()
+  plan.write_controls(runs[0], workdir, data_dir)
+  results = report.build(
+    [workdir],
+    workdir,
+    command=command,
+    failures=[f.as_row() for f in failures],
+    notes=notes,
+  )
+  return show(results, workdir, failures, tensorboard=True)
+
+
+def show(
+  results: dict, workdir: str, failures: Sequence[pool.Failure], tensorboard: bool = False
+) -> int:
+  """Prints a report's table, where all of it is, and what failed; returns the exit code."""
+  print(report.terminal_table(results))
+  print(f'\nreport      {os.path.join(workdir, "report.html")}')
+  if tensorboard:
+    print(f'TensorBoard tensorboard --logdir={shlex.quote(workdir)}')
+  return pool.tell_failures(failures)

@@ -1,0 +1,104 @@
+"""Fine-tunes finished runs and adds what came out to their records."""
+
+from collections.abc import Sequence
+import dataclasses
+import json
+import os
+import shutil
+import sys
+
+import tqdm
+
+from probes.measures import MEASURES, at
+from reports import page_probes, reading, report
+from runs import assessment, comparison, configs, experiment, finished, pool, run, tuning
+from runs.errors import UserError
+
+_FITS = 'finetune_fits'
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """One run to fine-tune, as `runs.pool` wants it."""
+
+  name: str
+  workdir: str
+  command: list[str]
+  settings: dict
+  steps: int = 0
+
+  @property
+  def log(self) -> str:
+    return os.path.join(self.workdir, 'finetune_log.txt')
+
+  def done(self) -> str | None:
+    """One line once the run is fine-tuned."""
+    record = run.read_record(self.workdir)
+    if record.get('finetune_settings') != self.settings:
+      return None
+    accuracy, bits = (
+      at(record['probes'], ('finetune', 'all', *path)) for path in (('accuracy',), ('code', 'bits'))
+    )
+    code = '' if bits is None else f', label code {bits:,.0f} bits'
+    return f'{self.name}: {100 * accuracy:.1f} % with all labels{code}'
+
+
+def one(workdir: str, data_dir: str, overrides: Sequence[str]) -> list[str]:
+  """Fine-tunes a run, or finds that it is done; returns lines on what came out.
+
+  Raises:
+    UserError: the run is not finished, or has no labels.
+  """
+  config, record = finished.read(workdir, overrides)
+  settings = configs.plain(config)['probe']['finetune']
+  if record.get('finetune_settings') == settings:
+    return [f'{workdir} is fine-tuned']
+  built = experiment.build(config, data_dir)
+  if not built.probed:
+    raise UserError(f"'{built.probe_dataset.name}' has no labels")
+  state, _ = run.restore(built, workdir, best=False)
+  features = built.probe_features(state.params)
+  directory = os.path.join(workdir, _FITS)
+  with tqdm.tqdm(desc='fine-tune', unit='fit', disable=None, leave=False) as bar:
+    tuner = tuning.remembering(features.tuner, directory, bar.update)
+    found, arrays = assessment.fit_probes(
+      dataclasses.replace(features, tuner=tuner), config, ('finetune',)
+    )
+  record['probes'] |= found
+  record['finetune_settings'] = settings
+  arrays = {**run.read_arrays(workdir), **arrays}
+  run.write_record(workdir, record, arrays)
+  run.to_tensorboard(built, workdir, record, arrays.get('samples'))
+  shutil.rmtree(directory)
+  rows = page_probes.terminal_lines(record['probes'], MEASURES['finetune'])
+  return [f'{record["objective"]} seed {record["seed"]}', *rows]
+
+
+def every(workdir: str, data_dir: str, overrides: Sequence[str], jobs: int | None) -> int:
+  """Fine-tunes the runs of a comparison side by side and reports; returns the exit code."""
+  found = reading.find([workdir])
+  if not found.runs:
+    raise UserError(f'no finished run in {workdir}')
+  planned = []
+  for record in found.runs:
+    if record['probes']:  # There are labels.
+      where = record['workdir']
+      command = [sys.executable, '-m', 'launch.finetune', f'--workdir={where}']
+      command += [f'--data_dir={data_dir}', *overrides]
+      settings = configs.plain(finished.config_of(where, overrides))['probe']['finetune']
+      planned.append(Job(os.path.basename(where), where, command, settings))
+  cache = os.path.join(workdir, 'compilation_cache')
+  environment = pool.with_cache(dict(os.environ), cache)
+  failures = pool.run_all(planned, environment, jobs, Job.done)
+  rows = [f.as_row() for f in failures]
+  results = report.build([workdir], workdir, command=_command_of(workdir), failures=rows)
+  return comparison.show(results, workdir, failures)
+
+
+def _command_of(workdir: str) -> str | None:
+  """What an earlier report says made these runs."""
+  try:
+    with open(os.path.join(workdir, 'results.json'), encoding='utf-8') as file:
+      return json.load(file).get('command')
+  except (OSError, ValueError):
+    return None

@@ -1,0 +1,117 @@
+"""One model of images and labels beside the other codes of the labels of a finished run."""
+
+from collections.abc import Sequence
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+import tqdm
+
+from codes import joint
+from probes import prequential
+from reports import label_sets, reading
+from runs import experiment, finished
+from runs.errors import UserError
+
+_WAYS = {
+  'linear': '(b) frozen, linear',
+  'MLP': '(b) frozen, MLP',
+  'fine-tuned': '(c) pretrained, then fine-tuned',
+}
+
+
+def measure(
+  workdir: str,
+  dirs: Sequence[str],
+  data_dir: str,
+  weights: Sequence[float],
+  steps: int | None,
+  updates: int,
+) -> dict[str, Any]:
+  """Code (d), `codes.joint.code`, for the labels of a run's own codes, and those codes.
+
+  Args:
+    workdir: a finished autoregressive run.
+    dirs: where codes to compare with are.
+    data_dir: prepared data sets.
+    weights: of the label's cross-entropy, a network each.
+    steps: updates on images alone; None for the run's.
+    updates: before every block of labels.
+  """
+  config, _ = finished.read(workdir)
+  built = experiment.build(config, data_dir)
+  probed, slots = built.probe_dataset, built.objective.slots(built.space)
+  if slots is None:
+    raise UserError('only an autoregressive run has an order in which a label could come last')
+  if not built.probed or built.dataset.epoch is None:
+    raise UserError(f"'{built.dataset.name}' has no labelled training set")
+  if built.objective.context:
+    raise UserError('in a run with objective.context the label would not see the whole image')
+  rows, labels = others(dirs, workdir)
+  order = coded_rows(labels, probed)
+  images, known = joint.rows_of(built.dataset, probed)
+  model = dataclasses.replace(
+    built.model,
+    vocabulary=max(built.model.vocabulary, probed.classes),
+    length=probed.dims + 1,
+  )
+  optimizer = config.optimizer.copy_and_resolve_references()
+  optimizer.end_fraction = 1.0
+  seed = config.training.seed
+  networks = [joint.Network(model, probed.classes, w, optimizer, seed) for w in weights]
+  steps = config.training.steps if steps is None else steps
+  total = len(networks) * (steps + updates * (len(labels.blocks) - 1))
+  with tqdm.tqdm(total=total, desc='joint', unit='update', disable=None, leave=False) as bar:
+    made = joint.code(
+      images[:, slots],
+      known,
+      order,
+      networks,
+      classes=probed.classes,
+      first=labels.first,
+      steps=steps,
+      updates=updates,
+      batch=config.training.batch_size,
+      seed=seed,
+      progress=bar.update,
+    )
+  return made | {
+    'weights': list(weights), 'steps': steps, 'updates': updates, 'others': dict(rows)
+  }  # fmt: skip
+
+
+def others(dirs: Sequence[str], workdir: str) -> tuple[list[tuple[str, float]], label_sets.Labels]:
+  """(a), (b) and (c) for the labels of the run's own codes, and which labels they are."""
+  codes, _ = label_sets.read(reading.find([workdir, *dirs]))
+  here = os.path.realpath(workdir)
+  own = [c for c in codes if c.run and os.path.realpath(c.run['workdir']) == here]
+  linear = [c for c in own if c.learner == 'linear']
+  if not linear:
+    raise UserError(f"{workdir} has no code of labels; name 'prequential' in config.probe.suite")
+  groups, notes = label_sets.group(codes)
+  found = next(((k, v) for k, v in groups.items() if linear[0] in v), None)
+  if found is None:
+    raise UserError('; '.join(notes))
+  labels, members = found
+  seed, size = linear[0].run['seed'], linear[0].size
+  rows = [
+    (f'(a) from scratch: {c.name}', c.bits)
+    for c in members
+    if c.kind == 'untrained' and c.learner == 'fine-tuned' and c.size == size
+    and c.run['seed'] == seed
+  ]  # fmt: skip
+  rows += [(_WAYS[c.learner], c.bits) for c in members if c in own]
+  return sorted(rows), labels
+
+
+def coded_rows(labels: label_sets.Labels, probed: Any) -> np.ndarray:
+  """Rows of the probed train split in the order of RUN's codes; UserError if it is another one."""
+  order = prequential.coding_order(len(probed.train), labels.count, labels.seed)
+  same = labels.data == probed.digest and len(order) == labels.count
+  if not same or labels.order not in (None, label_sets.digest(order)):
+    raise UserError(
+      "the labels of RUN's codes are not those of its config.json; launch.probe --workdir=RUN "
+      'makes the codes again'
+    )
+  return order

@@ -1,0 +1,51 @@
+"""The two-part code and the training-time code of a finished run."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from codes import own_size, training_time
+from reports import reading
+from runs import assessment, experiment, finished, run
+
+
+def measure(workdir: str, data_dir: str) -> dict[str, Any]:
+  """Run, two-part code (None without a likelihood) and training-time code of one run.
+
+  Returns:
+    run (what the record says of it), two_part (`two_part`) and training_time
+    (`codes.training_time.first_epoch`).
+  """
+  config, record = finished.read(workdir)
+  built = experiment.build(config, data_dir)
+  made = {'run': {name: record.get(name) for name in ('objective', 'seed', 'size', 'dataset')}}
+  made['run'] |= {'code': record['code'], 'bits_per_dim': record['bits_per_dim']}
+  made['run']['validation'] = (record.get('validation') or {}).get('bits_per_dim')
+  made['two_part'], curve = None, ()
+  if record['code'] != 'none':
+    state, _ = run.restore(built, workdir, best=False)
+    made['two_part'], curve = two_part(built, state.params), reading.read_curve(workdir)
+  made['training_time'] = training_time.first_epoch(
+    curve,
+    batch_size=config.training.batch_size,
+    epoch=built.dataset.epoch,
+    log_every=config.training.log_every,
+  )
+  return made
+
+
+def two_part(
+  built: experiment.Experiment, params: Any, bits: Sequence[int] = own_size.BITS
+) -> dict[str, Any]:
+  """`codes.own_size.measure` by the bits of training (validation) and of the record (test)."""
+  own = built.config.evaluation
+  how = {
+    'validation': (own.validation_draws, assessment.VALIDATION),
+    'test': (built.objective.draws(own.draws, built.space), assessment.TEST),
+  }
+
+  def bits_of(params: Any, split: str) -> float:
+    values = built.per_example(params, getattr(built.dataset, split), *how[split])
+    return assessment.bits_per_dim(built, values['nats'])
+
+  found = own_size.measure(built.dataset, params, bits_of, bits)
+  return {'code': built.objective.code.value, **found}

@@ -1,0 +1,96 @@
+"""Probes finished runs again, and the features of any other model."""
+
+from collections.abc import Sequence
+import os
+from typing import Any
+
+from experiments import base
+from probes import exchange
+from probes.measures import headline
+from reports import page_probes
+from runs import assessment, configs, experiment, finished, foreign, run
+from runs.errors import UserError
+from training import state as state_lib
+
+
+def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) -> list[str]:
+  """Replaces the probes in the record of a run; returns lines on what came out.
+
+  Args:
+    workdir: a finished run.
+    data_dir: prepared data sets.
+    overrides: `--config.probe.a=b`.
+    best: of the best checkpoint on validation, instead of the last.
+
+  Raises:
+    UserError: the run is not finished, has no labels, or its labels are other ones now.
+  """
+  built, record, state = _open(workdir, data_dir, overrides, best)
+  if record['probes'] and record.get('probe_data_hash') not in (None, built.probe_dataset.digest):
+    # Curves, fine-tuning and the best checkpoint would stay those of the run's own labels.
+    raise UserError(
+      f'these are other labels than those of {workdir}: write its features with --export, and '
+      'probe them with --features'
+    )
+  probes, arrays = assessment.probe(built, state.params)
+  if best and built.objective.trains:
+    cell = {'step': int(state.step), 'bits_per_dim': None, 'bits_per_dim_stderr': None}
+    record['at_best'] = {**(record['at_best'] or cell), 'probes': probes}
+    arrays = {}
+  else:
+    # Fine-tuning took longer than all of these; it stays until it is asked for again.
+    kept = {name: record['probes'][name] for name in ('finetune',) if name in record['probes']}
+    record['probes'] = kept | probes
+    record['probe_data_hash'] = built.probe_dataset.digest
+  record['parameters'] = state_lib.count(state.params)
+  arrays = {**run.read_arrays(workdir), **arrays}
+  run.write_record(workdir, record, arrays)
+  run.to_tensorboard(built, workdir, record, arrays.get('samples'))
+  return [
+    run.summary({**record, 'probes': probes}),
+    *page_probes.terminal_lines(probes, headline()),
+    f'python -m launch.report {os.path.abspath(workdir)} shows it',
+  ]
+
+
+def export(
+  workdir: str, data_dir: str, overrides: Sequence[str], best: bool, path: str
+) -> list[str]:
+  """Writes the features of a run as `probes.exchange` describes; arguments as in `of_run`."""
+  built, _, state = _open(workdir, data_dir, overrides, best)
+  exchange.write(path, built.probe_features(state.params))
+  return [path]
+
+
+def _open(
+  workdir: str, data_dir: str, overrides: Sequence[str], best: bool
+) -> tuple[experiment.Experiment, dict[str, Any], state_lib.TrainState]:
+  config, record = finished.read(workdir, overrides)
+  built = experiment.build(config, data_dir)
+  if not built.probed:
+    raise UserError(f"'{built.probe_dataset.name}' has no labels to probe")
+  return built, record, run.restore(built, workdir, best=best)[0]
+
+
+def of_file(path: str, out: str | None, overrides: Sequence[str]) -> list[str]:
+  """Runs the suite on a file of features; returns lines on what came out.
+
+  Args:
+    path: as `probes.exchange` describes it.
+    out: directory of probes.json, arrays.npz and TensorBoard; None for one beside the file.
+    overrides: `--config.probe.a=b`.
+  """
+  config = configs.override(base.get_base('untrained'), overrides)
+  try:
+    features = exchange.read(path)
+  except ValueError as error:
+    raise UserError(str(error)) from error
+  out = out or f'{os.path.splitext(path)[0]}_probes'
+  foreign.make_directory(out)
+  probes, arrays = assessment.fit_probes(features, config)
+  written = foreign.write(out, path, features, configs.plain(config.probe), probes, arrays)
+  lines = []
+  for labels, cell in probes.get('linear', {}).items():
+    name = 'linear, all labels' if labels == 'all' else f'linear, {labels} labels'
+    lines.append(f'{name:28} {100 * cell["accuracy"]:8.1f} %')
+  return [*lines, *page_probes.terminal_lines(probes, headline()), written]
