@@ -33,9 +33,7 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
   # The parent only reads, probes raw inputs and draws; accelerators are left to the runs.
   os.environ['JAX_PLATFORMS'] = 'cpu'
   from runs import comparison
-  from training import preemption
 
-  preemption.install()
   return comparison.compare(
     chosen.config,
     chosen.objectives,
@@ -92,4 +90,4 @@ def define_flags() -> None:
 
 if __name__ == '__main__':
   define_flags()
-  entry.run(main, takes_config=True)
+  entry.run(main, takes_config=True, keeps=True)

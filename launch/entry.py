@@ -11,9 +11,17 @@ from absl import app, flags, logging
 from codes.errors import CodeError
 from launch import devices
 from reports.errors import ReportError
-from runs.errors import LOST, USAGE_ERROR, UserError, describe_flag_error
-from training import host_memory
-from training.errors import Preempted, Stopped, TrainingError
+from runs.errors import UserError, describe_flag_error
+from training import host_memory, preemption
+from training.errors import (
+  LOST,
+  STOPPED,
+  USAGE_ERROR,
+  Preempted,
+  ProcessLost,
+  Stopped,
+  TrainingError,
+)
 
 # Their messages are one clear line.
 _EXPECTED = (UserError, ReportError, CodeError, TrainingError)
@@ -65,7 +73,7 @@ def _give_up(error: Exception) -> None:
 
   code = LOST
   if isinstance(error, _EXPECTED):
-    reason, code = str(error), USAGE_ERROR
+    reason, code = str(error), LOST if isinstance(error, ProcessLost) else USAGE_ERROR
   elif isinstance(error, jax.errors.JaxRuntimeError):
     first = str(error).strip().splitlines()[0]
     reason = (
@@ -75,9 +83,7 @@ def _give_up(error: Exception) -> None:
   else:
     traceback.print_exc()
     reason = f'{type(error).__name__}: {error}'
-  line = ' '.join(f'process {jax.process_index()}: {reason}'.split())
-  print(line, file=sys.stderr)
-  distributed.leave(code)
+  distributed.leave(code, reason)
 
 
 def no_arguments(argv: Sequence[str]) -> None:
@@ -86,15 +92,21 @@ def no_arguments(argv: Sequence[str]) -> None:
     raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
 
 
-def run(main: Callable[..., int | None], *, takes_config: bool = False) -> None:
+def run(
+  main: Callable[..., int | None], *, takes_config: bool = False, keeps: bool = False
+) -> None:
   """Parses flags and runs `main(argv)`; expected failures become one line and an exit code.
 
   With `takes_config`, `--config.a.b=c` arguments are handed over as `main(argv, overrides)`.
+  `keeps` is for commands that go on when they are repeated: SIGTERM ends them with 42 from their
+  first moment on.
 
   Exit codes: 0 done, 1 a run of several failed, 2 bad input or a run that can't go on, 3 one
   process of several was lost, 42 stopped on request with everything saved, 143 with nothing kept.
   """
   overrides: list[str] = []
+  if keeps:
+    preemption.begin()
   host_memory.keep_freed()
   devices.settle()
   if hasattr(sys.stdout, 'reconfigure'):
@@ -112,7 +124,7 @@ def run(main: Callable[..., int | None], *, takes_config: bool = False) -> None:
 
   def guarded(argv: Sequence[str]) -> int | None:
     # Imported here so that a mistyped flag is answered before anything heavy is loaded.
-    from training import distributed, preemption
+    from training import distributed
 
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)
@@ -121,8 +133,10 @@ def run(main: Callable[..., int | None], *, takes_config: bool = False) -> None:
       distributed.finish()
       return code
     except Preempted as stop:
+      if stop.alone and distributed.active():
+        distributed.leave(STOPPED, str(stop))
       distributed.finish()
-      fail(f'{stop}; run the same command to go on', preemption.EXIT_CODE)
+      raise
     except Exception as error:
       if distributed.active():
         _give_up(error)
@@ -139,4 +153,7 @@ def run(main: Callable[..., int | None], *, takes_config: bool = False) -> None:
       fail('interrupted; run the same command to go on', 130)
     return None
 
-  app.run(guarded, argv=sys.argv, flags_parser=parse)
+  try:
+    app.run(guarded, argv=sys.argv, flags_parser=parse)
+  except Preempted as stop:
+    fail(f'{stop}; run the same command to go on', STOPPED)

@@ -28,9 +28,7 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
     if not override.startswith(_SECTION):
       raise UserError(f'{override}: only {_SECTION.lstrip("-")}* can be set here')
   from runs import finetuning
-  from training import preemption
 
-  preemption.install()
   workdir = os.path.abspath(os.path.expanduser(flags.FLAGS.workdir))
   if not os.path.exists(os.path.join(workdir, 'config.json')):
     return finetuning.every(workdir, flags.FLAGS.data_dir, overrides, flags.FLAGS.jobs)
@@ -48,4 +46,4 @@ def define_flags() -> None:
 
 if __name__ == '__main__':
   define_flags()
-  entry.run(main, takes_config=True)
+  entry.run(main, takes_config=True, keeps=True)

@@ -24,9 +24,7 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
     if flags.FLAGS[name].value is None:
       raise UserError(f'--{name} is needed')
   from runs import configs, imported, run
-  from training import preemption
 
-  preemption.install()
   config = configs.load_named(flags.FLAGS.config, overrides)
   workdir = flags.FLAGS.workdir
   record = imported.import_run(flags.FLAGS.checkpoint, config, workdir, flags.FLAGS.data_dir)
@@ -43,4 +41,4 @@ def define_flags() -> None:
 
 if __name__ == '__main__':
   define_flags()
-  entry.run(main, takes_config=True)
+  entry.run(main, takes_config=True, keeps=True)

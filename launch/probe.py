@@ -26,9 +26,7 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
     if not override.startswith('--config.probe.'):
       raise UserError(f'{override}: only config.probe.* can change after training')
   from runs import probing
-  from training import preemption
 
-  preemption.install()
   best = chosen.checkpoint == 'best'
   if chosen.features is not None:
     said = probing.of_file(chosen.features, chosen.out, overrides)
@@ -54,4 +52,4 @@ def define_flags() -> None:
 
 if __name__ == '__main__':
   define_flags()
-  entry.run(main, takes_config=True)
+  entry.run(main, takes_config=True, keeps=True)

@@ -76,7 +76,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   text('zone', '', 'xpk, gcloud: zone.')
   switch('spot', False, 'xpk, gcloud: spot capacity.')
   text('cluster', '', 'xpk: name of the GKE cluster.')
-  whole('max_restarts', 100, 'xpk: how often a run that was stopped is restarted.')
+  whole('max_restarts', 100, 'Not here: how often a run that was stopped is restarted.')
   text('docker_image', '', 'xpk: an image that holds this code.')
   text('base_docker_image', '', 'xpk: an image to which this directory is added.')
   text('tpu_name', '', 'gcloud: a TPU VM that exists; else one is queued for each run.')
@@ -91,4 +91,4 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
 
 if __name__ == '__main__':
   define_flags()
-  entry.run(main, takes_config=True)
+  entry.run(main, takes_config=True, keeps=True)

@@ -27,10 +27,9 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
     raise UserError('--workdir=DIR is needed')
   from runs import experiment as experiment_lib
   from runs import run
-  from training import distributed, preemption, profile
+  from training import distributed, profile
 
   _join()
-  preemption.install()
   distributed.check_equal('config', json.dumps(configs.plain(config), sort_keys=True))
   run.open_workdir(flags.FLAGS.workdir, config)
   if run.read_record(flags.FLAGS.workdir):
@@ -56,7 +55,12 @@ def _join() -> None:
   where = (flags.FLAGS.coordinator_address, flags.FLAGS.num_processes, flags.FLAGS.process_id)
   asked = flags.FLAGS['distributed'].present > 0
   distributed.check_settings(flags.FLAGS.distributed, asked, *where)
-  distributed.initialize(flags.FLAGS.distributed, *where, flags.FLAGS.connect_seconds)
+  distributed.initialize(
+    flags.FLAGS.distributed,
+    *where,
+    flags.FLAGS.connect_seconds,
+    flags.FLAGS.wait_seconds,
+  )
 
 
 def define_flags() -> None:
@@ -76,7 +80,10 @@ def define_flags() -> None:
   flags.DEFINE_string('coordinator_address', None, 'HOST:PORT of process 0.')
   flags.DEFINE_integer('num_processes', None, 'How many processes make the run.')
   flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
-  flags.DEFINE_integer('connect_seconds', 300, 'How long processes wait for each other.')
+  flags.DEFINE_integer('connect_seconds', 300, 'How long processes wait for each other to come.')
+  flags.DEFINE_integer(
+    'wait_seconds', 1800, 'And later, as for the first one to prepare the data.', lower_bound=1
+  )
   flags.DEFINE_string(
     'profile_steps', None, "FIRST:LAST: a trace of these steps, for TensorBoard's profiler."
   )
@@ -84,4 +91,4 @@ def define_flags() -> None:
 
 if __name__ == '__main__':
   define_flags()
-  entry.run(main, takes_config=True)
+  entry.run(main, takes_config=True, keeps=True)

@@ -1,8 +1,8 @@
 """Where the runs of a sweep are started: what each place wants to be told, as data.
 
 A backend turns runs into commands, one line each, and the scripts that those name. It starts
-nothing. All quoting is shlex's. Exit code 42 means "stopped on request, everything saved":
-every backend starts the same command again.
+nothing. All quoting is shlex's. Every backend starts the same command again, --max_restarts times
+at most, after what a preemption or a lost worker leaves (RESTART), and never after a user's error.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ import re
 import shlex
 from typing import Any
 
-from runs.errors import LOST, UserError
-from training.preemption import EXIT_CODE
+from runs.errors import UserError
+from training.errors import LOST, STOPPED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +33,9 @@ class Made:
   scripts: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
+# Stopped on request with everything saved, another process lost, JAX's abort when its first process
+# dies, SIGKILL, and SIGTERM before Python had begun.
+RESTART = (LOST, STOPPED, 134, 137, 143)
 # Stands for the directory of the scripts in a command.
 HERE = '{scripts}'
 
@@ -54,10 +57,11 @@ def short_name(name: str, limit: int = 40) -> str:
   return f'{plain[: limit - 7].rstrip("-")}-{digest}'
 
 
-def again(command: Sequence[str]) -> str:
-  """A shell line that repeats a command while it was stopped on request; exits with its code."""
-  line = shlex.join(command)
-  return f'while :; do {line}; code=$?; [ $code -eq {EXIT_CODE} ] || exit $code; done'
+def again(command: Sequence[str], restarts: int) -> str:
+  """A shell line that repeats a command while it ends with RESTART; exits with its code."""
+  line, codes = shlex.join(command), '|'.join(map(str, RESTART))
+  repeat = f'case $code in {codes}) sleep 5;; *) exit $code;; esac'
+  return f'for attempt in $(seq 0 {restarts}); do {line}; code=$?; {repeat}; done; exit $code'
 
 
 def _inside(settings: Any) -> str:
@@ -68,8 +72,8 @@ def _inside(settings: Any) -> str:
 def xpk(runs: Sequence[Run], settings: Any) -> Made:
   """One JobSet a run on a GKE cluster of TPUs or GPUs.
 
-  It restarts on 42, and on the code of a process that lost another: a machine that is taken away
-  at once leaves its neighbours with that, and one pod that may not restart ends the JobSet.
+  It restarts on all of RESTART: a machine that is taken away at once leaves its neighbours with
+  such a code, and one pod that may not restart ends the JobSet.
   `exec` lets SIGTERM reach the run rather than a shell around it.
   """
   _needed(settings, 'xpk', 'cluster', 'device_type')
@@ -84,7 +88,7 @@ def xpk(runs: Sequence[Run], settings: Any) -> Made:
     'num-slices': settings.num_slices if settings.num_slices > 1 else '',
     'num-nodes': settings.nodes if settings.nodes > 1 else '',
     'max-restarts': settings.max_restarts,
-    'restart-on-exit-codes': f'{LOST},{EXIT_CODE}',
+    'restart-on-exit-codes': ','.join(map(str, RESTART)),
     'termination-grace-period-seconds': settings.grace_seconds,
     'docker-image': settings.docker_image,
     'base-docker-image': settings.base_docker_image,
@@ -114,7 +118,9 @@ def gcloud(runs: Sequence[Run], settings: Any) -> Made:
     if settings.num_slices > 1:
       raise UserError('--tpu_name is one slice: several need a queued resource, without --tpu_name')
     ssh = ['gcloud', 'compute', 'tpus', 'tpu-vm', 'ssh', settings.tpu_name, *where, '--worker=all']
-    return Made([[*ssh, f'--command={inside}{again(run.command)}'] for run in runs])
+    return Made(
+      [[*ssh, f'--command={inside}{again(run.command, settings.max_restarts)}'] for run in runs]
+    )
   _needed(settings, 'gcloud', 'zone', 'device_type', 'runtime_version')
   commands, scripts = [], {}
   for run in runs:
@@ -122,7 +128,9 @@ def gcloud(runs: Sequence[Run], settings: Any) -> Made:
     # A startup script runs as root, at every boot, without a home.
     lines = ['#!/bin/bash', 'export HOME=/root', 'cd || exit']
     lines += [f'{settings.setup} || exit'] if settings.setup else []
-    scripts[f'{name}.sh'] = '\n'.join([*lines, f'{inside}{again(run.command)}']) + '\n'
+    scripts[f'{name}.sh'] = (
+      '\n'.join([*lines, f'{inside}{again(run.command, settings.max_restarts)}']) + '\n'
+    )
     command = ['gcloud', 'compute', 'tpus', 'queued-resources', 'create', name, *where]
     if settings.num_slices > 1:
       command += [f'--node-count={settings.num_slices}', f'--node-prefix={name}']
@@ -136,7 +144,7 @@ def gcloud(runs: Sequence[Run], settings: Any) -> Made:
 
 
 def slurm(runs: Sequence[Run], settings: Any) -> Made:
-  """An sbatch script: an array with a task a run, requeued on 42.
+  """An sbatch script: an array with a task a run, requeued on RESTART.
 
   SIGTERM reaches the run --grace_seconds before the time limit, so that it saves; the script
   itself outlives it (`trap`), to requeue. A process a GPU is what JAX expects of Slurm. One task
@@ -168,9 +176,10 @@ def slurm(runs: Sequence[Run], settings: Any) -> Made:
     'trap : TERM',
     'srun --kill-on-bad-exit=0 bash -c "exec ${commands[$SLURM_ARRAY_TASK_ID]}"',
     'code=$?',
-    f'if [ "$code" -eq {EXIT_CODE} ]; then',
-    '  scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"',
-    'fi',
+    f'case "$code" in {"|".join(map(str, RESTART))})',
+    f'  [ "${{SLURM_RESTART_COUNT:-0}}" -ge {settings.max_restarts} ] ||',
+    '    scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}" ;;',
+    'esac',
     'exit "$code"',
   ]
   return Made([['sbatch', f'{HERE}/sweep.sbatch']], {'sweep.sbatch': '\n'.join(lines) + '\n'})

@@ -1,5 +1,6 @@
 """What is measured of one set of parameters: bits, regret, probes, samples."""
 
+from collections.abc import Callable
 import functools
 import math
 from typing import Any
@@ -17,7 +18,9 @@ from probes import linear, suite
 from probes.features import Features, assemble
 from runs.errors import UserError
 from runs.experiment import Experiment
-from training import preemption, sharding
+from runs.parts import Parts
+from training import distributed, preemption, sharding
+from training.errors import Preempted, TrainingError
 
 # Streams of evaluation keys, one a split.
 VALIDATION, TEST = 0, 1
@@ -51,26 +54,58 @@ def accuracy_cell(values: dict[str, np.ndarray]) -> dict[str, float | None]:
   return {'token_accuracy': mean, 'token_accuracy_stderr': stderr}
 
 
-def assess(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """Bits and loss on test, every probe, and samples; (record, arrays)."""
-  record, arrays = score(experiment, params)
-  preemption.check()
-  record['probes'], found = probe(experiment, params)
+def assess(
+  experiment: Experiment, params: Any, kept: Parts | None = None
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """Bits and loss on test, every probe, and samples; (record, arrays).
+
+  A probe that fails costs only itself: `record['probes_failed']` says why, by name.
+
+  Raises:
+    Preempted: a stop was requested; every piece that was finished is in `kept`.
+  """
+  kept = kept or Parts()
+  record, arrays = score(experiment, params, kept)
+  record['probes'], failed, found = probe(experiment, params, kept=kept)
   arrays |= found
-  preemption.check()
-  record['probes_by_level'] = probe_levels(experiment, params, record['probes'])
-  record['latents'] = probe_latents(experiment, params)
-  preemption.check()
-  samples = sample(experiment, params)
-  if samples is not None:
-    arrays['samples'] = samples
-    if record['truth'] is not None:
-      record['truth']['grammatical_samples'] = _grammatical(experiment, samples)
+  for name, key, make in (
+    ('levels', 'probes_by_level', lambda: probe_levels(experiment, params, record['probes'])),
+    ('latents', 'latents', lambda: probe_latents(experiment, params)),
+  ):
+    record[key], _ = _surviving(
+      failed, name, lambda n=name, m=make: kept.piece(n, lambda: (m(), {}), ('linear',))
+    ) or (None, {})
+  record['probes_failed'] = failed
+
+  def draw() -> tuple[None, dict[str, np.ndarray]]:
+    samples = sample(experiment, params)
+    return None, {} if samples is None else {'samples': samples}
+
+  arrays |= kept.piece('samples', draw)[1]
+  if 'samples' in arrays and record['truth'] is not None:
+    record['truth']['grammatical_samples'] = _grammatical(experiment, arrays['samples'])
   return record, arrays
 
 
-def score(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _surviving(failed: dict[str, str], name: str, make: Callable[[], Any]) -> Any:
+  """What `make()` gives; None, and the reason in `failed`, where it can't."""
+  try:
+    return make()
+  except (Preempted, TrainingError):
+    raise
+  except Exception as error:
+    if distributed.active() and isinstance(error, jax.errors.JaxRuntimeError):
+      raise  # Another process was lost.
+    text = str(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'
+    failed[name] = ' '.join(text.split())[:300]
+    return None
+
+
+def score(
+  experiment: Experiment, params: Any, kept: Parts | None = None
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   """Bits per dimension on test by the objective's code, or its loss where it has none."""
+  kept = kept or Parts()
   objective = experiment.objective
   record: dict[str, Any] = {
     'bits_per_dim': None,
@@ -88,6 +123,27 @@ def score(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[str
   }
   if not objective.trains:
     return record, {}
+  found, arrays = kept.piece('test', lambda: _score_own(experiment, params))
+  record |= found
+  hiding = objective.hiding()
+  if hiding is not None:
+    hidden = kept.piece('hidden', lambda: (_score_hidden(experiment, params, hiding), {}))
+    record['masked_cross_entropy'] = hidden[0]
+  for name, other in objective.also(experiment.space).items():
+    wanted = experiment.config.evaluation.draws
+    if other.draws(wanted, experiment.space) > max(wanted, _MOST_PASSES):
+      record['also_left_out'].append(name)
+      continue
+    record['also'][name], nats = kept.piece(
+      f'also_{name}', lambda other=other: _score_also(experiment, params, other)
+    )
+    arrays[f'also/{name}/nats'] = nats['nats']
+  return record, arrays
+
+
+def _score_own(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """The part of the record that the objective's own values on test give."""
+  objective, record = experiment.objective, {}
   draws, values = _test_values(experiment, params, objective)
   record['evaluation_draws'] = draws
   record['test_loss'] = {'value': float(np.mean(values['loss'])), 'unit': objective.loss_unit}
@@ -104,28 +160,30 @@ def score(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[str
   record |= accuracy_cell(values)
   if 'token_accuracy' in values:
     arrays['token_accuracy'] = values['token_accuracy']
-  hiding = objective.hiding()
-  if hiding is not None:
-    _, values = _test_values(experiment, params, hiding)
-    record['masked_cross_entropy'] = {
-      'bits': float(np.mean(values['loss'])) / math.log(2),
-      'histogram_bits': histogram_bits(experiment.dataset),
-    }
-  for name, other in objective.also(experiment.space).items():
-    preemption.check()
-    wanted = experiment.config.evaluation.draws
-    if other.draws(wanted, experiment.space) > max(wanted, _MOST_PASSES):
-      record['also_left_out'].append(name)
-      continue
-    draws, values = _test_values(experiment, params, other)
-    record['also'][name] = {
-      'code': other.code.value,
-      'evaluation_draws': draws,
-      **bits_cell(experiment, values['nats']),
-      'truth': _truth(experiment, values, other.code),
-    }
-    arrays[f'also/{name}/nats'] = values['nats']
   return record, arrays
+
+
+def _score_hidden(experiment: Experiment, params: Any, hiding: Any) -> dict[str, Any]:
+  """The masked cross-entropy in bits, and the histogram's."""
+  _, values = _test_values(experiment, params, hiding)
+  return {
+    'bits': float(np.mean(values['loss'])) / math.log(2),
+    'histogram_bits': histogram_bits(experiment.dataset),
+  }
+
+
+def _score_also(
+  experiment: Experiment, params: Any, other: Any
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """Bits of the same parameters by another code."""
+  draws, values = _test_values(experiment, params, other)
+  cell = {
+    'code': other.code.value,
+    'evaluation_draws': draws,
+    **bits_cell(experiment, values['nats']),
+    'truth': _truth(experiment, values, other.code),
+  }
+  return cell, {'nats': values['nats']}
 
 
 def _test_values(experiment: Experiment, params: Any, objective: Any) -> tuple[int, dict]:
@@ -176,41 +234,80 @@ def histogram_bits(dataset: Any) -> float | None:
   return histogram.position_bits(train, test, dataset.vocabulary)
 
 
-def probe(
-  experiment: Experiment, params: Any, only: tuple[str, ...] | None = None
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """Every configured probe (or `only` these) on every layer; (results by probe, arrays).
+Probed = tuple[dict[str, Any], dict[str, str], dict[str, np.ndarray]]
 
-  Both are empty for a data set without labels.
+
+def probe(
+  experiment: Experiment,
+  params: Any,
+  only: tuple[str, ...] | None = None,
+  kept: Parts | None = None,
+) -> Probed:
+  """Every configured probe (or `only` these) on every layer; as `fit_probes`.
+
+  All are empty for a data set without labels.
   """
   if not experiment.probed:
-    return {}, {}
-  total = sum(len(getattr(experiment.probe_dataset, s)) for s in ('train', 'validation', 'test'))
-  with tqdm.tqdm(total=total, desc='features', unit='example', disable=None, leave=False) as bar:
-    features = experiment.probe_features(params, progress=bar.update)
-  return fit_probes(features, experiment.config, only)
+    return {}, {}, {}
+
+  @functools.cache
+  def features() -> Features:
+    total = sum(len(getattr(experiment.probe_dataset, s)) for s in ('train', 'validation', 'test'))
+    with tqdm.tqdm(total=total, desc='features', unit='example', disable=None, leave=False) as bar:
+      return experiment.probe_features(params, progress=bar.update)
+
+  return fit_probes(features, experiment.config, only, kept)
 
 
 def fit_probes(
-  features: Any, config: ml_collections.ConfigDict, only: tuple[str, ...] | None = None
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """Runs the probes of `config.probe.suite`, or `only` these.
+  features: Callable[[], Features],
+  config: ml_collections.ConfigDict,
+  only: tuple[str, ...] | None = None,
+  kept: Parts | None = None,
+) -> Probed:
+  """Runs the probes of `config.probe.suite`, or `only` these; one that fails costs only itself.
 
-  Arrays are prefixed with the probe's name. Label subsets follow the evaluation seed, the same for
-  all runs: not the pretraining seed.
+  Label subsets follow the evaluation seed, the same for all runs: not the pretraining seed.
+
+  Args:
+    features: called when the first probe needs them.
+    config: of the run.
+    only: which probes.
+    kept: pieces of an earlier attempt, and of this one.
+
+  Returns:
+    Results by probe, why others failed, and arrays, prefixed with the probe's name.
   """
+  kept = kept or Parts()
   names = config.probe.suite if only is None else only
+  results, failed, arrays = {}, {}, {}
   with tqdm.tqdm(total=len(names), desc='probes', unit='probe', disable=None, leave=False) as bar:
-
-    def between(name: str) -> None:
-      preemption.check()
+    for name in names:
       bar.set_postfix_str(name)
-      bar.update(1)
 
-    try:
-      return suite.run(features, config.probe, config.evaluation.seed, names, between)
-    except ValueError as error:
-      raise UserError(f'probes: {error}') from error
+      def fit(name: str = name) -> tuple[dict, dict[str, np.ndarray]]:
+        return suite.run(features(), config.probe, config.evaluation.seed, (name,))
+
+      # Fine-tuning may start at the layer that the linear probe chooses.
+      found = _surviving(
+        failed, name, lambda n=name, f=fit: kept.piece(f'probe_{n}', f, (n, 'linear'))
+      )
+      if found is not None:
+        results |= found[0]
+        arrays |= found[1]
+      bar.update(1)
+  share = suite.linear_share(results)
+  if share is not None:
+    results['mlp']['all']['linear_share'] = share
+  return results, failed, arrays
+
+
+def all_probed(found: Probed) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """Results and arrays; UserError if a probe failed."""
+  results, failed, arrays = found
+  if failed:
+    raise UserError('; '.join(f'probe {name} failed: {why}' for name, why in failed.items()))
+  return results, arrays
 
 
 def probe_levels(
@@ -223,6 +320,8 @@ def probe_levels(
   config, dataset = experiment.config.probe, experiment.probe_dataset
   levels = experiment.objective.probe_levels()
   if not levels or not config.levels or not experiment.objective.trains or not experiment.probed:
+    return None
+  if 'linear' not in probes:
     return None
   clean = probes['linear']['all']
   rows = []

@@ -1,12 +1,9 @@
-"""The error a user can act on, and the exit codes of commands."""
+"""The error a user can act on, and how a mistyped flag is answered."""
 
 import difflib
 import re
 
 from absl import flags
-
-USAGE_ERROR = 2
-LOST = 3
 
 
 class UserError(Exception):

@@ -28,7 +28,6 @@ def validate(experiment: Experiment, params: Any) -> dict[str, float]:
     experiment.dataset.validation,
     experiment.config.evaluation.validation_draws,
     assessment.VALIDATION,
-    interruptible=False,
   )
   scalars = {'validation/loss': float(np.mean(values['loss']))}
   if experiment.objective.code is not Code.NONE:
@@ -51,7 +50,7 @@ def quick_probe(experiment: Experiment, params: Any) -> dict[str, float]:
   size = min(QUICK_LABELS, selection.largest_balanced(labels, dataset.classes))
   rows = np.sort(selection.balanced_subset(labels, size, dataset.classes, 0))
   train, validation = (
-    experiment.features(params, tokens_NxT, interruptible=False)
+    experiment.features(params, tokens_NxT)
     for tokens_NxT in (dataset.train.tokens_NxT[rows], dataset.validation.tokens_NxT)
   )
   features = Features(
@@ -73,7 +72,7 @@ def label_codes(experiment: Experiment, params: Any) -> dict[str, float]:
   dataset, config = experiment.probe_dataset, experiment.config
   own, seed = config.probe.prequential, config.evaluation.seed
   rows = prequential.coding_order(len(dataset.train), own.rows, seed)
-  features = experiment.features(params, dataset.train.tokens_NxT[rows], interruptible=False)
+  features = experiment.features(params, dataset.train.tokens_NxT[rows])
   labels_N = dataset.train.labels_N[rows]
   codes = prequential.bits(features, labels_N, dataset.classes, own, seed)
   return {f'probe/prequential/{name}': value for name, value in codes.items()}

@@ -262,7 +262,7 @@ def _unrolled(setting: str, layers: int, remat: bool, mesh: jax.sharding.Mesh) -
 def build(config: ml_collections.ConfigDict, data_dir: str) -> Experiment:
   """Builds everything but parameters; UserError, one line, for any setting that can't be."""
   check_settings(config)
-  with distributed.primary_first():
+  with distributed.primary_first('the data sets'):
     dataset, probe_dataset = load_datasets(config, data_dir)
   distributed.check_equal('data set', f'{dataset.digest} {probe_dataset.digest}')
   if config.probe.train_rows < 0:

@@ -13,6 +13,7 @@ from probes.measures import MEASURES, at
 from reports import page_probes, reading, report
 from runs import assessment, comparison, configs, experiment, finished, pool, run, tuning
 from runs.errors import UserError
+from training import preemption
 
 _FITS = 'finetune_fits'
 
@@ -61,9 +62,11 @@ def one(workdir: str, data_dir: str, overrides: Sequence[str]) -> list[str]:
   directory = os.path.join(workdir, _FITS)
   with tqdm.tqdm(desc='fine-tune', unit='fit', disable=None, leave=False) as bar:
     tuner = tuning.remembering(features.tuner, directory, bar.update)
-    found, arrays = assessment.fit_probes(
-      dataclasses.replace(features, tuner=tuner), config, ('finetune',)
+    tunable = dataclasses.replace(features, tuner=tuner)
+    found, arrays = assessment.all_probed(
+      assessment.fit_probes(lambda: tunable, config, ('finetune',))
     )
+  preemption.defer()
   record['probes'] |= found
   record['finetune_settings'] = settings
   arrays = {**run.read_arrays(workdir), **arrays}

@@ -249,6 +249,14 @@ def _plan(path, name, size, rate, seed, tag, arguments, workdir, data_dir) -> Pl
   return PlannedRun(label, directory, config, command)
 
 
+def _probed(name: str, found: features.Features, config: ml_collections.ConfigDict) -> dict:
+  """Results by probe of a control; one that fails is named on stderr."""
+  results, failed, _ = assessment.fit_probes(lambda: found, config)
+  for probe, why in failed.items():
+    print(f'control {name}: probe {probe} FAILED: {why}', file=sys.stderr)
+  return results
+
+
 def write_controls(planned: PlannedRun, workdir: str, data_dir: str) -> None:
   """Probes of the raw input and the codes that know nothing, to WORKDIR/controls.json."""
   path = os.path.join(workdir, 'controls.json')
@@ -273,7 +281,7 @@ def write_controls(planned: PlannedRun, workdir: str, data_dir: str) -> None:
     }
   controls: dict[str, Any] = {
     'of': key,
-    **{name: assessment.fit_probes(found, planned.config)[0] for name, found in wide.items()},
+    **{name: _probed(name, found, planned.config) for name, found in wide.items()},
     'histogram_bits_per_dim': assessment.histogram_bits(dataset),
     'uniform_bits_per_dim': histogram.uniform_bits(dataset.vocabulary),
   }

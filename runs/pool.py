@@ -92,6 +92,7 @@ def run_all(
   Raises:
     Preempted: a stop was requested; it was passed on and every run has saved.
   """
+  preemption.defer()  # They are to be asked, and to save.
   accelerator = environment.get('JAX_PLATFORMS', '') != 'cpu' and has_accelerator()
   slots: list[_Slot] = [_Slot(i, group) for i, group in enumerate(core_groups(jobs, accelerator))]
   waiting = [planned for planned in runs if done(planned) is None]

@@ -10,6 +10,7 @@ from probes.measures import headline
 from reports import page_probes
 from runs import assessment, configs, experiment, finished, foreign, run
 from runs.errors import UserError
+from training import preemption
 from training import state as state_lib
 
 
@@ -32,7 +33,9 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
       f'these are other labels than those of {workdir}: write its features with --export, and '
       'probe them with --features'
     )
-  probes, arrays = assessment.probe(built, state.params)
+  probes, failed, arrays = assessment.probe(built, state.params)
+  if not probes:
+    assessment.all_probed((probes, failed, arrays))
   if best and built.objective.trains:
     cell = {'step': int(state.step), 'bits_per_dim': None, 'bits_per_dim_stderr': None}
     record['at_best'] = {**(record['at_best'] or cell), 'probes': probes}
@@ -40,14 +43,15 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
   else:
     # Fine-tuning took longer than all of these; it stays until it is asked for again.
     kept = {name: record['probes'][name] for name in ('finetune',) if name in record['probes']}
-    record['probes'] = kept | probes
+    record['probes'], record['probes_failed'] = kept | probes, failed
     record['probe_data_hash'] = built.probe_dataset.digest
+  preemption.defer()
   record['parameters'] = state_lib.count(state.params)
   arrays = {**run.read_arrays(workdir), **arrays}
   run.write_record(workdir, record, arrays)
   run.to_tensorboard(built, workdir, record, arrays.get('samples'))
   return [
-    run.summary({**record, 'probes': probes}),
+    run.summary({**record, 'probes': probes, 'probes_failed': failed}),
     *page_probes.terminal_lines(probes, headline()),
     f'python -m launch.report {os.path.abspath(workdir)} shows it',
   ]
@@ -87,9 +91,11 @@ def of_file(path: str, out: str | None, overrides: Sequence[str]) -> list[str]:
     raise UserError(str(error)) from error
   out = out or f'{os.path.splitext(path)[0]}_probes'
   foreign.make_directory(out)
-  probes, arrays = assessment.fit_probes(features, config)
+  probes, failed, arrays = assessment.fit_probes(lambda: features, config)
+  if not probes:
+    assessment.all_probed((probes, failed, arrays))
   written = foreign.write(out, path, features, configs.plain(config.probe), probes, arrays)
-  lines = []
+  lines = [f'probe {name} FAILED: {why}' for name, why in failed.items()]
   for labels, cell in probes.get('linear', {}).items():
     name = 'linear, all labels' if labels == 'all' else f'linear, {labels} labels'
     lines.append(f'{name:28} {100 * cell["accuracy"]:8.1f} %')

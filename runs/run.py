@@ -16,10 +16,10 @@ import tensorboardX
 
 from probes.measures import at, headline
 from reports import figures, figures_samples
-from runs import assessment, configs, evaluators
+from runs import assessment, configs, evaluators, parts
 from runs.errors import UserError
 from runs.experiment import Experiment
-from training import checkpoint, distributed, loop, profile
+from training import checkpoint, distributed, loop, preemption, profile
 from training import optimizer as optimizer_lib
 from training import state as state_lib
 from training.errors import Preempted
@@ -54,7 +54,7 @@ _BEGUN = 'checkpoints'  # In the directory of every run that has begun.
 def open_workdir(workdir: str, config: ml_collections.ConfigDict) -> None:
   """Makes the run directory and writes config.json, or checks that the one there is the same."""
   try:
-    with distributed.primary_first():
+    with distributed.primary_first('the run directory'):
       epath.Path(workdir).mkdir(parents=True, exist_ok=True)
       # A run that was refused has computed nothing yet: its config may still be put right.
       begun = epath.Path(workdir, _BEGUN).exists() or read_record(workdir)
@@ -132,7 +132,8 @@ def _execute(
   config, task, mesh = experiment.config, experiment.task, experiment.mesh
   state, counters = loop.restore_or_init(task, config, checkpoints, mesh, restore_step)
   begin = int(state.step)
-  writer = MetricsWriter(workdir, begin if begin else None, distributed.is_primary())
+  again = begin > 0 and counters.unmeasured
+  writer = MetricsWriter(workdir, begin or None, distributed.is_primary(), again)
   parameters = {k: state_lib.count(v) for k, v in state.params.items()}
   if experiment.objective.trains:
     state = loop.train(
@@ -149,21 +150,34 @@ def _execute(
       mesh,
       tracer,
     )
-  record, arrays = assessment.assess(experiment, state.params)
+  preemption.defer()
+  kept = _parts(experiment, workdir, '', int(state.step))
+  record, arrays = assessment.assess(experiment, state.params, kept)
   record |= _describe(experiment, workdir, counters, parameters) | dict(known)
   best = checkpoints.best_step()
   if experiment.objective.trains and best not in (None, int(state.step)):
     best_state, _ = checkpoints.restore(_abstract(experiment), best=True)
-    best_record, _ = assessment.score(experiment, best_state.params)
+    kept = _parts(experiment, workdir, 'best_', best)
+    best_record, _ = assessment.score(experiment, best_state.params, kept)
     kept = ('bits_per_dim', 'bits_per_dim_stderr', 'truth')
     record['at_best'] = {'step': best, **{name: best_record[name] for name in kept}}
     # The secondary checkpoint gets the primary probe alone.
-    record['at_best']['probes'], _ = assessment.probe(experiment, best_state.params, ('linear',))
+    only = tuple(name for name in experiment.config.probe.suite if name == 'linear')
+    found, failed, _ = assessment.probe(experiment, best_state.params, only, kept)
+    record['at_best']['probes'] = found
+    record['probes_failed'] |= {f'{name} at best': why for name, why in failed.items()}
   writer.close()
   if distributed.is_primary():
     write_record(workdir, record, arrays)
     to_tensorboard(experiment, workdir, record, arrays.get('samples'))
+  kept.remove()
   return record
+
+
+def _parts(experiment: Experiment, workdir: str, prefix: str, step: int) -> parts.Parts:
+  """The pieces of the record of one checkpoint."""
+  of = [step, experiment.dataset.digest, experiment.probe_dataset.digest, git_revision()]
+  return parts.Parts(os.path.join(workdir, 'parts'), experiment.config, of, prefix)
 
 
 def _abstract(experiment: Experiment) -> state_lib.TrainState:
@@ -303,8 +317,11 @@ def summary(record: dict) -> str:
   else:
     sign = '' if record['code'] == 'exact' else '≤ '
     bits = f'{sign}{record["bits_per_dim"]:.3f} bits/dim ± {record["bits_per_dim_stderr"]:.3f}'
+  line = f'{record["objective"]} seed {record["seed"]}: {bits}'
   cells = record['probes'].get('linear', {})
-  if not cells:
-    return f'{record["objective"]} seed {record["seed"]}: {bits}'
-  shown = ', '.join(f'{100 * c["accuracy"]:.1f} % ({n} labels)' for n, c in cells.items())
-  return f'{record["objective"]} seed {record["seed"]}: {bits}; linear probe {shown}'
+  if cells:
+    shown = ', '.join(f'{100 * c["accuracy"]:.1f} % ({n} labels)' for n, c in cells.items())
+    line += f'; linear probe {shown}'
+  for name, why in record.get('probes_failed', {}).items():
+    line += f'; probe {name} FAILED: {why}'
+  return line

@@ -10,7 +10,6 @@ import sys
 
 from runs import plan, pool
 from runs.errors import UserError
-from training import preemption
 
 
 def _values(text: str) -> list[str]:
@@ -86,7 +85,6 @@ def run_here(
     for run in runs:
       print(shlex.join(run.command))
     return 0
-  preemption.install()
   plan.write_manifest(runs, workdir)
   cache = os.path.join(workdir, 'compilation_cache')
   failures = pool.run_all(runs, pool.with_cache(environment, cache), jobs)

@@ -195,14 +195,14 @@ def test_regret_is_bits_above_the_entropy(objective, tmp_path):
 def test_noise_levels_are_chosen_on_validation(data_dir, monkeypatch):
   built = tiny.build(data_dir, 'masked_diffusion', '--config.probe.linear.labels=10')
   params = built.task.init(jax.random.key(0))
-  probes, _ = assessment.probe(built, params)
+  probes, _, _ = assessment.probe(built, params)
   found = assessment.probe_levels(built, params, probes)
   rows = found['linear']['by_level']
   assert [row['level'] for row in rows] == [0.15, 0.5, 0.85] == found['levels']
   # Corrupting test labels changes neither the level, the layer nor l2.
   broken = tiny.build(data_dir, 'masked_diffusion', '--config.probe.linear.labels=10')
   broken.probe_dataset.test.labels_N[:] = (broken.probe_dataset.test.labels_N + 1) % 10
-  again_probes, _ = assessment.probe(broken, params)
+  again_probes, _, _ = assessment.probe(broken, params)
   again = assessment.probe_levels(broken, params, again_probes)
   assert again['linear']['by_level'] == rows
   for name in ('level', 'layer', 'l2', 'validation'):

@@ -38,11 +38,14 @@ SETTINGS = (
 
 @pytest.fixture(scope='module')
 def start(data_dir):
-  """start(workdir, processes, devices, *more) -> the processes of one run."""
+  """start(workdir, processes, devices, *more) -> the processes of one run.
+
+  `first` is Python that each runs first, with `I` as its number.
+  """
   tiny.build(data_dir)  # Prepares the data.
   running = []
 
-  def launch(workdir, processes, devices, *more):
+  def launch(workdir, processes, devices, *more, first=''):
     environment = {
       **os.environ,
       'JAX_PLATFORMS': 'cpu',
@@ -55,8 +58,10 @@ def start(data_dir):
     for i in range(processes):
       where = ('--distributed=explicit', f'--coordinator_address={address}',
                f'--num_processes={processes}', f'--process_id={i}')  # fmt: skip
+      program = f'import runpy, sys\nI = {i}\nsys.argv[0] = "train"\n{first}\n'
+      program += 'runpy.run_module("launch.train", run_name="__main__")'
       command = [
-        sys.executable, '-m', 'launch.train', '--config=experiments/digits.py:masked_diffusion',
+        sys.executable, '-c', program, '--config=experiments/digits.py:masked_diffusion',
         f'--workdir={workdir}', f'--data_dir={data_dir}', *SETTINGS, *more,
         *(where if processes > 1 else ()),
       ]  # fmt: skip
@@ -89,6 +94,25 @@ def _wait_for(workdir, step, group):
   raise AssertionError(f'step {step} was never reached')
 
 
+def _stopping(process, at):
+  """Python by which one process is sent SIGTERM when it has dispatched step `at`."""
+  return f"""
+import os, signal
+from training import loop
+follow = loop._Log.follow
+def stopping(self, step, metrics):
+  if (I, step) == ({process}, {at}):
+    os.kill(os.getpid(), signal.SIGTERM)
+  return follow(self, step, metrics)
+loop._Log.follow = stopping"""
+
+
+# Silence is noticed sooner than in real runs.
+QUICK = """
+from training import watchdog
+watchdog.SILENT_SECONDS, watchdog.BEAT_SECONDS, watchdog.LINGER_SECONDS = 6.0, 0.5, 8.0"""
+
+
 def _losses(workdir):
   rows = metrics.read_curve(os.path.join(workdir, 'metrics.jsonl'))
   return {row['step']: row['train/loss'] for row in rows if 'train/loss' in row}
@@ -99,17 +123,11 @@ def test_processes_and_devices_change_nothing_and_a_run_moves_between_them(
 ):
   """2 x 4, stopped by SIGTERM to one worker, 1 x 2, stopped, 2 x 4: as 1 x 8 and as one device."""
   alone, eight, moved = (str(tmp_path / name) for name in ('alone', 'eight', 'moved'))
-  group = start(moved, 2, 4)
-  _wait_for(moved, 8, group)
-  group[1].send_signal(signal.SIGTERM)
-  assert _codes(group) == [42, 42]
+  assert _codes(start(moved, 2, 4, first=_stopping(1, 8))) == [42, 42]
   first = max(_losses(moved))
-  assert 8 <= first < STEPS
-  group = start(moved, 1, 2)
-  _wait_for(moved, first + 2, group)
-  group[0].send_signal(signal.SIGTERM)
-  assert _codes(group) == [42]
-  assert first < max(_losses(moved)) < STEPS
+  assert 8 <= first < 14
+  assert _codes(start(moved, 1, 2, first=_stopping(0, 16))) == [42]
+  assert 16 <= max(_losses(moved)) < STEPS
   assert _codes(start(moved, 2, 4)) == [0, 0]
   assert _codes(start(eight, 1, 8)) == [0]
   config = digits.get_config('masked_diffusion')
@@ -143,6 +161,41 @@ def test_a_killed_worker_takes_the_other_with_it(start, tmp_path):
   assert 'goes on from the last checkpoint' in log or 'heartbeat' in log.lower(), log[-2000:]
 
 
+@pytest.mark.parametrize('paused', [0, 1])
+def test_a_process_that_stands_still_ends_the_run_with_one_line_each(paused, start, tmp_path):
+  workdir = str(tmp_path / 'paused')
+  group = start(workdir, 2, 1, '--config.training.steps=100000', first=QUICK)
+  _wait_for(workdir, 3, group)
+  group[paused].send_signal(signal.SIGSTOP)
+  time.sleep(9)
+  group[paused].send_signal(signal.SIGCONT)
+  assert _codes(group, seconds=60) == [3, 3]
+  logs = [pathlib.Path(f'{workdir}.{i}.log').read_text() for i in range(2)]
+  assert f'process {paused} was not heard of for 6 s' in logs[1 - paused]
+  for i, log in enumerate(logs):
+    assert log.count(f'process {i}: ') == 1 and 'stack trace' not in log, log
+
+
+def test_a_process_that_is_stuck_is_not_waited_for_for_ever(start, tmp_path):
+  """One opens a run.json that no one ever writes."""
+  workdir = str(tmp_path / 'stuck')
+  stuck = f"""
+from runs import run
+read = run.read_record
+run.read_record = lambda workdir: open({str(tmp_path / 'never')!r}) if I else read(workdir)"""
+  os.mkfifo(tmp_path / 'never')
+  group = start(workdir, 2, 1, '--wait_seconds=5', first=QUICK + stuck)
+  assert _codes(group) == [3, 3]
+  log = pathlib.Path(f'{workdir}.0.log').read_text()
+  assert 'waited 5 s for' in log and 'process 1 did not come' in log, log
+  # A wait for it is ended by SIGTERM, too.
+  group = start(workdir, 2, 1, first=QUICK + stuck)
+  time.sleep(8)
+  for process in group:
+    process.send_signal(signal.SIGTERM)
+  assert _codes(group, seconds=60) == [42, 42]
+
+
 EXPLICIT = {'coordinator_address': 'localhost:1234', 'num_processes': 2, 'process_id': 1}
 NOTHING = dict.fromkeys(EXPLICIT)
 
@@ -174,8 +227,8 @@ def test_half_set_processes_are_refused(mode, asked, given, environment, message
 
 def test_without_others_everything_is_decided_alone():
   assert distributed.is_primary() and not distributed.active()
-  assert distributed.any_process(True) and not distributed.any_process(False)
-  with distributed.primary_first():
+  assert distributed.any_process(True, 'here') and not distributed.any_process(False, 'here')
+  with distributed.primary_first('here'):
     distributed.check_equal('config', 'anything')
 
 

@@ -65,7 +65,7 @@ def test_a_checkpoint_becomes_a_run_like_any_other(checkpoint, data_dir, tmp_pat
   logits = apply(params, tokens).logits_BxTxV
   picked = np.take_along_axis(jax.nn.log_softmax(logits), tokens[..., None], axis=-1)
   assert record['bits_per_dim'] == pytest.approx(-float(picked.mean()) / np.log(2), rel=1e-5)
-  probes, _ = assessment.probe(built, state.params)
+  probes, _, _ = assessment.probe(built, state.params)
   assert probes['linear']['all'] == record['probes']['linear']['all']
   found = results.assemble(results.find([workdir]))
   assert any('not trained here' in note for note in found['notes'])

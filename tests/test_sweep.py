@@ -20,7 +20,6 @@ from pods import backends
 from runs import plan, pool, run
 from runs import sweep as runs_sweep
 from runs.errors import UserError
-from training import preemption
 from training.errors import Preempted
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -90,11 +89,11 @@ def test_what_would_run_word_for_word(name, tmp_path, monkeypatch, capsys):
   elif name == 'gcloud_queued':
     scripts = sorted((tmp_path / 'sweep_scripts').glob('*.sh'))
     assert len(scripts) == 4 and all(map(_is_a_script, scripts))
-    assert shlex.split(scripts[0].read_text().split(' do ')[1].split('; code')[0]) == expected
+    assert shlex.split(scripts[0].read_text().split('); do ')[1].split('; code')[0]) == expected
   else:
     (line,) = [w for w in shlex.split(out.splitlines()[0]) if w.startswith('--command=')]
     assert '\n' not in line
-    inner = re.split(' do | exec ', line)[1].split('; code')[0]
+    inner = re.split('; do | exec ', line)[1].split('; code')[0]
     assert shlex.split(inner) == expected
 
 
@@ -116,7 +115,7 @@ def test_the_slurm_script_runs_its_own_task_and_requeues_it(tmp_path):
   (tools / 'scontrol').write_text(f'#!/bin/bash\necho "$@" >> {said}\n')
   for tool in tools.iterdir():
     tool.chmod(0o755)
-  codes = {0: 42, 1: 5, 2: 0}
+  codes = {0: 42, 1: 5, 2: 0, 3: 3, 4: 134, 5: 137, 6: 143, 7: 2}
   runs = [
     backends.Run(f'r{i}', '', (sys.executable, '-c', f"print('it is {i}'); raise SystemExit({c})"))
     for i, c in codes.items()
@@ -131,16 +130,27 @@ def test_the_slurm_script_runs_its_own_task_and_requeues_it(tmp_path):
     environment |= {'SLURM_ARRAY_JOB_ID': '77', 'SLURM_ARRAY_TASK_ID': str(i)}
     done = subprocess.run(['bash', str(script)], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (code, f'it is {i}\n'), done.stderr
-  assert said.read_text() == 'requeue 77_0\n'
+  assert said.read_text() == ''.join(f'requeue 77_{i}\n' for i in (0, 3, 4, 5, 6))
+  environment |= {'SLURM_ARRAY_TASK_ID': '0', 'SLURM_RESTART_COUNT': '100'}
+  subprocess.run(['bash', str(script)], env=environment, capture_output=True, check=False)
+  assert said.read_text().count('77_0') == 1
 
 
-def test_a_run_that_was_stopped_is_started_again_and_another_is_not(tmp_path):
-  """The loop of the gcloud backend, run by a real shell: 42, 42, then 5."""
-  count = tmp_path / 'count'
-  program = f'import os, sys; open({str(count)!r}, "a").write("x"); n = os.path.getsize({str(count)!r}); sys.exit(42 if n < 3 else 5)'  # noqa: E501
-  line = backends.again([sys.executable, '-c', program])
-  done = subprocess.run(['bash', '-c', line], check=False, timeout=60)
-  assert count.read_text() == 'xxx' and done.returncode == 5
+@pytest.mark.parametrize('last', [0, 2, 5, 139])
+def test_a_run_that_was_stopped_is_started_again_and_another_is_not(last, tmp_path):
+  """The loop of the gcloud backend, run by a real shell, which sleeps for no time."""
+  codes, count = [42, 3, 134, 137, 143, last], tmp_path / 'count'
+  count.write_text('')
+  (tmp_path / 'run').write_text(
+    f'#!/bin/bash\ncodes=({" ".join(map(str, codes))})\nn=$(wc -c < count)\nprintf x >> count\n'
+    'exit ${codes[$n]}\n'
+  )
+  (tmp_path / 'run').chmod(0o755)
+  for restarts, runs in ((100, 6), (2, 3)):
+    count.write_text('')
+    line = f'sleep() {{ :; }}; {backends.again(["./run"], restarts)}'
+    done = subprocess.run(['bash', '-c', line], cwd=tmp_path, check=False)
+    assert len(count.read_text()) == runs and done.returncode == codes[runs - 1]
 
 
 @pytest.mark.skipif(not shutil.which('xpk'), reason='xpk is not installed')
@@ -156,7 +166,7 @@ def test_xpk_makes_of_our_command_a_job_set_that_restarts_on_42(tmp_path):
   command = next(w for w in shlex.split(line) if w.startswith('--command='))
   assert f'({command.removeprefix("--command=")}) & PID=$!;' in text
   restarts = re.search(r'operator: NotIn\s+values: \[([\d,]+)\]', text)[1].split(',')
-  assert {'3', '42'} <= set(restarts) and not {'1', '2'} & set(restarts)
+  assert {'3', '42', '134', '137', '143'} <= set(restarts) and not {'1', '2'} & set(restarts)
   assert 'replicas: 2' in text and 'maxRestarts: 100' in text
 
 
@@ -230,7 +240,6 @@ def test_six_runs_here_of_which_one_fails(tmp_path, monkeypatch, capsys):
     return run_all([r if r.name in (real, broken) else stand_in(r) for r in runs], *rest)
 
   monkeypatch.setattr(pool, 'run_all', some_by_stand_ins)
-  monkeypatch.setattr(preemption, 'install', lambda: None)
   monkeypatch.setenv('PYTHONPATH', str(ROOT))
   code = _sweep(
     f'--config={ROOT}/experiments/noise.py', f'--workdir={tmp_path}', '--jobs=2',

@@ -101,7 +101,7 @@ class Checkpoints:
         if target.exists():
           target.rmtree()
         source.rename(target)
-      distributed.barrier()
+      distributed.barrier('newer checkpoints to be set aside')
       manager.reload()
 
   def wait(self) -> None:

@@ -1,27 +1,32 @@
 """Several processes, one run: JAX's distributed runtime, and the little hosts must agree on.
 
-Every process runs the same program on the same numbers; only the first one writes. What the
-processes must decide together (whether to stop) goes through the two functions at the end.
+Every process runs the same program on the same numbers; only the first one writes. Every wait for
+others has a limit, and says where it waited and for whom.
 """
 
 from collections.abc import Iterator
 import contextlib
 import hashlib
+import itertools
 import os
+import re
 import socket
 import sys
 import time
 from typing import Any
 
 import jax
+import jax._src.distributed
 from jax.experimental import multihost_utils
 import numpy as np
 
-from training.errors import DistributedError
+from training.errors import DistributedError, ProcessLost
+from training.watchdog import WATCHDOG
 
 MODES = ('none', 'auto', 'explicit')
-# A process that has not been heard of for so long is dead, and the others give up.
-HEARTBEAT_SECONDS = 30
+# JAX aborts a process that waited so long for another: `watchdog` comes first, with one line.
+_HEARTBEAT_SECONDS = 1200
+_CONNECT_LATER = 60
 # (variable, what it counts): set by launchers of several processes.
 _COUNTS = (
   ('SLURM_STEP_NUM_TASKS', 'Slurm tasks'),
@@ -30,6 +35,9 @@ _COUNTS = (
   ('MEGASCALE_NUM_SLICES', 'TPU slices'),
   ('JAX_NUM_PROCESSES', 'processes'),
 )
+# How long to wait for other processes, as `initialize` was told; and every meeting's own number.
+_wait_seconds = 1800
+_meetings = itertools.count()
 _LISTS = (('TPU_WORKER_HOSTNAMES', 'TPU hosts'), ('TPU_PROCESS_ADDRESSES', 'TPU processes'))
 
 
@@ -101,14 +109,22 @@ def initialize(
   num_processes: int | None = None,
   process_id: int | None = None,
   connect_seconds: int = 300,
+  wait_seconds: int = 1800,
 ) -> None:
   """Joins the other processes; must come before JAX touches a device.
+
+  Args:
+    mode, coordinator_address, num_processes, process_id: as in `check_settings`.
+    connect_seconds: how long this process waits for the others here; then it ends with LOST.
+    wait_seconds: the same for every later wait.
 
   Raises:
     DistributedError: the processes do not find each other.
   """
+  global _wait_seconds
   if mode == 'none':
     return
+  _wait_seconds = wait_seconds
   # Stopping is agreed on below. JAX's own service would take SIGTERM away from Python, and Orbax
   # asks it with step numbers of its own.
   jax.config.update('jax_enable_preemption_service', False)
@@ -129,12 +145,14 @@ def initialize(
         f'{coordinator_address}',
         file=sys.stderr,
       )
+  place = f'the other processes to come to {coordinator_address or "the coordinator"}'
   try:
-    jax.distributed.initialize(
-      **settings,
-      heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-      initialization_timeout=connect_seconds,
-    )
+    with WATCHDOG.waiting(place, connect_seconds, patience=0.0):
+      jax.distributed.initialize(
+        **settings,
+        heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+        initialization_timeout=connect_seconds + _CONNECT_LATER,
+      )
   except (ValueError, RuntimeError, KeyError, TypeError) as error:
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if mode == 'explicit':
@@ -151,6 +169,8 @@ def initialize(
     raise DistributedError(
       f'{found}, but JAX sees one process alone; say how many with --distributed=explicit'
     )
+  if active():
+    WATCHDOG.join(_client(), jax.process_index(), jax.process_count())
 
 
 def _reach(address: str, seconds: float) -> None:
@@ -179,33 +199,64 @@ def active() -> bool:
   return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
+def waiting(place: str) -> contextlib.AbstractContextManager:
+  """The body waits for a computation of all processes: within the limit, or this one ends."""
+  if not active():
+    return contextlib.nullcontext()
+  return WATCHDOG.waiting(place, _wait_seconds, patience=None)
+
+
 def is_primary() -> bool:
   """Whether this process writes: the first one, or the only one."""
   return not active() or jax.process_index() == 0
 
 
-def any_process(flag: bool) -> bool:
-  """Whether any process says so. All must call it, the same number of times."""
+def any_process(flag: bool, place: str) -> bool:
+  """Whether any process says so; as `barrier`."""
   if not active():
     return flag
-  return bool(np.any(_gather(np.int32(flag))))
+  return bool(np.any(_gather(np.int32(flag), place)))
 
 
-def barrier() -> None:
-  """Returns once every process has come here."""
-  any_process(False)
+def barrier(place: str) -> None:
+  """Returns once every process has come here; all must, in the same order.
+
+  Args:
+    place: where this is, for people: it reads after 'waited for'.
+
+  Raises:
+    DistributedError: one does not come within `wait_seconds`; names it.
+  """
+  if not active():
+    return
+  name = f'bits_and_probes/{next(_meetings)}/{place}'
+  try:
+    with WATCHDOG.waiting(place, _wait_seconds + _CONNECT_LATER):
+      _client().wait_at_barrier(name, 1000 * _wait_seconds)
+  except jax.errors.JaxRuntimeError as error:
+    if 'DEADLINE_EXCEEDED' not in str(error):
+      raise
+    missing = re.search(r'timed out task names:((?:\s+\d+,?)+)', str(error))
+    missing = ', '.join(missing[1].split()) if missing else 'another'
+    raise ProcessLost(
+      f'waited {_wait_seconds} s for {place}, where process {missing} did not come; '
+      '--wait_seconds is the limit'
+    ) from error
 
 
 @contextlib.contextmanager
-def primary_first() -> Iterator[None]:
-  """Lets the first process do this alone, then the others: what it prepares they only read."""
+def primary_first(place: str) -> Iterator[None]:
+  """Lets the first process do this alone, then the others: what it prepares they only read.
+
+  `place`, the limit and the error are those of `barrier`.
+  """
   if not is_primary():
-    barrier()
+    barrier(place)
   try:
     yield
   finally:
     if is_primary():
-      barrier()
+      barrier(place)
 
 
 def check_equal(what: str, text: str) -> None:
@@ -213,7 +264,7 @@ def check_equal(what: str, text: str) -> None:
   if not active():
     return
   digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.int32)
-  rows = _gather(digest).reshape(jax.process_count(), -1)
+  rows = _gather(digest, f'the same {what}').reshape(jax.process_count(), -1)
   if (rows != rows[0]).any():
     other = int(np.flatnonzero((rows != rows[0]).any(1))[0])
     raise DistributedError(f'process {other} has another {what} than process 0')
@@ -222,16 +273,22 @@ def check_equal(what: str, text: str) -> None:
 def finish() -> None:
   """Ends the run together with the other processes; none may be left waiting for this one."""
   if active():
-    barrier()
+    barrier('the end')
+    WATCHDOG.part()
     jax.distributed.shutdown()
 
 
-def leave(code: int) -> None:
-  """Ends this process at once: the others can't go on without it, and notice."""
-  sys.stdout.flush()
-  sys.stderr.flush()
-  os._exit(code)
+def leave(code: int, reason: str) -> None:
+  """Ends this process at once with one line: the others can't go on without it, and are told."""
+  WATCHDOG.end(code, reason)
 
 
-def _gather(values: np.ndarray) -> np.ndarray:
+def _gather(values: np.ndarray, place: str) -> np.ndarray:
+  """What every process holds; all come together first, because JAX's own wait has no limit."""
+  barrier(place)
   return np.asarray(multihost_utils.process_allgather(values))
+
+
+def _client() -> Any:
+  """JAX's channel to the first process; what Orbax meets through as well."""
+  return jax._src.distributed.global_state.client

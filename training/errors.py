@@ -1,4 +1,8 @@
-"""What can go wrong in training, as one line each."""
+"""What can go wrong in training, as one line each, and the exit codes of that."""
+
+USAGE_ERROR = 2  # A restart would end in the same way.
+LOST = 3  # Another process of the run was lost.
+STOPPED = 42  # On request, with everything computed saved.
 
 
 class TrainingError(RuntimeError):
@@ -7,6 +11,10 @@ class TrainingError(RuntimeError):
 
 class DistributedError(TrainingError):
   """The processes of a run do not find or do not match each other."""
+
+
+class ProcessLost(TrainingError):
+  """Another process of the run does not come; a restart may help."""
 
 
 class CheckpointError(TrainingError):
@@ -18,4 +26,12 @@ class Stopped(KeyboardInterrupt):
 
 
 class Preempted(Exception):
-  """The process was told to stop; everything is saved."""
+  """The process was told to stop; everything is saved.
+
+  Attributes:
+    alone: whether this process stops by itself, without having agreed with the others.
+  """
+
+  def __init__(self, message: str, alone: bool = False):
+    super().__init__(message)
+    self.alone = alone

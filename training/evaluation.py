@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from training import preemption, sharding
+from training import distributed, preemption, sharding
 
 
 def over_split(
@@ -15,7 +15,6 @@ def over_split(
   batch_size: int,
   mesh: jax.sharding.Mesh,
   progress: Callable[[int], None] | None = None,
-  interruptible: bool = True,
 ) -> Any:
   """Applies `function(batch)` to consecutive batches and concatenates what it returns.
 
@@ -25,10 +24,12 @@ def over_split(
     batch_size: global; rounded up to a multiple of the device count.
     mesh: where batches are placed.
     progress: called with the number of rows done in each batch.
-    interruptible: whether a request to stop is honoured between batches.
 
   Returns:
     A tree of NumPy arrays with N leading rows.
+
+  Raises:
+    Preempted: a stop was requested; it is looked for before every batch.
   """
   size = len(next(iter(arrays.values())))
   arrays = {**arrays, 'index': np.arange(size, dtype=np.int32)}
@@ -37,12 +38,12 @@ def over_split(
   owned = sharding.local_rows(batch_size, mesh)
   results = []
   for first in range(0, size, batch_size):
-    if interruptible:
-      preemption.check()
+    preemption.check()
     # The last batch is filled up with the split's last row so that every shape is compiled once.
     rows = np.minimum(first + owned, size - 1)
     local = {name: values[rows] for name, values in arrays.items()}
-    out = jax.tree.map(np.asarray, function(sharding.place_batch(local, mesh)))
+    with distributed.waiting('an evaluation'):
+      out = jax.tree.map(np.asarray, function(sharding.place_batch(local, mesh)))
     kept = min(batch_size, size - first)
     results.append(jax.tree.map(lambda value, kept=kept: value[:kept], out))
     if progress:

@@ -35,6 +35,8 @@ class Counters:
   train: dict[str, float] = dataclasses.field(default_factory=dict)
   # Metrics of the steps since the last row that was written.
   window: list[dict[str, float]] = dataclasses.field(default_factory=list)
+  # Whether the run was stopped before everything due at this step was measured.
+  unmeasured: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,8 +143,8 @@ def train(
   update, rows = make_step(task, config), sharding.local_rows(config.training.batch_size, mesh)
   begin = int(state.step)
   with _Log(config, counters, costs, checkpoints, writer, evaluators, saving, begin) as log:
-    if begin == 0:
-      log.evaluate(0, state)
+    if begin == 0 or counters.unmeasured:
+      log.evaluate(begin, state)
     for step in range(begin + 1, config.training.steps + 1):
       if tracer:
         tracer.before(step)
@@ -150,6 +152,7 @@ def train(
         batch = sharding.place_batch(batches.rows(step - 1, rows), mesh)
         asked = sharding.place_flag(log.asks(), mesh)
       state, metrics = update(state, batch, asked)
+      preemption.defer()  # From the first step on there is something to save.
       if tracer:
         tracer.after(step, metrics)
       # The device works on this step while the host deals with the one before.
@@ -170,6 +173,7 @@ class _Log:
     # All at once, so that no log entry compiles anything.
     schedule = optimizer_lib.schedule(config.optimizer, steps)
     self._rates_S = np.asarray(jax.jit(jax.vmap(schedule))(np.arange(steps)))
+    self._begin = begin
     self._running: list[tuple[int, dict[str, jax.Array]]] = []
     self._answer = 0
     self._saved = time.monotonic()
@@ -215,25 +219,34 @@ class _Log:
       self._fetch(keep=0)
       self._row(step)
       found: dict[str, Any] = {}
-      for one in due:
-        found |= one.evaluate(state.params, step)
+      try:
+        with preemption.at_once():
+          for one in due:
+            found |= one.evaluate(state.params, step)
+      except Preempted as stop:
+        if step == self._begin:
+          raise  # Nothing was computed that is not saved already.
+        self.stop(step, state, stop)
       best = self._best(step, found)
       self._writer.write(step, found, **self._columns(step))
+    self._counters.unmeasured = False
     save = self._saving.due(step, steps) or self._answer == _SAVE
     if save or best:
       self._save(step, state, last=save, best=best)
     if due:
       self.clock.start_window()
 
-  def stop(self, step: int, state: TrainState) -> None:
-    """Saves and raises Preempted."""
+  def stop(self, step: int, state: TrainState, asked: Preempted | None = None) -> None:
+    """Saves and raises Preempted; what is due at this step is measured when the run goes on."""
     self._fetch(keep=0)
-    if step % self._settings.log_every == 0:
+    steps, counters = self._settings.steps, self._counters
+    counters.unmeasured = any(one.schedule.due(step, steps) for one in self._evaluators)
+    if step % self._settings.log_every == 0 or counters.unmeasured:
       # Due now: later every process that goes on from this checkpoint would write it.
       self._row(step)
     self._save(step, state, last=True, best=False)
     self._checkpoints.wait()
-    raise Preempted(preemption.MESSAGE)
+    raise asked or Preempted(preemption.MESSAGE)
 
   def _best(self, step: int, found: dict[str, Any]) -> bool:
     """Whether this is the lowest validation loss so far; remembers it."""
@@ -262,7 +275,8 @@ class _Log:
     """
     while len(self._running) > keep:
       step, metrics = self._running.pop(0)
-      values = {name: np.asarray(value).item() for name, value in metrics.items()}
+      with distributed.waiting(f'step {step}'):
+        values = {name: np.asarray(value).item() for name, value in metrics.items()}
       for name in ('loss', 'gradient_norm'):
         if not math.isfinite(values[name]):
           raise TrainingError(

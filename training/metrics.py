@@ -10,6 +10,7 @@ from etils import epath
 import numpy as np
 import tensorboardX
 
+_COLUMNS = ('step', 'tokens', 'flops', 'wall')  # Not in TensorBoard.
 # A pixel of a picture is shown this large.
 _LARGER = np.ones((4, 4), np.uint8)
 
@@ -27,16 +28,28 @@ class MetricsWriter:
   where nothing can be appended, the file is replaced at every `flush`.
   """
 
-  def __init__(self, workdir: str, resumed_step: int | None = None, active: bool = True):
+  def __init__(
+    self,
+    workdir: str,
+    resumed_step: int | None = None,
+    active: bool = True,
+    unmeasured: bool = False,
+  ):
+    """`unmeasured` says that everything due at the restored step will be measured again."""
     self._board = None
     if not active:
       return
     self._path = os.path.join(workdir, 'metrics.jsonl')
     kept = [] if resumed_step is None else read_curve(self._path, resumed_step)
+    if unmeasured:
+      kept = [row for row in kept if row['step'] < resumed_step or 'train/loss' in row]
     self._lines = [json.dumps(row) + '\n' for row in kept]
     write_atomically(self._path, ''.join(self._lines))
-    purge = None if resumed_step is None else resumed_step + 1
+    purge = None if resumed_step is None else resumed_step + (not unmeasured)
     self._board = tensorboardX.SummaryWriter(workdir, purge_step=purge)
+    for row in kept if unmeasured else ():
+      if row['step'] == resumed_step:  # It was purged, and is no measurement.
+        self._show(resumed_step, {k: v for k, v in row.items() if k not in _COLUMNS})
 
   def write(self, step: int, values: dict[str, Any], **columns: float) -> None:
     """One row of scalars. `columns` (tokens, flops, wall) go to the file only, grey pictures (HxW
@@ -47,8 +60,7 @@ class MetricsWriter:
     for name, picture_HxW in pictures.items():
       self._board.add_image(name, np.kron(picture_HxW, _LARGER), step, dataformats='HW')
     scalars = {name: float(value) for name, value in values.items() if name not in pictures}
-    for name, value in scalars.items():
-      self._board.add_scalar(name, value, step)
+    self._show(step, scalars)
     finite = {k: v for k, v in {**columns, **scalars}.items() if math.isfinite(v)}
     line = json.dumps({'step': step, **finite}) + '\n'
     if is_remote(self._path):
@@ -56,6 +68,10 @@ class MetricsWriter:
       return
     with open(self._path, 'a', encoding='utf-8') as file:
       file.write(line)
+
+  def _show(self, step: int, scalars: dict[str, float]) -> None:
+    for name, value in scalars.items():
+      self._board.add_scalar(name, value, step)
 
   def flush(self) -> None:
     """Puts on disk what was written; call it before a checkpoint that claims these steps."""

@@ -1,24 +1,66 @@
 """SIGTERM asks the run to save and stop; a single process would otherwise die unsaved.
 
-With several processes one of them may be asked alone. All stop together: the training loop sends
-the question through its step, everything else through `requested`.
+Where nothing would be lost, `Preempted` is raised there and then. Elsewhere the request waits for
+`check` or for the training loop. With several processes one of them may be asked alone. All stop
+together: the training loop sends the question through its step, everything else through
+`requested`. This module loads in no time: the first thing that a command does is to `install`.
 """
 
+from collections.abc import Iterator
+import contextlib
 import signal
 import threading
 
-from training import distributed
-from training.errors import Preempted, Stopped
+from training.errors import STOPPED, Preempted, Stopped
+from training.watchdog import WATCHDOG
 
-EXIT_CODE = 42
+EXIT_CODE = STOPPED
 MESSAGE = 'stopped on request; everything computed is saved'
 _requested = threading.Event()
+_at_once = False
 
 
 def install() -> None:
   """Turns SIGTERM into a request that `check` and the training loop honour."""
+  global _at_once
+  _at_once = False
   _requested.clear()
-  signal.signal(signal.SIGTERM, lambda *_: _requested.set())
+  signal.signal(signal.SIGTERM, _ask)
+  WATCHDOG.start()
+
+
+def begin() -> None:
+  """`install` for a process that has computed nothing yet: until `defer` it ends at once."""
+  global _at_once
+  install()
+  _at_once = True
+
+
+def defer() -> None:
+  """From now on there is something to save: a request waits until it is asked for."""
+  global _at_once
+  _at_once = False
+
+
+@contextlib.contextmanager
+def at_once() -> Iterator[None]:
+  """A request raises `Preempted` anywhere in the body, from which nothing is kept.
+
+  With several processes it waits for `check` all the same: they must stop at the same place.
+  """
+  global _at_once
+  from training import distributed
+
+  if distributed.active():
+    yield
+    return
+  before, _at_once = _at_once, True
+  try:
+    if _requested.is_set():
+      raise Preempted(MESSAGE)
+    yield
+  finally:
+    _at_once = before
 
 
 def end_at_once() -> None:
@@ -30,6 +72,13 @@ def end_at_once() -> None:
   signal.signal(signal.SIGTERM, stop)
 
 
+def _ask(*_) -> None:
+  again = _requested.is_set()
+  _requested.set()
+  if _at_once and not again:
+    raise Preempted(MESSAGE, alone=True)
+
+
 def asked_here() -> bool:
   """Whether this process was asked."""
   return _requested.is_set()
@@ -37,7 +86,9 @@ def asked_here() -> bool:
 
 def requested() -> bool:
   """Whether any process was asked; all of them must call it at the same places."""
-  if distributed.any_process(_requested.is_set()):
+  from training import distributed
+
+  if distributed.any_process(_requested.is_set(), 'whether to stop'):
     _requested.set()
   return _requested.is_set()
 

@@ -1,0 +1,190 @@
+"""SIGTERM at any moment: 42, nothing computed is lost, and the repeated command goes on with it."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tiny
+
+from probes import knn
+from runs import assessment, evaluators, parts, run
+from training import metrics, preemption
+from training.errors import Preempted
+
+ROOT = pathlib.Path(__file__).parent.parent
+TIMED = ('wall', 'tokens_per_second', 'input_fraction')
+
+
+@pytest.fixture
+def sigterm():
+  """sigterm() as if from outside; the handler of runs is in place, and no request is left over."""
+  before = signal.getsignal(signal.SIGTERM)
+  preemption.install()
+  yield lambda: os.kill(os.getpid(), signal.SIGTERM)
+  preemption.install()
+  signal.signal(signal.SIGTERM, before)
+
+
+def _curve(workdir):
+  rows = metrics.read_curve(os.path.join(workdir, 'metrics.jsonl'))
+  return [{k: v for k, v in row.items() if k not in TIMED} for row in rows]
+
+
+# What launch.train loads early, late, and between.
+@pytest.mark.parametrize('module', ['etils.epath', 'jax', 'runs.experiment', 'orbax.checkpoint'])
+def test_before_anything_is_computed(module, tmp_path):
+  """The process is told to stop exactly when this module begins to be imported."""
+  (tmp_path / 'sitecustomize.py').write_text(
+    f'import os, signal, sys\n'
+    f'class Finder:\n'
+    f'  def find_spec(self, name, *rest):\n'
+    f'    if name == {module!r}:\n'
+    f'      os.kill(os.getpid(), signal.SIGTERM)\n'
+    f'sys.meta_path.insert(0, Finder())\n'
+  )
+  command = [
+    sys.executable, '-m', 'launch.train', '--config=experiments/digits.py:masked',
+    f'--workdir={tmp_path}/w', f'--data_dir={tmp_path}',
+  ]  # fmt: skip
+  environment = {**os.environ, 'PYTHONPATH': f'{tmp_path}:{ROOT}', 'JAX_PLATFORMS': 'cpu'}
+  done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+  assert done.returncode == 42, done.stderr
+  assert done.stderr.count('\n') == 1 and 'run the same command to go on' in done.stderr
+
+
+@pytest.mark.parametrize('process', [0, 1])
+def test_while_it_waits_for_other_processes(process, tmp_path):
+  with socket.socket() as other:
+    other.bind(('127.0.0.1', 0))
+    if process:
+      other.listen()  # It is found, and never says a word.
+    address = f'127.0.0.1:{other.getsockname()[1]}'
+    if not process:
+      other.close()
+    command = [
+      sys.executable, '-u', '-m', 'launch.train', '--config=experiments/digits.py:masked',
+      f'--workdir={tmp_path}/w', '--distributed=explicit', f'--coordinator_address={address}',
+      '--num_processes=2', f'--process_id={process}',
+    ]  # fmt: skip
+    running = subprocess.Popen(
+      command, cwd=ROOT, env={**os.environ, 'JAX_PLATFORMS': 'cpu'}, stderr=subprocess.PIPE,
+      text=True,
+    )  # fmt: skip
+    if process:
+      other.accept()[0].close()
+      connection = other.accept()[0]  # JAX's own: it is inside the wait now.
+    else:
+      assert 'waits up to 300 s' in running.stderr.readline()
+      time.sleep(1)
+    running.send_signal(signal.SIGTERM)
+    err = running.communicate(timeout=120)[1]
+    if process:
+      connection.close()
+  assert running.returncode == 42, err
+  assert 'stopped on request' in err and 'stack trace' not in err
+
+
+def test_inside_a_validation_the_state_is_saved_and_the_validation_repeated(
+  data_dir, tmp_path, monkeypatch, sigterm
+):
+  whole, broken = str(tmp_path / 'whole'), str(tmp_path / 'broken')
+  run.execute(tiny.build(data_dir), whole)
+  experiment = tiny.build(data_dir)
+  validate, calls = evaluators.validate, []
+
+  def interrupted(*arguments):
+    calls.append(0)
+    # The second is that of step 4; step 8 is the last one.
+    if len(calls) in (2, 4):
+      sigterm()
+      raise AssertionError('the request had to wait')
+    return validate(*arguments)
+
+  monkeypatch.setitem(evaluators.EVALUATORS, 'validation', interrupted)
+  for step in (4, 8):
+    with pytest.raises(Preempted):
+      run.execute(experiment, broken)
+    assert (tmp_path / 'broken' / 'checkpoints' / 'last' / str(step)).exists()
+    preemption.install()
+  record = run.execute(experiment, broken)
+  assert _curve(broken) == _curve(whole)
+  assert len(calls) == 5
+  first = run.read_record(whole)
+  for name in ('validation', 'bits_per_dim', 'probes', 'tokens_scored'):
+    assert first[name] == record[name], name
+
+
+def test_while_scoring_finished_pieces_are_kept(data_dir, tmp_path, monkeypatch, sigterm):
+  suite = "--config.probe.suite=('linear','ridge','knn')"
+  whole, broken = str(tmp_path / 'whole'), str(tmp_path / 'broken')
+  run.execute(tiny.build(data_dir, 'masked_diffusion', suite), whole)
+  experiment = tiny.build(data_dir, 'masked_diffusion', suite)
+  done = []
+
+  score, evaluate = assessment._score_own, knn.evaluate
+
+  def scored(*arguments):
+    done.append('score')
+    return score(*arguments)
+
+  def stopped(*arguments):
+    done.append('knn')
+    if done.count('knn') == 1:
+      sigterm()
+    return evaluate(*arguments)
+
+  monkeypatch.setattr(assessment, '_score_own', scored)
+  monkeypatch.setattr(knn, 'evaluate', stopped)
+  with pytest.raises(Preempted):
+    run.execute(experiment, broken)
+  kept = {path.name for path in (tmp_path / 'broken' / 'parts').iterdir()}
+  assert {'test.npz', 'probe_linear.npz', 'probe_ridge.npz'} <= kept
+  assert 'probe_knn.npz' not in kept
+  preemption.install()
+  record = run.execute(experiment, broken)
+  assert done.count('score') == 1 and done.count('knn') == 2
+  assert not (tmp_path / 'broken' / 'parts').exists()
+  first = run.read_record(whole)
+  for name in ('bits_per_dim', 'terms', 'also', 'probes', 'probes_by_level', 'at_best'):
+    assert first[name] == record[name], name
+  arrays = [run.read_arrays(directory) for directory in (whole, broken)]
+  assert set(arrays[0]) == set(arrays[1])
+  for name, values in arrays[0].items():
+    np.testing.assert_array_equal(values, arrays[1][name])
+
+
+def test_a_piece_is_used_under_its_own_settings_alone(tmp_path):
+  def kept(value, config=None, step=8, probes=('linear',)):
+    config = config or tiny.config()
+    made = parts.Parts(str(tmp_path), config, [step])
+    return made.piece('x', lambda: ({'a': value}, {'b': np.arange(value)}), probes)
+
+  record, arrays = kept(3)
+  assert record == {'a': 3} and arrays['b'].tolist() == [0, 1, 2]
+  record, arrays = kept(4)
+  assert record == {'a': 3} and arrays['b'].tolist() == [0, 1, 2]
+  other_probe = tiny.config('masked_diffusion', '--config.probe.knn.draws=9')
+  assert kept(5, other_probe)[0] == {'a': 3}
+  own_probe = tiny.config('masked_diffusion', '--config.probe.linear.draws=9')
+  assert kept(6, own_probe)[0] == {'a': 6}
+  assert kept(7)[0] == {'a': 7}
+  assert kept(8, step=9)[0] == {'a': 8}
+
+
+def test_a_request_that_no_one_may_swallow(sigterm):
+  """Raised where it is lost, as in a finaliser, it is found at the next place to look."""
+  with preemption.at_once():
+    try:
+      sigterm()
+    except Preempted:
+      pass
+  with pytest.raises(Preempted):
+    preemption.check()
+  with pytest.raises(Preempted), preemption.at_once():
+    raise AssertionError('nothing begins after a request')
