@@ -48,6 +48,8 @@ def load(config: Any) -> Dataset:
     f'{name} {len(part) * length}'
     for name, part in zip(('train', 'validation', 'test'), parts, strict=True)
   )
+  left = len(content) % length
+  dropped = f'; the last {left} bytes fill no window and are left out' if left else ''
   return Dataset(
     name=NAME,
     vocabulary=256,
@@ -57,7 +59,7 @@ def load(config: Any) -> Dataset:
     classes=None,
     ordinal=False,
     note=f'bytes of {os.path.basename(path)} in windows of {length}, each coded by itself, '
-    f'lossless; contiguous parts in bytes: {sizes}',
+    f'lossless; contiguous parts in bytes: {sizes}{dropped}',
     lossless=True,
     train=splits[0],
     validation=splits[1],

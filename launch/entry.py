@@ -1,6 +1,7 @@
 """How every binary starts and how it fails: one clear line, never a traceback for bad input."""
 
 from collections.abc import Callable, Sequence
+import math
 import os
 import re
 import signal
@@ -58,6 +59,8 @@ def numbers(name: str, texts: Sequence[str], kind: type) -> list:
     values = [kind(text) for text in texts]
   except ValueError as error:
     raise UserError(f'--{name} must be a list of numbers, not {",".join(texts)}') from error
+  if not all(map(math.isfinite, values)):
+    raise UserError(f'--{name} must be a list of finite numbers, not {",".join(texts)}')
   if not values or len(set(values)) != len(values):
     raise UserError(f'--{name} must name each value once, at least one: {",".join(texts)}')
   return values
@@ -117,7 +120,11 @@ def run(
       if takes_config:
         argv, found = config_overrides(argv)
         overrides.extend(found)
-      return flags.FLAGS(argv)
+      rest = flags.FLAGS(argv)
+      for name, value in flags.FLAGS.flag_values_dict().items():
+        if isinstance(value, float) and not math.isfinite(value):
+          raise UserError(f'--{name} must be a finite number, not {value}')
+      return rest
     except (UserError, flags.Error) as error:
       fail(error if isinstance(error, UserError) else describe_flag_error(error))
     return []

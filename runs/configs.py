@@ -162,16 +162,32 @@ def _modernise(config: dict[str, Any]) -> None:
     config['checkpoints'] = regular | {'minutes': 0.0}
 
 
-def check_same(workdir: str, config: ml_collections.ConfigDict) -> None:
-  """Raises UserError, showing the difference, if the run in `workdir` has another config."""
+# What may change once training is complete: nothing that was computed depends on it.
+_AFTER_TRAINING = ('probe.', 'evaluation.')
+
+
+def check_same(workdir: str, config: ml_collections.ConfigDict, trained: bool = False) -> bool:
+  """Whether the run in `workdir` has another config in nothing but what may change by now.
+
+  Args:
+    workdir: of the run.
+    config: as it is asked for now.
+    trained: whether its training is complete, and its record is not written.
+
+  Raises:
+    UserError: it has another config; shows the difference.
+  """
   saved = dict(fields(from_plain(read_saved(workdir)['config'])))
   now = dict(fields(from_plain(plain(config))))
+  names = [n for n in sorted(saved.keys() | now.keys()) if saved.get(n) != now.get(n)]
+  if names and trained and all(name.startswith(_AFTER_TRAINING) for name in names):
+    return True
   changed = [
     f'{name} {_shown(saved.get(name, "absent"))} -> {_shown(now.get(name, "absent"))}'
-    for name in sorted(saved.keys() | now.keys())
-    if saved.get(name) != now.get(name)
+    for name in names
   ]
   if changed:
     raise UserError(
       f'{workdir} holds a run of another config: {"; ".join(changed)}; choose another --workdir'
     )
+  return False

@@ -20,6 +20,7 @@ from models.config import PRESETS
 import objectives
 from probes import baselines, features
 from runs import assessment, configs, experiment
+from runs import run as run_lib
 from runs.errors import UserError
 from training.metrics import write_atomically
 
@@ -125,6 +126,7 @@ def make(
       continue
     try:
       built = experiment.build(config, data_dir)
+      experiment.check_probes(built)
     except experiment.Unsuitable as reason:
       if names:
         raise
@@ -143,6 +145,9 @@ def make(
           runs.append(_plan(path, name, size, rate, seed, tag, arguments, workdir, data_dir))
   if not runs:
     raise UserError('no objective is left to compare')
+  for run in runs:
+    if not os.path.exists(os.path.join(run.workdir, 'run.json')):
+      experiment.check_run(run.config)
   _check_directories(runs, workdir)
   if build and sizes and len(sizes) > 1 and built.probed:
     width = PRESETS[sizes[0]]['width']
@@ -194,10 +199,14 @@ def _check_directories(runs: Sequence[PlannedRun], workdir: str) -> None:
 
   The same run under two names could not stand in one report.
   """
-  planned = {run.workdir: configs.plain(run.config) for run in runs}
+  planned: dict[str, dict] = {}
+  for run in runs:
+    if run.workdir in planned:
+      raise UserError(f'two runs would be written to {run.workdir}: their settings look alike')
+    planned[run.workdir] = configs.plain(run.config)
   for run in runs:
     if os.path.exists(os.path.join(run.workdir, 'config.json')):
-      configs.check_same(run.workdir, run.config)
+      run_lib.check_same(run.workdir, run.config)
   for path in sorted(glob.glob(os.path.join(glob.escape(workdir), 'runs', '*', 'run.json'))):
     directory = os.path.dirname(path)
     if directory in planned or not os.path.exists(os.path.join(directory, 'config.json')):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -120,7 +121,7 @@ def run_all(
   return failures
 
 
-def _tell(planned: Any, code: int | None) -> None:
+def _tell(planned: Any, code: int | None, begin: int = 0) -> None:
   """What launch.status shows of a run that could not tell itself: it starts, or how it ended."""
   if code == 0 or os.path.exists(os.path.join(planned.workdir, 'run.json')):
     return
@@ -129,34 +130,46 @@ def _tell(planned: Any, code: int | None) -> None:
   elif code == preemption.EXIT_CODE:
     run.say(planned.workdir, 'preempted')
   else:
-    run.say(planned.workdir, 'failed', _reason(planned, code))
+    run.say(planned.workdir, 'failed', _reason(planned, code, begin))
 
 
-def _reason(planned: Any, code: int) -> str:
-  return f'exit code {code}: {_last_line(planned.log)}'
+# What a crash leaves in a log: of no use in one line, and there may be pages of it.
+_NATIVE = re.compile(
+  r'Fatal Python error|Extension modules:|(Current )?[Tt]hread 0x|Stack \(most|Current thread'
+  r'|File "|<no Python frame>|\*\*\*|PC: @|@ +0x'
+)
+
+
+def _reason(planned: Any, code: int, begin: int) -> str:
+  """Why a run ended, in one line; its own output begins at byte `begin` of its log."""
+  with open(planned.log, encoding='utf-8', errors='replace') as file:
+    file.seek(begin)
+    lines = [line.strip() for line in file]
+  lines = [line for line in lines if line and not _NATIVE.match(line)]
+  last = lines[-1][:300] if lines else 'no output'
+  # A shell says 128 + the signal for what it started.
+  number = -code if code < 0 else code - 128
+  if number not in set(signal.Signals):
+    return f'exit code {code}: {last}'
+  memory = ', out of memory?' if number == signal.SIGKILL else ''
+  return f'{signal.Signals(number).name}{memory}: {last}'
 
 
 def _report(
-  ended: tuple[Any, int],
+  ended: tuple[Any, int, int],
   count: str,
   failures: list[Failure],
   done: Callable[[Any], str | None],
 ) -> None:
-  planned, code = ended
-  _tell(planned, code)
+  planned, code, begin = ended
+  _tell(planned, code, begin)
   line = done(planned) if code == 0 else None
   if line is not None:
     tqdm.tqdm.write(f'{count} {line}')
     return
-  reason = _reason(planned, code)
+  reason = _reason(planned, code, begin)
   failures.append(Failure(planned.name, planned.log, reason))
   tqdm.tqdm.write(f'{count} {planned.name} FAILED, {reason}')
-
-
-def _last_line(path: str) -> str:
-  with open(path, encoding='utf-8', errors='replace') as file:
-    lines = [line.strip() for line in file if line.strip()]
-  return lines[-1][:300] if lines else 'no output'
 
 
 class _Slot:
@@ -168,6 +181,7 @@ class _Slot:
     self._process: subprocess.Popen | None = None
     self._planned: PlannedRun | None = None
     self._bar: tqdm.tqdm | None = None
+    self._begin = 0
 
   @property
   def busy(self) -> bool:
@@ -177,6 +191,7 @@ class _Slot:
     os.makedirs(planned.workdir, exist_ok=True)
     _tell(planned, None)
     with open(planned.log, 'a', encoding='utf-8') as log:
+      self._begin = log.tell()
       self._process = subprocess.Popen(
         planned.command,
         stdin=subprocess.DEVNULL,
@@ -199,15 +214,15 @@ class _Slot:
       file=sys.stderr,
     )
 
-  def poll(self) -> tuple[PlannedRun, int] | None:
-    """Moves the bar; returns the run and its exit code once it has ended."""
+  def poll(self) -> tuple[PlannedRun, int, int] | None:
+    """Moves the bar; the run, its exit code and where its output begins once it has ended."""
     if self._process is None:
       return None
     code = self._process.poll()
     if code is None:
       self._show()
       return None
-    ended = (self._planned, code)
+    ended = (self._planned, code, self._begin)
     self._bar.close()
     self._process = None
     return ended
@@ -231,7 +246,7 @@ class _Slot:
 
   def wait(self) -> None:
     if self._process is not None:
-      _tell(self._planned, self._process.wait())
+      _tell(self._planned, self._process.wait(), self._begin)
       self._process = None
 
 

@@ -33,6 +33,7 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
       f'these are other labels than those of {workdir}: write its features with --export, and '
       'probe them with --features'
     )
+  experiment.check_probes(built)
   probes, failed, arrays = assessment.probe(built, state.params)
   if not probes:
     assessment.all_probed((probes, failed, arrays))
@@ -43,6 +44,11 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
   else:
     # Fine-tuning took longer than all of these; it stays until it is asked for again.
     kept = {name: record['probes'][name] for name in ('finetune',) if name in record['probes']}
+    settings = record.setdefault('settings_of_results', {})
+    own = settings.get('probe', {}).get('finetune') if kept else None
+    settings['probe'] = configs.plain(built.config.probe)
+    if own is not None:
+      settings['probe']['finetune'] = own
     record['probes'], record['probes_failed'] = kept | probes, failed
     record['probe_data_hash'] = built.probe_dataset.digest
   preemption.defer()

@@ -14,9 +14,11 @@ import ml_collections
 import numpy as np
 import tensorboardX
 
+import objectives
 from probes.measures import at, headline
 from reports import figures, figures_samples
 from runs import assessment, configs, evaluators, parts
+from runs import experiment as experiment_lib
 from runs.errors import UserError
 from runs.experiment import Experiment
 from training import checkpoint, distributed, loop, preemption, profile
@@ -48,6 +50,8 @@ def git_revision() -> str | None:
     return None
 
 
+# Settings of results: they may change until the record is written.
+_RESULTS = ('probe', 'evaluation')
 _BEGUN = 'checkpoints'  # In the directory of every run that has begun.
 
 
@@ -60,12 +64,25 @@ def open_workdir(workdir: str, config: ml_collections.ConfigDict) -> None:
       begun = epath.Path(workdir, _BEGUN).exists() or read_record(workdir)
       begun = begun or not distributed.is_primary()  # The first process has just written it.
       if begun and epath.Path(workdir, 'config.json').exists():
-        configs.check_same(workdir, config)
+        if check_same(workdir, config) and distributed.is_primary():
+          # The record will be made under these settings; all else stays as the run began.
+          saved = configs.read_saved(workdir)
+          saved['config'] |= {name: configs.plain(config)[name] for name in _RESULTS}
+          write_atomically(os.path.join(workdir, 'config.json'), json.dumps(saved, indent=1))
         return
+      experiment_lib.check_run(config)
       saved = {'config': configs.plain(config), 'git': git_revision(), 'versions': versions()}
       write_atomically(os.path.join(workdir, 'config.json'), json.dumps(saved, indent=1))
   except OSError as error:
     raise UserError(f'workdir {workdir} can not be written: {error.strerror}') from error
+
+
+def check_same(workdir: str, config: ml_collections.ConfigDict) -> bool:
+  """As `configs.check_same`, from what is in the run directory."""
+  directory = os.path.join(workdir, _BEGUN)
+  trains = objectives.OBJECTIVES[config.objective.name].trains
+  trained = not trains or checkpoint.newest(directory) == config.training.steps
+  return configs.check_same(workdir, config, trained and read_record(workdir) is None)
 
 
 def read_record(workdir: str) -> dict[str, Any] | None:
@@ -88,6 +105,7 @@ def execute(
   `profiled` names steps of which a trace is written to the run directory.
   `known` replaces fields of the record that only a run trained here can fill in.
   """
+  experiment_lib.check_probes(experiment)
   open_workdir(workdir, experiment.config)
   checkpoints = checkpoint.Checkpoints(os.path.join(workdir, _BEGUN))
   try:
@@ -211,6 +229,7 @@ def _describe(
     'schema': 1,
     'objective': config.objective.name,
     'settings': {k: v for k, v in config.objective.items() if k != 'name'},
+    'settings_of_results': {name: configs.plain(config)[name] for name in _RESULTS},
     'settings_of_data': {k: v for k, v in config.data.items() if k != 'name'},
     'trained_on': objective.trained_on if objective.trains else None,
     'sample_shape': list(dataset.shape),

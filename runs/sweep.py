@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 import dataclasses
 import itertools
+import json
 import os
 import re
 import shlex
 import sys
 
-from runs import plan, pool
+from runs import configs, plan, pool
 from runs.errors import UserError
 
 
@@ -58,7 +59,7 @@ def planned(
   build: bool,
 ) -> list[plan.PlannedRun]:
   """Every run of every point, as `plan.make` of each; what it has to say goes to stderr."""
-  runs = []
+  runs, points = [], {}
   if not build:
     print('the data is not looked at: a run that does not suit it fails there', file=sys.stderr)
   for point, fields in expand(grid):
@@ -68,6 +69,10 @@ def planned(
     )
     for note in notes:
       print(note, file=sys.stderr)
+    for run in some:
+      same = points.setdefault(json.dumps(configs.plain(run.config), sort_keys=True), point)
+      if same != point:
+        raise UserError(f'--grid: {same} and {point} are the same run, {run.name}')
     label = f'{point}/' if point else ''
     runs += [dataclasses.replace(run, name=f'{label}{run.name}') for run in some]
   return runs

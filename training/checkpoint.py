@@ -120,10 +120,11 @@ def _first_line(error: BaseException) -> str:
   return (text[0] if text else type(error).__name__)[:160]
 
 
-def exists(directory: str) -> bool:
-  """Whether `directory` holds any finished checkpoint, without opening a manager."""
+def newest(directory: str) -> int | None:
+  """The step of the newest finished checkpoint, without opening a manager."""
   last = epath.Path(directory) / 'last'
-  return last.exists() and any(child.name.isdigit() for child in last.iterdir())
+  names = [child.name for child in last.iterdir()] if last.exists() else []
+  return max((int(name) for name in names if name.isdigit()), default=None)
 
 
 Counters = dict[str, Any]

@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import optax
 
+# A run that warms up for longer than this share of its steps is refused.
+MOST_WARMUP = 0.5
 _NOT_DECAYED = ('table', 'scale', 'start', 'bias')
 
 
@@ -29,8 +31,8 @@ def decayed(params: Any) -> Any:
   return jax.tree_util.tree_map_with_path(leaf, params)
 
 
-def make_optimizer(config: Any, steps: int) -> optax.GradientTransformation:
-  """Builds the optimizer; ValueError names the field at fault."""
+def check(config: Any) -> None:
+  """ValueError for a setting that can't be; names the field."""
   for name in ('learning_rate', 'clip_norm'):
     if not config[name] > 0:
       raise ValueError(f'optimizer.{name} must be above 0, not {config[name]}')
@@ -40,6 +42,21 @@ def make_optimizer(config: Any, steps: int) -> optax.GradientTransformation:
   for name in ('beta1', 'beta2'):
     if not 0 <= config[name] < 1:
       raise ValueError(f'optimizer.{name} must be in [0, 1), not {config[name]}')
+
+
+def check_warmup(config: Any, steps: int) -> None:
+  """ValueError if the warm-up is longer than MOST_WARMUP of the run."""
+  if config.warmup_steps > MOST_WARMUP * steps:
+    raise ValueError(
+      f'optimizer.warmup_steps={config.warmup_steps} is more than {MOST_WARMUP:.0%} of '
+      f'training.steps={steps}: the learning rate would hardly reach its peak; set '
+      f'--config.optimizer.warmup_steps={steps // 10} or so'
+    )
+
+
+def make_optimizer(config: Any, steps: int) -> optax.GradientTransformation:
+  """Builds the optimizer; ValueError names the field at fault."""
+  check(config)
   return optax.chain(
     optax.clip_by_global_norm(config.clip_norm),
     optax.adamw(

@@ -1,0 +1,49 @@
+"""What a run that crashed is said to have died of: one line, and that the right one."""
+
+import dataclasses
+import os
+import sys
+
+import pytest
+
+from runs import pool
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  workdir: str
+  command: list[str]
+  name: str = 'job'
+  steps: int = 1
+
+  @property
+  def log(self) -> str:
+    return os.path.join(self.workdir, 'log.txt')
+
+
+@pytest.mark.parametrize(
+  'program,reason',
+  [
+    ('import faulthandler, ctypes; faulthandler.enable(); ctypes.string_at(0)', 'SIGSEGV: step 7'),
+    ('os.kill(os.getpid(), 9)', 'SIGKILL, out of memory?: step 7'),
+    ('os._exit(137)', 'SIGKILL, out of memory?: step 7'),
+    ('os.abort()', 'SIGABRT: step 7'),
+    ('raise ValueError("no such thing")', 'exit code 1: ValueError: no such thing'),
+    ('sys.exit(2)', 'exit code 2: step 7'),
+  ],
+)
+def test_the_reason_of_a_crash(program, reason, tmp_path, monkeypatch):
+  monkeypatch.setattr(pool, '_POLL_SECONDS', 0.02)
+  (tmp_path / 'log.txt').write_text('train: an earlier attempt\n')
+  said = f'import os, sys, array, numpy; print("step 7", flush=True); {program}'
+  command = [sys.executable, '-c', said]
+  (failure,) = pool.run_all([Job(str(tmp_path), command)], dict(os.environ), 1, lambda _: None)
+  assert failure.reason == reason
+
+
+def test_a_crash_without_a_word_is_not_given_the_last_attempts_words(tmp_path, monkeypatch):
+  monkeypatch.setattr(pool, '_POLL_SECONDS', 0.02)
+  (tmp_path / 'log.txt').write_text('train: an earlier attempt\n')
+  command = [sys.executable, '-c', 'import os; os.kill(os.getpid(), 9)']
+  (failure,) = pool.run_all([Job(str(tmp_path), command)], dict(os.environ), 1, lambda _: None)
+  assert failure.reason == 'SIGKILL, out of memory?: no output'
