@@ -1,6 +1,7 @@
 """How every binary starts and how it fails: one clear line, never a traceback for bad input."""
 
 from collections.abc import Callable, Sequence
+import errno
 import math
 import os
 import re
@@ -18,6 +19,7 @@ from training.errors import (
   LOST,
   STOPPED,
   USAGE_ERROR,
+  NotSaved,
   Preempted,
   ProcessLost,
   Stopped,
@@ -31,9 +33,12 @@ _EXPECTED = (UserError, ReportError, CodeError, TrainingError)
 def fail(message: str, code: int = USAGE_ERROR) -> None:
   """Prints one line on stderr and exits."""
   line = ' '.join(str(message).split())
-  name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
-  print(f'{name}: {line}', file=sys.stderr)
+  print(f'{_program()}: {line}', file=sys.stderr)
   sys.exit(code)
+
+
+def _program() -> str:
+  return os.path.splitext(os.path.basename(sys.argv[0]))[0]
 
 
 def config_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -147,13 +152,17 @@ def run(
     except Exception as error:
       if distributed.active():
         _give_up(error)
+      if isinstance(error, NotSaved):
+        # At once: the threads that failed have much to say while Python shuts down.
+        distributed.leave(USAGE_ERROR, f'{_program()}: {error}')
       if isinstance(error, _EXPECTED):
         fail(error)
       if isinstance(error, ImportError) and 'gcsfs' in str(error):
         fail("a directory in a bucket, gs://..., needs pip install '.[gcs]'")
-      if not isinstance(error, OSError) or error.filename is None:
+      full = getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT)
+      if not isinstance(error, OSError) or (error.filename is None and not full):
         raise
-      fail(f'{error.filename}: {error.strerror}')
+      fail(f'{error.filename}: {error.strerror}' if error.filename else error.strerror)
     except Stopped:
       fail('stopped on request; nothing was kept', 128 + signal.SIGTERM)
     except KeyboardInterrupt:

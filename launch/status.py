@@ -90,7 +90,7 @@ def _state(where: Any, steps: int | None, silent_seconds: float, now: float) -> 
   row['step'] = max((int(line['step']) for line in curve), default=0)
   if row['state'] in ('running', 'done'):
     # 'done' without a record: it was removed, or is just being written.
-    written = ('metrics.jsonl', 'state.json', 'config.json', 'log.txt')
+    written = ('metrics.jsonl', 'state.json', 'config.json', 'log.txt', 'parts')
     newest = max(_written(where / name) for name in written)
     row['state'] = 'running' if now - newest <= silent_seconds else 'silent'
     if row['state'] == 'silent':

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 import contextlib
+import functools
 import importlib.metadata
 import io
 import json
@@ -24,8 +25,9 @@ from runs.experiment import Experiment
 from training import checkpoint, distributed, loop, preemption, profile
 from training import optimizer as optimizer_lib
 from training import state as state_lib
-from training.errors import Preempted
+from training.errors import STOPPED, Preempted
 from training.metrics import MetricsWriter, is_remote, write_atomically
+from training.watchdog import WATCHDOG
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'scikit-learn')
 
@@ -108,18 +110,19 @@ def execute(
   experiment_lib.check_probes(experiment)
   open_workdir(workdir, experiment.config)
   checkpoints = checkpoint.Checkpoints(os.path.join(workdir, _BEGUN))
-  try:
-    with telling(workdir):
+  with telling(workdir):
+    try:
       tracer = profile.Tracer(workdir, profiled)
       return _execute(experiment, workdir, checkpoints, restore_step, known or {}, tracer)
-  finally:
-    checkpoints.close()
+    finally:
+      checkpoints.close()
 
 
 @contextlib.contextmanager
 def telling(workdir: str) -> Iterator[None]:
   """Keeps WORKDIR/state.json: running, then done, preempted or failed with a reason."""
   say(workdir, 'running')
+  before, WATCHDOG.on_end = WATCHDOG.on_end, functools.partial(_say_ended, workdir)
   try:
     yield
   except Preempted:
@@ -127,16 +130,30 @@ def telling(workdir: str) -> Iterator[None]:
     raise
   except Exception as error:
     text = str(error) if isinstance(error, UserError) else f'{type(error).__name__}: {error}'
-    say(workdir, 'failed', text)
+    with contextlib.suppress(OSError):
+      say(workdir, 'failed', text)
     raise
+  finally:
+    WATCHDOG.on_end = before
   say(workdir, 'done')
+
+
+def _say_ended(workdir: str, code: int, reason: str) -> None:
+  say(workdir, 'preempted' if code == STOPPED else 'failed', reason)
 
 
 def say(workdir: str, state: str, reason: str = '') -> None:
   """WORKDIR/state.json, for launch.status: the last thing that is known of the run."""
   if distributed.is_primary():
     said = {'state': state, 'reason': ' '.join(reason.split())[:300]}
-    write_atomically(os.path.join(workdir, 'state.json'), json.dumps(said) + '\n')
+    path, text = os.path.join(workdir, 'state.json'), json.dumps(said) + '\n'
+    try:
+      write_atomically(path, text)
+    except OSError:
+      # Where a disk is full, there is room for this in the file that is there.
+      with open(path, 'r+', encoding='utf-8') as file:
+        file.write(text)
+        file.truncate()
 
 
 def _execute(

@@ -1,13 +1,21 @@
 """Orbax checkpoints: the last two, and the best by the objective's own validation loss."""
 
+from collections.abc import Iterator
+import contextlib
+import logging
 import os
+import re
+import sys
+import threading
 from typing import Any
 
+from absl import logging as absl_logging
 from etils import epath
+import jax
 import orbax.checkpoint as ocp
 
 from training import distributed
-from training.errors import CheckpointError
+from training.errors import CheckpointError, NotSaved, Preempted, TrainingError
 from training.state import TrainState
 
 
@@ -34,6 +42,7 @@ class Checkpoints:
 
   def __init__(self, directory: str):
     self._directory = os.path.abspath(directory) if '://' not in directory else directory
+    _quiet()
     self._last = _manager(os.path.join(self._directory, 'last'), keep=2)
     self._best = _manager(os.path.join(self._directory, 'best'), keep=1)
 
@@ -49,10 +58,34 @@ class Checkpoints:
     items = ocp.args.Composite(
       state=ocp.args.StandardSave(state._asdict()), counters=ocp.args.JsonSave(counters)
     )
-    if last and step not in self._last.all_steps():
-      self._last.save(step, args=items)
-    if best and step not in self._best.all_steps():
-      self._best.save(step, args=items)
+    with self._failing():
+      if last and step not in self._last.all_steps():
+        self._last.save(step, args=items)
+      if best and step not in self._best.all_steps():
+        self._best.save(step, args=items)
+
+  def check(self) -> None:
+    """Raises NotSaved if a save in the background has failed."""
+    with self._failing():
+      self._last.check_for_errors()
+      self._best.check_for_errors()
+
+  @contextlib.contextmanager
+  def _failing(self) -> Iterator[None]:
+    """Whatever a save, of now or in the background, can fail of becomes NotSaved."""
+    try:
+      yield
+    except Exception as error:
+      if isinstance(error, (Preempted, TrainingError)):
+        raise
+      if distributed.active() and isinstance(error, jax.errors.JaxRuntimeError):
+        raise  # Another process was lost.
+      full = re.search('No space left on device|File too large|Disk quota exceeded', str(error))
+      reason = full[0] if full else f'{type(error).__name__}: {_first_line(error)}'
+      raise NotSaved(
+        f'a checkpoint could not be written to {self._directory}: {reason}; those before it are '
+        'whole, and the same command goes on from them'
+      ) from error
 
   def restore(
     self, abstract: TrainState, step: int | None = None, *, best: bool = False
@@ -105,14 +138,40 @@ class Checkpoints:
       manager.reload()
 
   def wait(self) -> None:
-    """Returns once everything started is on disk."""
-    self._last.wait_until_finished()
-    self._best.wait_until_finished()
+    """Returns once everything started is on disk; NotSaved if something could not be."""
+    with self._failing():
+      self._last.wait_until_finished()
+      self._best.wait_until_finished()
 
   def close(self) -> None:
-    self.wait()
-    self._last.close()
-    self._best.close()
+    with self._failing():
+      self.wait()
+      self._last.close()
+      self._best.close()
+
+
+_told = sys.excepthook
+
+
+def _is_no_trace(record: logging.LogRecord) -> bool:
+  """False for the traceback that a thread of Orbax logs."""
+  return not (record.exc_info and f'{os.sep}orbax{os.sep}' in record.pathname)
+
+
+def _quiet() -> None:
+  """Keeps quiet what follows a failed write, hundreds of lines: `NotSaved` tells it in one.
+
+  Orbax logs the traceback of each of its threads, and TensorStore speaks to an event loop that
+  Orbax has closed by then.
+  """
+  absl_logging.get_absl_logger().addFilter(_is_no_trace)
+
+  def told(kind: type, error: BaseException, trace: Any) -> None:
+    late = kind is RuntimeError and str(error) == 'Event loop is closed'
+    if not late or threading.current_thread() is threading.main_thread():
+      _told(kind, error, trace)
+
+  sys.excepthook = told
 
 
 def _first_line(error: BaseException) -> str:

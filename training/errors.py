@@ -21,6 +21,10 @@ class CheckpointError(TrainingError):
   """A checkpoint can't be read; the message names it and what else there is."""
 
 
+class NotSaved(CheckpointError):
+  """A checkpoint could not be written; those before it are whole."""
+
+
 class Stopped(KeyboardInterrupt):
   """The process was told to stop and did, there and then; nothing of it is saved."""
 

@@ -206,6 +206,7 @@ class _Log:
     self.clock.steps += 1
     self._fetch(keep=1)
     if (step - 1) % self._settings.log_every == 0:
+      self._checkpoints.check()
       self._row(step - 1)
     self._bar.update()
     return self._answer

@@ -110,7 +110,11 @@ def write_atomically(path: str, content: str | bytes) -> None:
     return
   directory = os.path.dirname(os.path.abspath(path))
   handle, temporary = tempfile.mkstemp(dir=directory, prefix='.writing-')
-  with os.fdopen(handle, 'wb') as file:
-    file.write(content)
-  os.chmod(temporary, 0o644)
-  os.replace(temporary, path)
+  try:
+    with os.fdopen(handle, 'wb') as file:
+      file.write(content)
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+  except BaseException:
+    os.unlink(temporary)
+    raise

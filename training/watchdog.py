@@ -5,7 +5,7 @@ one instruction. JAX notices a silent process too, but ends all others by aborti
 native stack trace: here it is noticed first, and every process ends with one line.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
 import os
@@ -37,13 +37,18 @@ class _Wait:
 
 
 class Watchdog:
-  """What one process knows of its own waits and of the other processes."""
+  """What one process knows of its own waits and of the other processes.
+
+  Attributes:
+    on_end: called with the exit code and the reason when the process is ended from here.
+  """
 
   def __init__(self):
     self._wait: _Wait | None = None
     self._asked: float | None = None
     self._running = False
     self._ending = threading.Lock()
+    self.on_end: Callable[[int, str], None] | None = None
     self._client: Any = None
     self._process, self._processes = 0, 1
     self._heard: dict[int, tuple[str, float]] = {}
@@ -94,6 +99,9 @@ class Watchdog:
     if not self._ending.acquire(blocking=False):
       threading.Event().wait()  # Another thread is ending it already.
     client, self._client = self._client, None
+    if self.on_end is not None:
+      with contextlib.suppress(Exception):
+        self.on_end(code, reason)
     several = self._processes > 1
     line = ' '.join((f'process {self._process}: ' * several + reason).split())
     print(line, file=sys.stderr, flush=True)

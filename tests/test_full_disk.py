@@ -1,0 +1,77 @@
+"""A disk that is full: one line, the state told where there is room, and nothing lost."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import tiny
+
+from runs import run
+from training import metrics
+
+ROOT = pathlib.Path(__file__).parent.parent
+# From the checkpoint of step 4 on no file may grow: its write, in the background, fails.
+PROGRAM = """
+import resource, runpy, sys
+from training import checkpoint
+save = checkpoint.Checkpoints.save
+
+def full(self, state, step, *rest, **more):
+  if step == 4:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
+  save(self, state, step, *rest, **more)
+
+checkpoint.Checkpoints.save = full
+sys.argv[0] = 'train'
+runpy.run_module('launch.train', run_name='__main__')
+"""
+
+
+def test_a_save_in_the_background_that_fails_is_one_line(data_dir, tmp_path):
+  experiment = tiny.build(data_dir)
+  workdir = str(tmp_path / 'run')
+  done = subprocess.run(
+    [
+      sys.executable, '-c', PROGRAM, '--config=experiments/digits.py:masked_diffusion',
+      f'--workdir={workdir}', f'--data_dir={data_dir}', *tiny.OVERRIDES,
+    ],
+    cwd=ROOT,
+    env={**os.environ, 'JAX_ENABLE_COMPILATION_CACHE': 'false', 'JAX_PLATFORMS': 'cpu'},
+    capture_output=True, text=True,
+  )  # fmt: skip
+  assert done.returncode == 2 and done.stderr.count('\n') == 1, done.stderr
+  assert 'a checkpoint could not be written' in done.stderr and 'File too large' in done.stderr
+  said = json.loads((tmp_path / 'run' / 'state.json').read_text())
+  assert said['state'] == 'failed' and 'could not be written' in said['reason']
+  assert (tmp_path / 'run' / 'checkpoints' / 'last' / '0').exists()
+  # With room again the same run goes on.
+  assert run.execute(experiment, workdir)['steps'] == 8
+
+
+def test_the_state_is_told_in_the_file_that_is_there(tmp_path, monkeypatch):
+  run.say(str(tmp_path), 'running')
+
+  def full(path, content):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(run, 'write_atomically', full)
+  with pytest.raises(ZeroDivisionError), run.telling(str(tmp_path)):
+    raise ZeroDivisionError('the reason')
+  said = json.loads((tmp_path / 'state.json').read_text())
+  assert said == {'state': 'failed', 'reason': 'ZeroDivisionError: the reason'}
+
+
+def test_half_a_file_is_not_left_behind(tmp_path, monkeypatch):
+  (tmp_path / 'a').write_text('whole')
+
+  def full(*_):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(metrics.os, 'replace', full)
+  with pytest.raises(OSError, match='No space'):
+    metrics.write_atomically(str(tmp_path / 'a'), 'half')
+  assert [path.name for path in tmp_path.iterdir()] == ['a']
+  assert (tmp_path / 'a').read_text() == 'whole'
