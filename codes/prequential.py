@@ -143,7 +143,7 @@ def make_task(
     return {'backbone': transformer.init(model, key), 'objective': {}}
 
   loss = scoring.make_loss(objective, transformer.make_apply(model), space)
-  return Task(init, scoring.draw, loss, jax.random.key(seed))
+  return Task(init, scoring.draw, loss, jax.random.key(seed), transformer.MATRICES)
 
 
 def _batch(tokens_NxT: np.ndarray) -> dict[str, np.ndarray]:

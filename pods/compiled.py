@@ -93,7 +93,7 @@ def report(
     config.training.batch_size += -asked % (mesh.size * max(1, config.training.microbatches))
   built = experiment.assemble(config, described, mesh)
   state = state_lib.abstract_state(
-    built.task, optimizer_lib.make_optimizer(config.optimizer, config.training.steps), mesh
+    built.task, optimizer_lib.for_task(built.task, config.optimizer, config.training.steps), mesh
   )
   step = _compile(
     lambda: loop.make_step(built.task, config).lower(state, *_train_arguments(built)),

@@ -106,10 +106,11 @@ def score(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[str
     arrays['token_accuracy'] = values['token_accuracy']
   hiding = objective.hiding()
   if hiding is not None:
-    _, values = _test_values(experiment, params, hiding)
+    _, values = _test_values(experiment, params, hiding, experiment.histogram is not None)
     record['masked_cross_entropy'] = {
       'bits': float(np.mean(values['loss'])) / math.log(2),
-      'histogram_bits': histogram_bits(experiment.dataset),
+      # On the positions that were hidden, which need not be as hard as all of them.
+      'histogram_bits': float(np.mean(values['table'])) if 'table' in values else None,
     }
   for name, other in objective.also(experiment.space).items():
     preemption.check()
@@ -128,12 +129,16 @@ def score(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[str
   return record, arrays
 
 
-def _test_values(experiment: Experiment, params: Any, objective: Any) -> tuple[int, dict]:
+def _test_values(
+  experiment: Experiment, params: Any, objective: Any, beside: bool = False
+) -> tuple[int, dict]:
   """Draws an example and per-example values on the whole test split."""
   test = experiment.dataset.test
   draws = objective.draws(experiment.config.evaluation.draws, experiment.space)
   with tqdm.tqdm(total=len(test), desc='score', unit='example', disable=None, leave=False) as bar:
-    return draws, experiment.per_example(params, test, draws, TEST, objective, progress=bar.update)
+    return draws, experiment.per_example(
+      params, test, draws, TEST, objective, beside, progress=bar.update
+    )
 
 
 def _truth(
@@ -229,8 +234,7 @@ def probe_levels(
   for level in levels:
     preemption.check()
     by_split = {
-      split: experiment.features(params, getattr(dataset, split).tokens_NxT, level=level)
-      for split in ('train', 'validation')
+      split: experiment.noisy_features(params, split, level) for split in ('train', 'validation')
     }
     by_split['test'] = by_split['validation'][:, :0]
     rows.append({'level': level, **linear.validated(assemble(dataset, by_split), config.linear)})

@@ -8,6 +8,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from codes import histogram
 from data import pipeline, sources
 from data.dataset import Dataset, Examples, with_fewer
 from models import decoding, kernels, patterns, transformer
@@ -23,6 +24,8 @@ from training.state import Task
 
 # As many layers as a CPU runs faster, and compiles no slower, written out than in a loop.
 _FEW_LAYERS = 12
+# Keys of noise at which probes look, one stream a split, after those of evaluations and samples.
+_PROBE_STREAM = 3
 # Features before pooling that one batch may hold, over all layers.
 _SEQUENCE_BYTES = 2**28
 
@@ -54,7 +57,9 @@ class Experiment:
       }
 
     loss = scoring.make_loss(self.objective, self.apply, self.space)
-    return Task(init, scoring.draw, loss, jax.random.key(self.config.training.seed))
+    key = jax.random.key(self.config.training.seed)
+    matrices = (*transformer.MATRICES, *self.objective.matrices)
+    return Task(init, scoring.draw, loss, key, matrices, self.objective.apart)
 
   @functools.cached_property
   def decode(self) -> Any:
@@ -87,12 +92,17 @@ class Experiment:
   def _compiled(self) -> dict[tuple, Any]:
     return {}
 
-  def _evaluate(self, objective: objectives.Objective, draws: int) -> Any:
-    """The jitted evaluation of an objective with so many draws, built once."""
-    key = (objective, draws)
+  def _evaluate(self, objective: objectives.Objective, draws: int, beside: bool) -> Any:
+    """The jitted evaluation of an objective with so many draws, built once.
+
+    `beside` has the histogram's cost on the same views beside it.
+    """
+    key = (objective, draws, beside)
     if key not in self._compiled:
-      truth = self.dataset.truth
-      evaluate = scoring.make_evaluation(objective, self.apply, self.space, draws, truth)
+      table_TxV = self.histogram if beside else None
+      evaluate = scoring.make_evaluation(
+        objective, self.apply, self.space, draws, self.dataset.truth, table_TxV
+      )
       out = sharding.replicated(self.mesh)
       self._compiled[key] = jax.jit(evaluate, out_shardings=out)
     return self._compiled[key]
@@ -104,15 +114,17 @@ class Experiment:
     draws: int,
     stream: int,
     objective: objectives.Objective | None = None,
+    beside: bool = False,
     **arguments: Any,
   ) -> dict[str, Any]:
     """Per-example nats, loss and terms of a whole split, means over draws.
 
     `objective` scores the same parameters by another code than their own. `stream` keeps the keys
-    of different splits apart; they never depend on the training seed.
+    of different splits apart; they never depend on the training seed. With `beside`, 'table' is
+    what the histogram pays on the same views, in bits.
     """
     key = jax.random.fold_in(jax.random.key(self.config.evaluation.seed), stream)
-    function = self._evaluate(objective or self.objective, draws)
+    function = self._evaluate(objective or self.objective, draws, beside)
     return evaluation.over_split(
       lambda batch: function(params, batch, key),
       {'tokens': examples.tokens_NxT, 'label': examples.labels_N},
@@ -120,6 +132,15 @@ class Experiment:
       self.mesh,
       **arguments,
     )
+
+  @functools.cached_property
+  def histogram(self) -> np.ndarray | None:
+    """Bits of every value at every charged position by the training histogram, TxV; None for an
+    endless source."""
+    if self.dataset.epoch is None:
+      return None
+    tokens_NxT = self.dataset.train.tokens_NxT[:, : self.dataset.dims]
+    return histogram.position_table(tokens_NxT, self.dataset.vocabulary)
 
   def extraction(self, level: float | None) -> Any:
     """The jitted feature extraction at one noise level, built once."""
@@ -130,17 +151,21 @@ class Experiment:
       self._compiled[key] = jax.jit(extract, out_shardings=sharding.replicated(self.mesh))
     return self._compiled[key]
 
-  def features(
-    self, params: Any, tokens_NxT: Any, level: float | None = None, **arguments: Any
-  ) -> Any:
-    """Mean-pooled features of examples, clean or at a noise level, (L+1, N, D)."""
-    return self._pooled(params, tokens_NxT, level, **arguments)[0]
+  def features(self, params: Any, tokens_NxT: Any, **arguments: Any) -> Any:
+    """Mean-pooled features of clean examples, (L+1, N, D)."""
+    return self._pooled(params, tokens_NxT, None, 0, **arguments)[0]
+
+  def noisy_features(self, params: Any, split: str, level: float) -> Any:
+    """Mean-pooled features of a split of the probed data at a noise level, (L+1, N, D)."""
+    tokens_NxT = getattr(self.probe_dataset, split).tokens_NxT
+    return self._pooled(params, tokens_NxT, level, features_lib.SPLITS.index(split))[0]
 
   def _pooled(
-    self, params: Any, tokens_NxT: Any, level: float | None = None, **arguments: Any
+    self, params: Any, tokens_NxT: Any, level: float | None, split: int, **arguments: Any
   ) -> Any:
-    """Features under both poolings, (2, L+1, N, D)."""
+    """Features under both poolings, (2, L+1, N, D); noise is the split's own."""
     key = jax.random.key(self.config.evaluation.seed)
+    key = jax.random.fold_in(key, _PROBE_STREAM + split)
     function = self.extraction(level)
     extracted = evaluation.over_split(
       lambda batch: function(params, batch, key),
@@ -171,8 +196,8 @@ class Experiment:
     """Features of all three splits of the probed data set, and what else a probe may ask for."""
     dataset = self.probe_dataset
     pooled = {
-      split: self._pooled(params, getattr(dataset, split).tokens_NxT, level, **arguments)
-      for split in features_lib.SPLITS
+      split: self._pooled(params, getattr(dataset, split).tokens_NxT, level, number, **arguments)
+      for number, split in enumerate(features_lib.SPLITS)
     }
 
     def sequences(split: str, layer: int, rows: Any) -> Any:

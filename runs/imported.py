@@ -99,7 +99,7 @@ def save(built: experiment.Experiment, params: Any, workdir: str) -> None:
   try:
     if checkpoints.steps():
       return
-    optimizer = optimizer_lib.make_optimizer(built.config.optimizer, settings.steps)
+    optimizer = optimizer_lib.for_task(built.task, built.config.optimizer, settings.steps)
     abstract = state_lib.abstract_state(built.task, optimizer, built.mesh)
     placed = jax.tree.map(
       lambda x, like: jax.device_put(x, like.sharding),

@@ -168,7 +168,7 @@ def _execute(
 
 def _abstract(experiment: Experiment) -> state_lib.TrainState:
   config = experiment.config
-  optimizer = optimizer_lib.make_optimizer(config.optimizer, config.training.steps)
+  optimizer = optimizer_lib.for_task(experiment.task, config.optimizer, config.training.steps)
   return state_lib.abstract_state(experiment.task, optimizer, experiment.mesh)
 
 
@@ -176,7 +176,7 @@ def restore(experiment: Experiment, workdir: str, *, best: bool) -> tuple[Any, d
   """State and counters of a finished run; an untrained one is made again from its seed."""
   if not experiment.objective.trains:
     config = experiment.config
-    optimizer = optimizer_lib.make_optimizer(config.optimizer, config.training.steps)
+    optimizer = optimizer_lib.for_task(experiment.task, config.optimizer, config.training.steps)
     return state_lib.init_state(experiment.task, optimizer, experiment.mesh), {}
   checkpoints = checkpoint.Checkpoints(os.path.join(workdir, _BEGUN))
   try:

@@ -117,5 +117,5 @@ def test_published_sizes_have_the_published_training(preset, file):
   assert schedule(config.training.steps) == pytest.approx(0, abs=1e-9)
   assert (config.optimizer.beta1, config.optimizer.beta2) == (0.9, 0.95)
   assert config.optimizer.weight_decay == 0
-  optimizer_lib.make_optimizer(config.optimizer, config.training.steps)
+  optimizer_lib.make_optimizer(config.optimizer, config.training.steps, ())
   ModelConfig(512, 4096 if preset == 'igpt_xl' else 1024, **PRESETS[preset])

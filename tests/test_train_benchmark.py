@@ -34,7 +34,7 @@ def test_the_peer_is_the_same_network_with_the_same_updates():
 
   task = jax_train.make_task(ModelConfig(**_SIZE.model()), sharding.make_mesh())
   params = _moved(task.init(jax.random.key(0)))
-  optimizer = optimizer_lib.make_optimizer(ml_collections.ConfigDict(OPTIMIZER), STEPS)
+  optimizer = optimizer_lib.for_task(task, ml_collections.ConfigDict(OPTIMIZER), STEPS)
   update = jax.jit(state_lib.make_update(task, optimizer, OPTIMIZER['clip_norm']))
   state = state_lib.TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
   peer = torch_train.Training(_SIZE)

@@ -4,7 +4,7 @@ The update is the training loop's; what is left out of the loop is what a fit of
 need: checkpoints, logs and a schedule that decays (early stop takes its place).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -19,7 +19,9 @@ from training import state as state_lib
 from training.state import Task, TrainState
 
 
-def make_optimizer(config: Any, weight_decay: float, warmup: int) -> optax.GradientTransformation:
+def make_optimizer(
+  config: Any, weight_decay: float, warmup: int, decayed: Collection[str]
+) -> optax.GradientTransformation:
   """AdamW as in training, at a rate held in its state, constant after the warm-up.
 
   One compiled update serves every learning rate.
@@ -34,7 +36,7 @@ def make_optimizer(config: Any, weight_decay: float, warmup: int) -> optax.Gradi
     }
   )
   # Cosine from 1 to 1: constant for as long as training may last.
-  constant = optimizer_lib.make_optimizer(settings, steps=2**30)
+  constant = optimizer_lib.make_optimizer(settings, 2**30, decayed)
   return optax.chain(constant, optax.inject_hyperparams(optax.scale)(step_size=1.0))
 
 

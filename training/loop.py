@@ -66,7 +66,7 @@ def restore_or_init(
   restore_step: int | None = None,
 ) -> tuple[TrainState, Counters]:
   """The newest checkpoint (or that of `restore_step`), else a fresh state."""
-  optimizer = optimizer_lib.make_optimizer(config.optimizer, config.training.steps)
+  optimizer = optimizer_lib.for_task(task, config.optimizer, config.training.steps)
   if restore_step is None and not checkpoints.steps():
     return state_lib.init_state(task, optimizer, mesh), Counters()
   abstract = state_lib.abstract_state(task, optimizer, mesh)
@@ -96,7 +96,7 @@ def _asking(update: Callable[..., Any]) -> Callable[..., Any]:
 def make_step(task: Task, config: Any) -> Any:
   """The jitted step: (state, batch, asked) -> (state, metrics); the state's buffers are reused."""
   settings = config.training
-  optimizer = optimizer_lib.make_optimizer(config.optimizer, settings.steps)
+  optimizer = optimizer_lib.for_task(task, config.optimizer, settings.steps)
   update = state_lib.make_update(
     task, optimizer, config.optimizer.clip_norm, settings.microbatches, settings.steps
   )
