@@ -73,7 +73,7 @@ def _finish(
   runs: list, failures: list, notes: list[str], workdir: str, overrides: Sequence[str]
 ) -> int:
   """Controls, report, table; returns the exit code."""
-  from reports import report
+  from reports import report, terminal
   from runs import plan
   from training import preemption
 
@@ -86,7 +86,7 @@ def _finish(
     failures=[f.as_row() for f in failures],
     notes=notes,
   )
-  print(report.terminal_table(results))
+  print(terminal.terminal_table(results))
   print(f'\nreport      {os.path.join(workdir, "report.html")}')
   print(f'TensorBoard tensorboard --logdir={shlex.quote(workdir)}')
   for failure in failures:

@@ -75,7 +75,7 @@ def _one(workdir: str, overrides: Sequence[str]) -> int:
   import tqdm
 
   from probes.measures import MEASURES
-  from reports import page_probes
+  from reports import terminal
   from runs import assessment, configs, experiment, run, tuning
 
   record = run.read_record(workdir)
@@ -104,7 +104,7 @@ def _one(workdir: str, overrides: Sequence[str]) -> int:
   run.to_tensorboard(built, workdir, record, arrays.get('samples'))
   shutil.rmtree(directory)
   print(f'{record["objective"]} seed {record["seed"]}')
-  for line in page_probes.terminal_lines(record['probes'], MEASURES['finetune']):
+  for line in terminal.probe_lines(record['probes'], MEASURES['finetune']):
     print(line)
   return 0
 
@@ -118,7 +118,7 @@ def _config(workdir: str, overrides: Sequence[str]):
 
 
 def _all(workdir: str, overrides: Sequence[str]) -> int:
-  from reports import reading, report
+  from reports import reading, report, terminal
   from runs import configs, pool
 
   found = reading.find([workdir])
@@ -139,7 +139,7 @@ def _all(workdir: str, overrides: Sequence[str]) -> int:
   failures = pool.run_all(jobs, environment, flags.FLAGS.jobs, Job.done)
   rows = [f.as_row() for f in failures]
   results = report.build([workdir], workdir, command=_command_of(workdir), failures=rows)
-  print(report.terminal_table(results))
+  print(terminal.terminal_table(results))
   print(f'\nreport      {os.path.join(workdir, "report.html")}')
   for failure in failures:
     print(f'FAILED {failure.name}: {failure.reason}; log: {failure.log}', file=sys.stderr)

@@ -25,7 +25,7 @@ def define_flags() -> None:
 
 def main(argv: Sequence[str]) -> None:
   """Prints a table for each set of labels."""
-  from reports import page_codes
+  from reports import terminal
   from runs import label_truth
   from training.metrics import write_atomically
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
     write_atomically(flags.FLAGS.out, json.dumps(made, indent=1, allow_nan=False) + '\n')
   if hasattr(sys.stdout, 'reconfigure'):
     sys.stdout.reconfigure(errors='replace')
-  print('\n\n'.join(page_codes.regret_lines(made)))
+  print('\n\n'.join(terminal.label_regret_lines(made)))
 
 
 if __name__ == '__main__':

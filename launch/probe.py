@@ -105,9 +105,9 @@ def _print_linear(probes) -> None:
 
 def _print_measures(probes) -> None:
   from probes.measures import headline
-  from reports import page_probes
+  from reports import terminal
 
-  for line in page_probes.terminal_lines(probes, headline()):
+  for line in terminal.probe_lines(probes, headline()):
     print(line)
 
 

@@ -1,6 +1,8 @@
-"""The report's pictures: every function takes the content of results.json and returns a Figure.
+"""The report's main pictures: functions take the content of results.json and return a Figure.
 
-Curves are {workdir: points}, points as `reports.reading.read_curve` returns them.
+So do those of `figures_probes`, `figures_samples`, `figures_scaling`, `figures_training` and
+`figures_truth`; None where there is nothing to show. Curves are {workdir: points}, points as
+`reports.reading.read_curve` returns them. `reports.pictures` lists all that the report has.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,29 +10,10 @@ from collections.abc import Mapping, Sequence
 from matplotlib import axes, figure, ticker, transforms
 import numpy as np
 
-from reports import (
-  canvas,
-  figures_probes,
-  figures_samples,
-  figures_scaling,
-  figures_theory,
-  figures_training,
-  figures_truth,
-  summary,
-)
-from reports import results as results_lib
-from reports.canvas import FAINT, Curves, Style, kind_of, scientific, spread, styles
-
-__all__ = ['NAMES', 'draw_all', 'kind_of', 'layer_curve', 'scientific', 'spread', 'styles']
+from reports import canvas, styles, summary
+from reports.styles import FAINT, Style
 
 _ACCURACY = 'test accuracy of the probe'
-NAMES = (
-  'bits_against_accuracy', 'label_codes', 'scaling', 'scaling_by_tokens',
-  'regret_curves', 'regret_by_size', 'regret_by_hidden', 'latents',
-  'accuracy_by_layer', 'accuracy_by_labels', 'loss_against_labels', 'accuracy_by_level',
-  'similarity', 'samples', 'training_curves',
-  'accuracy_during_training',
-)  # fmt: skip
 
 
 # Pictures of the results.
@@ -45,7 +28,7 @@ def bits_against_accuracy(results: Mapping) -> figure.Figure | None:
   pair = summary.measured_primary(results['runs'])
   if pair is None:
     return None
-  looks, groups = canvas.styles(results), canvas.grouped(results)
+  looks, groups = styles.styles(results), styles.grouped(results)
   coded = [
     kind for kind, runs in groups.items() if any(r['bits_per_dim'] is not None for r in runs)
   ]
@@ -56,7 +39,7 @@ def bits_against_accuracy(results: Mapping) -> figure.Figure | None:
   for kind in coded:
     _coded_markers(left, groups[kind], pair, looks[kind])
   for place, kind in enumerate(apart):
-    values = [results_lib.accuracy(run, *pair) for run in groups[kind]]
+    values = [summary.accuracy(run, *pair) for run in groups[kind]]
     values = [value for value in values if value is not None]
     style = looks[kind]
     right.plot([place] * len(values), values, style.marker, color=style.colour, markersize=7,
@@ -85,7 +68,7 @@ def bits_against_accuracy(results: Mapping) -> figure.Figure | None:
 
 
 def _coded_markers(axis: axes.Axes, runs: Sequence[dict], pair: tuple[str, str], style: Style):
-  points = [(run['bits_per_dim'], results_lib.accuracy(run, *pair)) for run in runs]
+  points = [(run['bits_per_dim'], summary.accuracy(run, *pair)) for run in runs]
   points = [point for point in points if None not in point]
   if not points:
     return
@@ -105,10 +88,10 @@ def _coded_markers(axis: axes.Axes, runs: Sequence[dict], pair: tuple[str, str],
 
 def accuracy_by_layer(results: Mapping) -> figure.Figure | None:
   """Validation accuracy of the all-labels probe at every layer, mean and range over replicates."""
-  looks, ends = canvas.styles(results), []
+  looks, ends = styles.styles(results), []
   made = canvas.blank(7.6, 4.0)
   axis = made.subplots()
-  for kind, runs in canvas.grouped(results).items():
+  for kind, runs in styles.grouped(results).items():
     rows = [((run.get('probes') or {}).get('linear') or {}).get('all') or {} for run in runs]
     rows = [row['by_layer_validation'] for row in rows if row.get('by_layer_validation')]
     rows = [row for row in rows if None not in row and len(row) == len(rows[0])]
@@ -129,21 +112,21 @@ def accuracy_by_layer(results: Mapping) -> figure.Figure | None:
 
 def accuracy_by_labels(results: Mapping) -> figure.Figure | None:
   """Test accuracy against the number of labels (log), mean and range over replicates."""
-  pairs = [pair for pair in results_lib.probe_counts(results['runs']) if pair[0] == 'linear']
+  pairs = [pair for pair in summary.probe_counts(results['runs']) if pair[0] == 'linear']
   counts = sorted(int(labels) for _, labels in pairs if labels.isdigit())
   columns = [str(count) for count in counts] + ['all'] * (('linear', 'all') in pairs)
   if not columns:
     return None
   end = 3 * counts[-1] if counts else 1  # 'all' has its own place: its number is the data set's
   places = dict(zip(columns, [*counts, end], strict=False))
-  looks, ends = canvas.styles(results), []
+  looks, ends = styles.styles(results), []
   made = canvas.blank(7.6, 4.2)
   axis = made.subplots()
-  lines = [(looks[kind], runs) for kind, runs in canvas.grouped(results).items()]
+  lines = [(looks[kind], runs) for kind, runs in styles.grouped(results).items()]
   if (raw := results['controls'].get('raw') or {}).get('linear'):
     lines.append((Style('raw input', FAINT, '_', '-.'), [{'probes': raw}]))
   for style, runs in lines:
-    rows = [[results_lib.accuracy(run, 'linear', column) for column in columns] for run in runs]
+    rows = [[summary.accuracy(run, 'linear', column) for column in columns] for run in runs]
     values = np.asarray(rows, float)  # None becomes NaN: that count was not measured
     shown = np.isfinite(values).all(axis=0)
     if not shown.any():
@@ -162,10 +145,10 @@ def accuracy_by_labels(results: Mapping) -> figure.Figure | None:
 
 def accuracy_by_level(results: Mapping) -> figure.Figure | None:
   """Validation accuracy against noise level or mask ratio, with the clean input at the left."""
-  looks, ends = canvas.styles(results), []
+  looks, ends = styles.styles(results), []
   made = canvas.blank(7.6, 4.0)
   axis = made.subplots()
-  for kind, runs in canvas.grouped(results).items():
+  for kind, runs in styles.grouped(results).items():
     curves = [_level_curve(run) for run in runs]
     curves = [curve for curve in curves if curve and curve.keys() == (curves[0] or {}).keys()]
     if not curves:
@@ -204,7 +187,7 @@ def layer_curve(record: Mapping) -> figure.Figure | None:
     return None
   made = canvas.blank(5.0, 3.2)
   axis = made.subplots()
-  axis.plot(range(len(values)), values, color=canvas.COLOURS[0], marker='o', linewidth=1.7)
+  axis.plot(range(len(values)), values, color=styles.COLOURS[0], marker='o', linewidth=1.7)
   if isinstance(result.get('layer'), int):
     axis.axvline(result['layer'], color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
   title = f'{record["objective"]}, seed {record["seed"]}'
@@ -213,38 +196,3 @@ def layer_curve(record: Mapping) -> figure.Figure | None:
   )
   axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
   return made
-
-
-def draw_all(
-  results: Mapping,
-  curves: Curves,
-  samples: Mapping[str, np.ndarray] | None = None,
-  features: Mapping[str, np.ndarray] | None = None,
-) -> dict[str, figure.Figure]:
-  """Every picture that these results have something to show in, by file name without ending.
-
-  Args:
-    results: the content of results.json.
-    curves: training curves by workdir.
-    samples: examples drawn from the models, (count, T), by workdir.
-    features: test features (layers, N, D), by workdir.
-  """
-  made = {
-    'loss_against_labels': figures_probes.loss_against_labels(results),
-    'similarity': figures_probes.similarity(results, features or {}),
-    'bits_against_accuracy': bits_against_accuracy(results),
-    'label_codes': figures_theory.label_codes(results),
-    'accuracy_by_layer': accuracy_by_layer(results),
-    'accuracy_by_labels': accuracy_by_labels(results),
-    'accuracy_by_level': accuracy_by_level(results),
-    'scaling': figures_scaling.scaling(results, curves),
-    'scaling_by_tokens': figures_scaling.scaling_by_tokens(results, curves),
-    'training_curves': figures_training.training_curves(results, curves),
-    'accuracy_during_training': figures_training.accuracy_during_training(results, curves),
-    'regret_curves': figures_truth.regret_curves(results, curves),
-    'regret_by_size': figures_truth.regret_by_size(results),
-    'regret_by_hidden': figures_truth.regret_by_hidden(results),
-    'latents': figures_truth.latents(results),
-    'samples': figures_samples.samples(results, samples or {}),
-  }
-  return {name: made[name] for name in NAMES if made[name] is not None}

@@ -7,8 +7,8 @@ from matplotlib import figure
 import numpy as np
 
 from probes.measures import at
-from reports import alignment, canvas
-from reports.canvas import FAINT, INK, Style
+from reports import alignment, canvas, styles
+from reports.styles import FAINT, INK, Style
 
 _CURVE = ('prequential', 'all', 'curve')
 _MOST_LAYERS = 13  # layers of one run shown in the similarity map, evenly spaced
@@ -16,7 +16,7 @@ _MOST_LAYERS = 13  # layers of one run shown in the similarity map, evenly space
 
 def loss_against_labels(results: Mapping) -> figure.Figure | None:
   """Bits a label while coding, against labels seen: the loss-data curve, linear and MLP."""
-  looks, groups = canvas.styles(results), canvas.grouped(results)
+  looks, groups = styles.styles(results), styles.grouped(results)
   lines = [
     (looks[kind], [run.get('probes') or {} for run in runs]) for kind, runs in groups.items()
   ]
@@ -63,9 +63,9 @@ def similarity(results: Mapping, features: Mapping[str, np.ndarray]) -> figure.F
     results: the content of results.json.
     features: workdir -> test features (layers, N, D) of the same examples.
   """
-  looks = canvas.styles(results)
+  looks = styles.styles(results)
   chosen = []
-  for kind, runs in canvas.grouped(results).items():
+  for kind, runs in styles.grouped(results).items():
     run = next((run for run in runs if run['workdir'] in features), None)
     if run is not None:
       chosen.append((looks[kind], run, features[run['workdir']]))
@@ -92,7 +92,7 @@ def _spaced(layers: int) -> np.ndarray:
 
 
 def _heat_map(
-  values: np.ndarray, styles: Sequence[Style], picked: Sequence[np.ndarray]
+  values: np.ndarray, looks: Sequence[Style], picked: Sequence[np.ndarray]
 ) -> figure.Figure:
   side = min(11.0, max(5.5, 0.2 * len(values) + 2.2))
   made = canvas.blank(side + 0.9, side)
@@ -103,7 +103,7 @@ def _heat_map(
     axis.axhline(end - 0.5, color='white', linewidth=2)
     axis.axvline(end - 0.5, color='white', linewidth=2)
   middles = [end - len(layers) / 2 - 0.5 for end, layers in zip(ends, picked, strict=True)]
-  names = [style.label for style in styles]
+  names = [style.label for style in looks]
   axis.set_xticks(middles, names, rotation=35, ha='right', fontsize=8.5)
   axis.set_yticks(middles, names, fontsize=8.5)
   axis.tick_params(length=0, colors=INK)
