@@ -12,6 +12,8 @@ import numpy as np
 
 from reports.styles import DPI, INK, Style
 
+End = tuple[float, float, str, str]  # of a line: x, y, its name, its colour
+
 
 def blank(width: float, height: float) -> figure.Figure:
   """An empty figure, in inches."""
@@ -37,8 +39,8 @@ def tidy(axis: axes.Axes, x: str, y: str, title: str = '', percent: str = '') ->
       one.set_major_formatter(ticker.FuncFormatter(lambda value, _: f'{100 * value:.4g}%'))
 
 
-def label_ends(axis: axes.Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-  """Writes each line's name right of its end (x, y, name, colour), spread so that none overlap."""
+def label_ends(axis: axes.Axes, ends: Sequence[End]) -> None:
+  """Writes each line's name right of its end, spread so that none overlap."""
   if not ends:
     return
   axis.figure.canvas.draw()  # settles the limits and the height the labels have to share
@@ -74,6 +76,14 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
   for rank, index in enumerate(order):
     places[index] = float(firsts[rank] + rank * gap)
   return places
+
+
+def mean_line(
+  axis: axes.Axes, x: Sequence[float], rows_SxX: np.ndarray, style: Style, label: str = ''
+) -> End:
+  """A band with a marker a value; returns its end, for `label_ends`."""
+  band(axis, x, rows_SxX, style, marker=style.marker, markersize=4)
+  return x[-1], rows_SxX.mean(0)[-1], label or style.label, style.colour
 
 
 def band(axis: axes.Axes, x: Sequence[float], rows: np.ndarray, style: Style, **line: Any) -> None:

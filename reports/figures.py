@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib import axes, figure, ticker, transforms
 import numpy as np
 
+from probes.measures import at
 from reports import canvas, styles, summary
 from reports.styles import FAINT, Style
 
@@ -88,20 +89,15 @@ def _coded_markers(axis: axes.Axes, runs: Sequence[dict], pair: tuple[str, str],
 
 def accuracy_by_layer(results: Mapping) -> figure.Figure | None:
   """Validation accuracy of the all-labels probe at every layer, mean and range over replicates."""
-  looks, ends = styles.styles(results), []
-  made = canvas.blank(7.6, 4.0)
+  made, ends = canvas.blank(7.6, 4.0), []
   axis = made.subplots()
-  for kind, runs in styles.grouped(results).items():
-    rows = [((run.get('probes') or {}).get('linear') or {}).get('all') or {} for run in runs]
-    rows = [row['by_layer_validation'] for row in rows if row.get('by_layer_validation')]
+  for style, runs in styles.lines(results):
+    rows = [at(run, ('probes', 'linear', 'all', 'by_layer_validation')) for run in runs]
+    rows = [row for row in rows if row]
     rows = [row for row in rows if None not in row and len(row) == len(rows[0])]
-    if not rows:
-      continue
-    values = np.asarray(rows, float)
-    canvas.band(
-      axis, range(values.shape[1]), values, looks[kind], marker=looks[kind].marker, markersize=4
-    )
-    ends.append((values.shape[1] - 1, values.mean(0)[-1], looks[kind].label, looks[kind].colour))
+    if rows:
+      values = np.asarray(rows, float)
+      ends.append(canvas.mean_line(axis, range(values.shape[1]), values, style))
   if not ends:
     return None
   canvas.tidy(axis, 'layer (0: the embeddings)', 'validation accuracy, all labels', percent='y')
@@ -119,22 +115,19 @@ def accuracy_by_labels(results: Mapping) -> figure.Figure | None:
     return None
   end = 3 * counts[-1] if counts else 1  # 'all' has its own place: its number is the data set's
   places = dict(zip(columns, [*counts, end], strict=False))
-  looks, ends = styles.styles(results), []
-  made = canvas.blank(7.6, 4.2)
+  made, ends = canvas.blank(7.6, 4.2), []
   axis = made.subplots()
-  lines = [(looks[kind], runs) for kind, runs in styles.grouped(results).items()]
+  lines = styles.lines(results)
   if (raw := results['controls'].get('raw') or {}).get('linear'):
     lines.append((Style('raw input', FAINT, '_', '-.'), [{'probes': raw}]))
   for style, runs in lines:
     rows = [[summary.accuracy(run, 'linear', column) for column in columns] for run in runs]
     values = np.asarray(rows, float)  # None becomes NaN: that count was not measured
     shown = np.isfinite(values).all(axis=0)
-    if not shown.any():
-      continue
-    x = np.asarray([places[column] for column in columns], float)[shown]
-    canvas.band(axis, x, values[:, shown], style, marker=style.marker, markersize=4)
-    label = style.label + (' (saw all labels)' if runs[0].get('saw_labels') else '')
-    ends.append((x[-1], values[:, shown].mean(0)[-1], label, style.colour))
+    if shown.any():
+      x = np.asarray([places[column] for column in columns], float)[shown]
+      label = style.label + (' (saw all labels)' if runs[0].get('saw_labels') else '')
+      ends.append(canvas.mean_line(axis, x, values[:, shown], style, label))
   axis.set_xscale('log')
   canvas.tidy(axis, 'labels the probe was fitted on', _ACCURACY, percent='y')
   axis.set_xticks([places[column] for column in columns], columns)
@@ -145,23 +138,20 @@ def accuracy_by_labels(results: Mapping) -> figure.Figure | None:
 
 def accuracy_by_level(results: Mapping) -> figure.Figure | None:
   """Validation accuracy against noise level or mask ratio, with the clean input at the left."""
-  looks, ends = styles.styles(results), []
-  made = canvas.blank(7.6, 4.0)
+  made, ends = canvas.blank(7.6, 4.0), []
   axis = made.subplots()
-  for kind, runs in styles.grouped(results).items():
+  for style, runs in styles.lines(results):
     curves = [_level_curve(run) for run in runs]
     curves = [curve for curve in curves if curve and curve.keys() == (curves[0] or {}).keys()]
     if not curves:
       continue
     levels = list(curves[0])[1:]
     values = np.asarray([list(curve.values()) for curve in curves], float)
-    style = looks[kind]
-    canvas.band(axis, levels, values[:, 1:], style, marker=style.marker, markersize=4)
+    ends.append(canvas.mean_line(axis, levels, values[:, 1:], style))
     mean = values.mean(0)
     axis.plot([0, levels[0]], mean[:2], color=style.colour, linewidth=1, linestyle=(0, (1, 2)))
     axis.plot([0], mean[:1], style.marker, color=style.colour, markerfacecolor='white',
               markersize=7, markeredgewidth=1.6, clip_on=False)  # fmt: skip
-    ends.append((levels[-1], mean[-1], style.label, style.colour))
   if not ends:
     return None
   x = 'noise level or mask ratio (open marker at 0: the clean input)'
@@ -181,7 +171,7 @@ def _level_curve(run: Mapping) -> dict[float | None, float] | None:
 
 def layer_curve(record: Mapping) -> figure.Figure | None:
   """Validation accuracy by layer of one run (for TensorBoard); None if it was not probed."""
-  result = ((record.get('probes') or {}).get('linear') or {}).get('all') or {}
+  result = at(record, ('probes', 'linear', 'all')) or {}
   values = result.get('by_layer_validation')
   if not values:
     return None

@@ -16,9 +16,8 @@ _MOST_LAYERS = 13  # layers of one run shown in the similarity map, evenly space
 
 def loss_against_labels(results: Mapping) -> figure.Figure | None:
   """Bits a label while coding, against labels seen: the loss-data curve, linear and MLP."""
-  looks, groups = styles.styles(results), styles.grouped(results)
   lines = [
-    (looks[kind], [run.get('probes') or {} for run in runs]) for kind, runs in groups.items()
+    (style, [run.get('probes') or {} for run in runs]) for style, runs in styles.lines(results)
   ]
   raw = results['controls'].get('raw') or {}
   lines.append((Style('raw input', FAINT, '_', '-.'), [raw]))
@@ -35,12 +34,9 @@ def loss_against_labels(results: Mapping) -> figure.Figure | None:
     for style, members in lines:
       curves = [curve for probes in members if (curve := _curve(probes, key))]
       curves = [curve for curve in curves if curve.keys() == curves[0].keys()]
-      if not curves:
-        continue
-      values = np.asarray([list(curve.values()) for curve in curves], float)
-      x = list(curves[0])
-      canvas.band(axis, x, values, style, marker=style.marker, markersize=4)
-      ends.append((x[-1], values.mean(0)[-1], style.label, style.colour))
+      if curves:
+        values = np.asarray([list(curve.values()) for curve in curves], float)
+        ends.append(canvas.mean_line(axis, list(curves[0]), values, style))
     axis.set_xscale('log')
     name = {'linear_bits': 'linear', 'mlp_bits': 'MLP'}[key]
     canvas.tidy(axis, 'labels seen before', f'bits a label, {name} probe')
@@ -63,12 +59,11 @@ def similarity(results: Mapping, features: Mapping[str, np.ndarray]) -> figure.F
     results: the content of results.json.
     features: workdir -> test features (layers, N, D) of the same examples.
   """
-  looks = styles.styles(results)
   chosen = []
-  for kind, runs in styles.grouped(results).items():
+  for style, runs in styles.lines(results):
     run = next((run for run in runs if run['workdir'] in features), None)
     if run is not None:
-      chosen.append((looks[kind], run, features[run['workdir']]))
+      chosen.append((style, run, features[run['workdir']]))
   if len(chosen) < 2:
     return None
   rows = {array.shape[1] for _, _, array in chosen}

@@ -37,20 +37,19 @@ def _log_band(axis: axes.Axes, x: np.ndarray, rows: np.ndarray, style: Style, la
 
 def regret_curves(results: Mapping, curves: Curves) -> figure.Figure | None:
   """Validation regret against training tokens and against FLOPs, on logarithmic axes."""
-  looks, groups = styles.styles(results), styles.grouped(results)
   made = canvas.blank(9.0, 4.0)
   left, right = made.subplots(1, 2, sharey=True)
   drawn = False
-  for kind, runs in groups.items():
+  for style, runs in styles.lines(results):
     found = aligned(runs, curves, regret.CURVE)
     if found is None:
       continue
     steps, flops, rows = found
     tokens = steps * _tokens_per_step(runs[0])
-    label = _label(looks[kind], (runs[0].get('truth') or {}).get('kind'))
+    label = _label(style, (runs[0].get('truth') or {}).get('kind'))
     for axis, x in ((left, tokens), (right, flops)):
       if np.isfinite(x).all():
-        drawn |= _log_band(axis, x, rows, looks[kind], label)
+        drawn |= _log_band(axis, x, rows, style, label)
   if not drawn:
     return None
   for axis, x, y in ((left, 'training tokens', _REGRET), (right, 'training FLOPs', '')):

@@ -45,6 +45,7 @@ def render(results: Mapping, pictures: Mapping[str, bytes]) -> str:
     'raw_controls': [_control_name(results, name) for name in _measured_controls(results)],
     'measures': _measures(results),
     **_regrets(results, entries),
+    'theory_gaps': _gaps(results['theory']),
     'terms': list(dict.fromkeys(name for entry in entries for name in entry['terms'])),
     'fairness': fairness.rows(results),
     **fairness.sameness(results),
@@ -165,3 +166,14 @@ def _of_grammar(runs: Sequence[Mapping], grammar: Any, name: str | None) -> floa
   ]
   values = [value for value in values if value is not None]
   return sum(values) / len(values) if values else None
+
+
+def _gaps(theory: Sequence[Mapping]) -> dict[str, list[str]]:
+  """Why correlations are n/a -> which."""
+  gaps: dict[str, list[str]] = {}
+  for entry in theory:
+    for kind in ('between', 'within'):
+      if reason := entry[kind]['reason']:
+        names = gaps.setdefault(f'n/a {kind} runs: {reason}', [])
+        names.append(f'{entry["objective"]}, {entry["learner"]}')
+  return gaps

@@ -74,6 +74,12 @@ def grouped(results: Mapping) -> dict[Kind, list[dict]]:
   return groups
 
 
+def lines(results: Mapping) -> list[tuple[Style, list[dict]]]:
+  """How every line in a picture looks, and the selected runs that it stands for."""
+  looks = styles(results)
+  return [(looks[kind], runs) for kind, runs in grouped(results).items()]
+
+
 def scientific(value: float) -> str:
   """A large number as 1.2e13, without padding."""
   if not value:

@@ -25,18 +25,30 @@ _TYPES = dict.fromkeys(COLUMNS, 'string')
 _TYPES |= dict.fromkeys(('value', 'stderr', 'learning_rate'), 'float64')
 _TYPES |= dict.fromkeys(('grammar', 'seed', 'layer', 'draw'), 'Int64')
 _TYPES |= dict.fromkeys(('selected', 'trained', 'saw_labels'), 'boolean')
-_COSTS = {
-  'parameters': 'parameters',
-  'parameters_backbone': 'parameters',
-  'train_flops': 'FLOPs',
-  'flops_per_step': 'FLOPs',
-  'steps': 'steps',
-  'tokens_seen': 'tokens',
-  'tokens_scored': 'tokens',
-  'epochs': 'epochs',
-  'clipped_fraction': 'fraction',
-  'wall_seconds': 'seconds',
-}
+# Numbers that stand alone in a record: measure, where it is, split, unit ('' for the loss's own).
+_PLAIN = (
+  ('bits_per_dim', 'train_bits_per_dim', 'train', 'bits/dim'),
+  ('bits_per_dim', 'validation.bits_per_dim', 'validation', 'bits/dim'),
+  ('loss', 'validation.loss', 'validation', ''),
+  ('best_loss', 'validation.best_loss', 'validation', ''),
+  ('loss', 'train_loss', 'train', ''),
+  ('loss', 'test_loss.value', 'test', ''),
+  ('token_accuracy', 'token_accuracy', 'test', 'fraction'),
+  ('token_accuracy', 'validation.token_accuracy', 'validation', 'fraction'),
+  ('masked_cross_entropy', 'masked_cross_entropy.bits', 'test', 'bits/masked token'),
+  ('masked_cross_entropy/histogram', 'masked_cross_entropy.histogram_bits', 'test')
+  + ('bits/masked token',),
+  ('parameters', 'parameters', None, 'parameters'),
+  ('parameters_backbone', 'parameters_backbone', None, 'parameters'),
+  ('train_flops', 'train_flops', None, 'FLOPs'),
+  ('flops_per_step', 'flops_per_step', None, 'FLOPs'),
+  ('steps', 'steps', None, 'steps'),
+  ('tokens_seen', 'tokens_seen', None, 'tokens'),
+  ('tokens_scored', 'tokens_scored', None, 'tokens'),
+  ('epochs', 'epochs', None, 'epochs'),
+  ('clipped_fraction', 'clipped_fraction', None, 'fraction'),
+  ('wall_seconds', 'wall_seconds', None, 'seconds'),
+)
 _BITS = {'unit': 'bits/dim', 'split': 'test'}
 Row = dict[str, Any]
 
@@ -135,21 +147,9 @@ def _of_run(run: Mapping) -> Iterator[Row]:
     for row in _other_code_rows(other, f'also/{name}/'):
       yield {'code': other.get('code'), **row}
   yield from _regret_rows(run.get('truth') or {})
-  validation = run.get('validation') or {}
-  for split, bits in (('train', run.get('train_bits_per_dim')),
-                      ('validation', validation.get('bits_per_dim'))):  # fmt: skip
-    yield _row('bits_per_dim', bits, unit='bits/dim', split=split)
-  yield from _loss_rows(run, validation)
-  fraction = {'unit': 'fraction', 'split': 'test', 'stderr': run.get('token_accuracy_stderr')}
-  yield _row('token_accuracy', run.get('token_accuracy'), **fraction)
-  fraction |= {'split': 'validation', 'stderr': None}
-  yield _row('token_accuracy', validation.get('token_accuracy'), **fraction)
-  masked = run.get('masked_cross_entropy') or {}
-  for name, key in (('', 'bits'), ('/histogram', 'histogram_bits')):
-    yield _row(f'masked_cross_entropy{name}', masked.get(key), split='test',
-               unit='bits/masked token')  # fmt: skip
-  for name, unit in _COSTS.items():
-    yield _row(name, run.get(name), unit=unit)
+  for measure, place, split, unit in _PLAIN:
+    yield _row(measure, at(run, place.split('.')), split=split, stderr=run.get(f'{place}_stderr'),
+               unit=unit or run.get('loss_unit') or 'own loss')  # fmt: skip
   for probe, counts in (run.get('probes') or {}).items():
     yield from _probe_rows(probe, counts)
   yield from _level_rows(run)
@@ -161,14 +161,6 @@ def _of_run(run: Mapping) -> Iterator[Row]:
              stderr=best.get('bits_per_dim_stderr'))  # fmt: skip
   for probe, counts in (best.get('probes') or {}).items():
     yield from _probe_rows(f'at_best/{probe}', counts)
-
-
-def _loss_rows(run: Mapping, validation: Mapping) -> Iterator[Row]:
-  own = {'unit': run.get('loss_unit') or 'own loss'}
-  for name in ('loss', 'best_loss'):
-    yield _row(name, validation.get(name), split='validation', **own)
-  yield _row('loss', run.get('train_loss'), split='train', **own)
-  yield _row('loss', (run.get('test_loss') or {}).get('value'), split='test', **own)
 
 
 def _other_code_rows(other: Mapping, prefix: str) -> Iterator[Row]:

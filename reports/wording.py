@@ -219,11 +219,6 @@ def length_text(value: float | None, sign: bool = False) -> str:
   return f'{value:{"+" if sign else ""},.{decimals}f}'
 
 
-def rho_text(value: float | None) -> str:
-  """A correlation, 'n/a' where there is none."""
-  return 'n/a' if value is None else f'{value:+.2f}'
-
-
 def labels_text(found: Mapping) -> str:
   """Which labels the codes of one set are of."""
   return (
@@ -280,33 +275,3 @@ def true_regret(found: Mapping, row: Mapping) -> float | None:
 def learned_from(row: Mapping) -> str:
   """'autoregressive (nano)'."""
   return row['of'] + (f' ({row["size"]})' if row['size'] else '')
-
-
-def between_text(found: Mapping) -> str:
-  """Under a correlation between runs: '5 runs, p = 0.017'."""
-  if found['rho'] is None:
-    return ''
-  return f'{found["runs"]} runs' + ('' if found['p'] is None else f', p = {found["p"]:.3f}')
-
-
-def within_text(found: Mapping) -> str:
-  """Under a mean of correlations along runs: '-0.12 to +0.90, 4 runs'."""
-  if found['rho'] is None:
-    return ''
-  if found['runs'] < 2:
-    return '1 run'
-  return f'{found["minimum"]:+.2f} to {found["maximum"]:+.2f}, {found["runs"]} runs'
-
-
-def reason_lines(entries: Sequence[Mapping]) -> list[str]:
-  """Why correlations are n/a, and which."""
-  reasons: dict[str, list[str]] = {}
-  for entry in entries:
-    for kind in ('between', 'within'):
-      if entry[kind]['reason']:
-        line = f'n/a {kind} runs: {entry[kind]["reason"]}'
-        reasons.setdefault(line, []).append(f'{entry["objective"]}, {entry["learner"]}')
-  return [
-    reason + ('.' if len(of) == len(entries) else f' ({"; ".join(of)}).')
-    for reason, of in reasons.items()
-  ]
