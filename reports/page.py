@@ -145,6 +145,7 @@ def _regrets(results: Mapping, entries: Sequence[Mapping]) -> dict[str, Any]:
         by_grammar = {grammar: _of_grammar(runs, grammar, name) for grammar in entry['grammars']}
         parts.append({**part, 'label': label, 'wrong': entry['wrong'], 'by_grammar': by_grammar})
   grammars = list(dict.fromkeys(g for part in parts for g in part['by_grammar']))
+  shown = grammars if 1 < len(grammars) <= _MANY else []
   columns = (
     ('of it slack', 'regret_slack', '{:.4f}'.format),
     ('samples that\nthe source allows', 'grammatical_samples', lambda x: f'{100 * x:.1f} %'),
@@ -152,7 +153,7 @@ def _regrets(results: Mapping, entries: Sequence[Mapping]) -> dict[str, Any]:
   )
   return {
     'regrets': parts,
-    'regret_grammars': grammars if 1 < len(grammars) <= _MANY else [],
+    'regret_grammars': [g for g in shown if any(p['by_grammar'].get(g) is not None for p in parts)],
     'regret_columns': [c for c in columns if any(part[c[1]] is not None for part in parts)],
   }
 

@@ -122,6 +122,8 @@ def _read_controls(path: pathlib.Path, found: Found) -> None:
     controls = plain(json.loads(path.read_text()))
   except (OSError, ValueError) as error:
     raise ReportError(f'{path} cannot be read: {error}') from error
+  if not isinstance(controls, dict):
+    raise ReportError(f'{path} is not an object')
   for name, value in controls.items():
     if name in found.controls and found.controls[name] != value:
       found.notes.append(f'{path} disagrees with an earlier controls.json about {name}; kept that')
@@ -135,7 +137,7 @@ def read_curve(workdir: str | os.PathLike, only: Sequence[str] = ()) -> list[dic
   kill is skipped.
   """
   try:
-    text = (pathlib.Path(workdir) / 'metrics.jsonl').read_text()
+    text = (pathlib.Path(workdir) / 'metrics.jsonl').read_text(errors='replace')
   except OSError:
     return []
   points: dict[int, dict] = {}

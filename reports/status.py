@@ -58,11 +58,12 @@ def _directories(top: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _json(path: Any) -> Mapping[str, Any]:
-  """A small JSON object; an empty one where there is none or half of one."""
+  """A small JSON object; an empty one where there is none, half of one or something else."""
   try:
-    return json.loads(path.read_text())
+    found = json.loads(path.read_text())
   except (OSError, ValueError):
     return {}
+  return found if isinstance(found, dict) else {}
 
 
 def _state(where: Any, steps: int | None, silent_seconds: float, now: float) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def at_best(run: Mapping) -> Mapping:
 
 def accuracy(run: Mapping, probe: str, labels: str) -> float | None:
   """Test accuracy of one probe of one run, or None."""
-  return (((run.get('probes') or {}).get(probe) or {}).get(labels) or {}).get('accuracy')
+  return at(run, ('probes', probe, labels, 'accuracy'))
 
 
 def primary(run: Mapping) -> float | None:
@@ -56,7 +56,7 @@ def primary(run: Mapping) -> float | None:
 
 def by_level(run: Mapping) -> Mapping:
   """The linear probe at noise levels or mask ratios, {} where it was only probed clean."""
-  return (run.get('probes_by_level') or {}).get('linear') or {}
+  return at(run, ('probes_by_level', 'linear')) or {}
 
 
 def no_context(code: str, bits: float | None, histogram: float | None) -> bool | None:
@@ -97,23 +97,17 @@ def _entry(
   entry |= {'grammars': _grammars(members), 'tuned': tuned}
   entry |= {'learning_rate': first.get('learning_rate')}
   entry |= {'learning_rate_grid': sorted(rates) if tuned else None}
-  entry |= _spread('bits_per_dim', members, lambda run: run['bits_per_dim'], prefix='bits')
-  entry['bits_stderr'] = _mean([run['bits_per_dim_stderr'] for run in members])
-  entry['evaluation_draws'] = first.get('evaluation_draws')
-  flags = [run['no_context_learned'] for run in members]
-  entry['no_context_learned'] = None if None in flags else any(flags)
-  name = 'token_accuracy'
-  entry |= _spread(name, members, lambda run: run.get(name), name)
+  entry |= _bits(members, histogram)
+  entry |= _spread('token_accuracy', members, ('token_accuracy',))
   entry['token_accuracy_of'] = first.get('token_accuracy_of')
   for key in ('bits', 'histogram_bits'):
-    values = [(run.get('masked_cross_entropy') or {}).get(key) for run in members]
+    values = [at(run, ('masked_cross_entropy', key)) for run in members]
     entry[f'masked_cross_entropy_{key}'] = _mean(values)
   for probe, labels in pairs:
-    name = f'{probe}_{labels}'
-    entry |= _spread(name, members, lambda run, p=probe, n=labels: accuracy(run, p, n), name)
+    entry |= _spread(f'{probe}_{labels}', members, ('probes', probe, labels, 'accuracy'))
   entry['measures'] = _measures(members)
   best = [by_level(run).get('best') or {} for run in members]
-  entry |= _spread('linear_best_level', members, _at_best_level, 'linear_best_level')
+  entry |= _spread('linear_best_level', members, ('probes_by_level', 'linear', 'best', 'accuracy'))
   entry['linear_best_levels'] = [found.get('level') for found in best if found]
   entry['terms'] = _mean_by_name([run.get('terms') or {} for run in members])
   entry['also'] = _also(members, histogram)
@@ -121,11 +115,22 @@ def _entry(
   return entry | _truth(members) | _latents(members)
 
 
+def _bits(members: Sequence[Mapping], histogram: float | None) -> dict:
+  """What one code costs, and whether any of its runs learned no context."""
+  bits = [run.get('bits_per_dim') for run in members]
+  flags = [no_context(members[0].get('code'), value, histogram) for value in bits]
+  return _spread('bits_per_dim', members, ('bits_per_dim',), 'bits') | {
+    'bits_stderr': _mean([run.get('bits_per_dim_stderr') for run in members]),
+    'evaluation_draws': members[0].get('evaluation_draws'),
+    'no_context_learned': None if None in flags else any(flags),
+  }
+
+
 def _measures(members: Sequence[Mapping]) -> dict[str, dict]:
   """Every other headline number of the probes, by its name, as a summary entry has its bits."""
   made = {}
   for measure in headline():
-    found = _spread('mean', members, lambda run, m=measure: at(run.get('probes'), m.path), 'mean')
+    found = _spread('mean', members, ('probes', *measure.path))
     if found['mean'] is None:
       continue
     if measure.beside:
@@ -143,31 +148,23 @@ def _grammars(runs: Sequence[Mapping]) -> list:
   return sorted(found, key=lambda grammar: (str(type(grammar)), grammar))
 
 
-def _at_best_level(run: Mapping) -> float | None:
-  return (by_level(run).get('best') or {}).get('accuracy')
-
-
 def _also(members: Sequence[Mapping], histogram: float | None) -> dict[str, dict]:
   """The same weights under other codes, by the code's name, as a summary entry has its bits."""
   made: dict[str, dict] = {}
+  kept = ('objective', 'seed', 'settings_of_data')
   for name in dict.fromkeys(name for run in members for name in run.get('also') or {}):
-    having = [run for run in members if name in (run.get('also') or {})]
-    cells = [run['also'][name] for run in having]
-    codes = sorted({str(cell.get('code')) for cell in cells})
+    scored = [
+      {key: run.get(key) for key in kept} | run['also'][name]
+      for run in members
+      if name in (run.get('also') or {})
+    ]
+    codes = sorted({str(run.get('code')) for run in scored})
     if len(codes) > 1:
-      objective = having[0]['objective']
       raise ReportError(
-        f'{objective} scored by {name} is {codes[0]} and {codes[1]}: not one number'
+        f'{scored[0]["objective"]} scored by {name} is {codes[0]} and {codes[1]}: not one number'
       )
-    made[name] = {'code': codes[0], 'replicates': len(having), 'units': len(units(having))}
-    made[name] |= _spread(
-      'bits_per_dim', having, lambda run, n=name: run['also'][n].get('bits_per_dim'), 'bits'
-    )
-    made[name]['bits_stderr'] = _mean([cell.get('bits_per_dim_stderr') for cell in cells])
-    made[name]['evaluation_draws'] = cells[0].get('evaluation_draws')
-    flags = [no_context(codes[0], cell.get('bits_per_dim'), histogram) for cell in cells]
-    made[name]['no_context_learned'] = None if None in flags else any(flags)
-    made[name] |= _truth([{**run, 'truth': run['also'][name].get('truth')} for run in having])
+    made[name] = {'code': codes[0], 'replicates': len(scored), 'units': len(units(scored))}
+    made[name] |= _bits(scored, histogram) | _truth(scored)
   return made
 
 
@@ -178,8 +175,7 @@ def _truth(members: Sequence[Mapping]) -> dict:
   if len(kinds) > 1:
     raise ReportError(f'{members[0]["objective"]} has exact regrets and bounds: not one number')
   entry = {'regret_kind': next(iter(kinds), None)}
-  entry |= _spread('regret', members, lambda run: (run.get('truth') or {}).get(
-    'regret_bits_per_dim'), 'regret')  # fmt: skip
+  entry |= _spread('regret', members, ('truth', 'regret_bits_per_dim'))
   for name, key in (('regret_stderr', 'regret_stderr'), ('regret_slack', 'slack'),
                     ('entropy_bits_per_dim', 'entropy_bits_per_dim'),
                     ('grammatical_samples', 'grammatical_samples'),
@@ -247,9 +243,13 @@ def units(runs: Sequence[Mapping], read: Read = lambda run: 0.0) -> dict:
   return {unit: _mean(values) for unit, values in groups.items()}
 
 
-def _spread(name: str, runs: Sequence[Mapping], read: Read, prefix: str) -> dict:
-  values = [value for value in map(read, runs) if value is not None]
-  independent = list(units(runs, read).values())
+def _spread(
+  name: str, runs: Sequence[Mapping], path: Sequence[str], prefix: str | None = None
+) -> dict:
+  """Mean, range and interval of what records have at a path; `prefix` names all but the mean."""
+  prefix = prefix or name
+  values = [value for run in runs if (value := at(run, path)) is not None]
+  independent = list(units(runs, lambda run: at(run, path)).values())
   found = statistics.interval(independent) if independent else {}
   between = None if found.get('low') is None else [found['low'], found['high']]
   return {name: _mean(values), f'{prefix}_min': min(values, default=None),

@@ -225,6 +225,22 @@ def test_a_missing_grammar_is_told(tmp_path):
   assert notes == ['masked (nano) lacks grammar 2, seed 0: its mean is over fewer replicates']
 
 
+def test_a_grammar_that_an_objective_lacks_has_a_column_with_a_gap(tmp_path):
+  write_hierarchy(tmp_path)
+  (path,) = tmp_path.glob('runs/masked_diffusion-1-*/run.json')
+  path.unlink()
+  for objective in ('autoregressive', 'masked_diffusion'):
+    truth = hierarchy_record(objective, 2)['truth'] | {'regret_bits_per_dim': None}
+    change_run(tmp_path, objective, 2, truth=truth)
+  text = render(assemble(tmp_path))
+  section = text[text.index('<h2>Regret</h2>') :].split('</table>')[0]
+  assert 'grammar 1</th>' in section and 'grammar 2</th>' not in section
+  zero, one = (power_law(STEPS[-1] * 3.5e9, 1.0, grammar) for grammar in range(2))
+  assert f'<td>{zero:.4f}</td><td>{one:.4f}</td>' in section
+  bound = power_law(STEPS[-1] * 3.5e9, FACTOR, 0)
+  assert f'<td>≤ {bound:.4f}</td><td>–</td>' in section
+
+
 def test_objectives_that_can_not_be_told_apart_are_named(tmp_path):
   write_hierarchy(tmp_path, grammars=2)
   accuracy = {'autoregressive': (0.7, 0.8), 'masked_diffusion': (0.75, 0.9), 'masked': (0.2, 0.3)}
