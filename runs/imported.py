@@ -11,7 +11,7 @@ import ml_collections
 
 from models import imagegpt
 from models.config import PRESETS, ModelConfig
-from runs import assessment, experiment, run
+from runs import evaluators, experiment, run
 from runs.errors import UserError
 from training import checkpoint, loop
 from training import optimizer as optimizer_lib
@@ -108,7 +108,7 @@ def save(built: experiment.Experiment, params: Any, workdir: str) -> None:
     )
     shardings = jax.tree.map(lambda x: x.sharding, abstract.opt_state)
     opt_state = jax.jit(optimizer.init, out_shardings=shardings)(placed)
-    counters = loop.Counters(validation=assessment.validate(built, placed))
+    counters = loop.Counters(validation=evaluators.validate(built, placed))
     # The last step: training finds nothing left to do, and scoring and probing follow.
     state = state_lib.TrainState(jnp.int32(settings.steps), placed, opt_state)
     checkpoints.save(state, settings.steps, dataclasses.asdict(counters), last=True, best=False)
