@@ -19,7 +19,7 @@ from probes.measures import at
 from reports import label_sets, reading, statistics
 
 BITS = 'validation/bits_per_dim'
-# What validation logs with config.probe.code_during_training, in bits, by learner.
+# What validation logs with config.evaluators.label_code, in bits, by learner.
 CODES = {'linear': 'probe/prequential/linear_bits', 'MLP': 'probe/prequential/mlp_bits'}
 # Points below which an order says nothing: two are always in one.
 FEWEST = 3
