@@ -53,7 +53,9 @@ def rows(results: Mapping) -> dict[str, list[Cell]]:
     'tokens scored': over(_whole, 'tokens_scored'),
     'epochs': over('{:.1f}'.format, 'epochs'),
     'learning rate': over(short, 'learning_rate'),
-    'chosen from': [Cell(_grid(entry)) for entry in results['summary']],
+    'chosen from': [Cell(_grid(entry, 'learning_rate')) for entry in results['summary']],
+    'clip norm': over(short, 'clip_norm'),
+    'clip norm chosen from': [Cell(_grid(entry, 'clip_norm')) for entry in results['summary']],
     'input scale': over(short, 'input_scale'),
     'clipped updates': over('{:.1%}'.format, 'clipped_fraction'),
     'own validation loss, last': over(loss, 'validation', 'loss'),
@@ -61,7 +63,7 @@ def rows(results: Mapping) -> dict[str, list[Cell]]:
     'step of the best': over(_whole, 'validation', 'best_step'),
     'fit': [_fit(runs) for runs in groups],
     'loss unit': text('loss_unit'),
-    'bits on train': _bits(groups, lambda run: run.get('train_bits_per_dim')),
+    'bits, last training batches': _bits(groups, lambda run: run.get('train_bits_per_dim')),
     'bits on validation': _bits(groups, lambda run: at(run, ('validation', 'bits_per_dim'))),
     'wall seconds': over(_whole, 'wall_seconds'),
     'test bits at the best step': _bits(groups, lambda run: best(run).get('bits_per_dim')),
@@ -120,9 +122,8 @@ def _settings(run: Mapping) -> str:
   return '\n'.join(lines) or '–'
 
 
-def _grid(entry: Mapping) -> str:
+def _grid(entry: Mapping, name: str) -> str:
   if not entry.get('trained', True):
     return '–'
-  if not entry['tuned']:
-    return 'untuned'
-  return '\n'.join(f'{rate:g}' for rate in entry['learning_rate_grid'])
+  grid = entry.get(f'{name}_grid')
+  return '\n'.join(f'{value:g}' for value in grid) if grid else 'untuned'

@@ -74,16 +74,17 @@ def _coded_markers(axis: axes.Axes, runs: Sequence[dict], pair: tuple[str, str],
   if not points:
     return
   bound = runs[0]['code'] == 'upper_bound'
+  sign = {'upper_bound': ' (≤)', 'estimate': ' (≈)'}.get(runs[0]['code'], '')
   x, y = zip(*points, strict=True)
   axis.plot(x, y, style.marker, color=style.colour, markersize=7, linestyle='none', alpha=0.85,
-            markerfacecolor='white' if bound else style.colour, markeredgewidth=1.6)  # fmt: skip
+            markerfacecolor='white' if sign else style.colour, markeredgewidth=1.6)  # fmt: skip
   if bound:  # the likelihood's own bits lie somewhere to the left of a bound
     shifted = transforms.offset_copy(axis.transData, axis.figure, x=-24, units='points')
     for point in points:
       arrow = {'arrowstyle': '->', 'color': style.colour, 'shrinkA': 4}
       axis.annotate('', point, point, xycoords=shifted, textcoords='data', arrowprops=arrow)
   top = max(points, key=lambda point: point[1])
-  axis.annotate(style.label + (' (≤)' if bound else ''), top, xytext=(0, 8), ha='center',
+  axis.annotate(style.label + sign, top, xytext=(0, 8), ha='center',
                 textcoords='offset points', color=style.colour, fontsize=9)  # fmt: skip
 
 

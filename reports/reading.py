@@ -18,7 +18,7 @@ import numpy as np
 from reports.errors import ReportError
 
 SCHEMA = 1
-CODES = ('exact', 'upper_bound', 'none')
+CODES = ('exact', 'upper_bound', 'estimate', 'none')
 # Controls without a network: the input itself, and two features of it as wide as the network.
 RAW_CONTROLS = ('raw', 'pca', 'random_relu')
 

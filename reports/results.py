@@ -165,7 +165,7 @@ def _order(run: Mapping, smallest: Mapping[str, int]) -> tuple:
   control = 2 if not run.get('trained', True) else int(bool(run.get('saw_labels')))
   # A time projection makes a backbone a little larger, not of another size.
   size = (smallest[str(run.get('size'))], str(run.get('size')))
-  rate = run.get('learning_rate') or 0
+  rate = [value or 0 for value in choice.tuning_of(run)]
   replicate = choice.replicate_order(choice.replicate(run))
   return (size, control, reading.CODES.index(run['code']), run['objective'], rate, replicate)
 

@@ -72,24 +72,29 @@ def no_context(code: str, bits: float | None, histogram: float | None) -> bool |
 def summarise(runs: Sequence[Mapping], histogram: float | None = None) -> list[dict]:
   """One entry an objective and size over its selected runs: mean, min, max, interval from 5."""
   groups = collections.defaultdict(list)
-  rates = collections.defaultdict(set)
+  rates, clips = collections.defaultdict(set), collections.defaultdict(set)
   for run in runs:
     kind = (run['objective'], run.get('size'))
     rates[kind] |= {run.get('learning_rate'), *(run.get('learning_rate_grid') or ())} - {None}
+    clips[kind] |= {run.get('clip_norm')} - {None}
     if run['selected']:
       groups[kind].append(run)
   pairs = probe_counts(runs)
-  return [_entry(members, rates[kind], pairs, histogram) for kind, members in groups.items()]
+  return [
+    _entry(members, rates[kind], clips[kind], pairs, histogram) for kind, members in groups.items()
+  ]
 
 
 def _entry(
   members: Sequence[Mapping],
   rates: set,
+  clips: set,
   pairs: Sequence[tuple[str, str]],
   histogram: float | None,
 ) -> dict:
   first = members[0]
   tuned = bool(first.get('trained', True)) and len(rates) > 1
+  clip_tuned = bool(first.get('trained', True)) and len(clips) > 1
   entry = {'objective': first['objective'], 'seeds': len({run['seed'] for run in members})}
   entry |= {'size': first.get('size'), 'replicates': len(members), 'units': len(units(members))}
   entry |= {name: first.get(name) for name in ('code', 'trained', 'causal', 'saw_labels')}
@@ -97,6 +102,7 @@ def _entry(
   entry |= {'grammars': _grammars(members), 'tuned': tuned}
   entry |= {'learning_rate': first.get('learning_rate')}
   entry |= {'learning_rate_grid': sorted(rates) if tuned else None}
+  entry |= {'clip_norm_grid': sorted(clips) if clip_tuned else None}
   entry |= _bits(members, histogram)
   entry |= _spread('token_accuracy', members, ('token_accuracy',))
   entry['token_accuracy_of'] = first.get('token_accuracy_of')

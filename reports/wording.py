@@ -27,10 +27,11 @@ UNITS = {
 
 
 def bits_text(value: float | None, code: str) -> str:
-  """'1.903', '≤ 2.213', or 'n/a' where there is no likelihood."""
+  """'1.903', '≤ 2.213', '≈ 2.05', or 'n/a' where there is no likelihood."""
   if value is None:
     return 'n/a'
-  return f'≤ {value:.3f}' if code == 'upper_bound' else f'{value:.3f}'
+  sign = {'upper_bound': '≤ ', 'estimate': '≈ '}.get(code, '')
+  return f'{sign}{value:.3f}'
 
 
 def percent_text(value: float | None) -> str:
@@ -51,7 +52,7 @@ def spread_text(entry: Mapping, name: str, prefix: str, scale: float, decimals: 
 
 def code_text(code: str) -> str:
   """The code as a reader's word."""
-  return {'exact': 'exact', 'upper_bound': 'bound', 'none': 'none'}[code]
+  return {'upper_bound': 'bound'}.get(code, code)
 
 
 def tuning_text(results: Mapping) -> str:

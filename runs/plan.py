@@ -32,7 +32,8 @@ _DEFAULT = (
 )
 # Real examples shown beside samples.
 _PICTURES = 32
-_CONTROLS = ('untrained', 'untrained_causal')
+# Initial parameters as each objective's backbone is called and scaled.
+_CONTROLS = ('untrained', 'untrained_causal', 'untrained_gaussian')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +94,7 @@ def make(
   workdir: str,
   data_dir: str,
   sizes: Sequence[str] | None = None,
+  clips: Sequence[float] | None = None,
   build: bool = True,
 ) -> tuple[list[PlannedRun], list[str]]:
   """Every run, checked before the first one starts.
@@ -138,9 +140,10 @@ def make(
   for size, (tag, repeated) in itertools.product(sizes or [None], own.replicates.items()):
     for seed in seeds or own.seeds:
       for name, (fitting, trains) in by_name.items():
-        for rate in rates if rates and trains else [None]:
+        grid = itertools.product(rates or [None], clips or [None]) if trains else [(None, None)]
+        for tuning in grid:
           arguments = [*repeated, *fitting, f'--config.training.seed={seed}']
-          runs.append(_plan(path, name, size, rate, seed, tag, arguments, workdir, data_dir))
+          runs.append(_plan(path, name, size, tuning, seed, tag, arguments, workdir, data_dir))
   if not runs:
     raise UserError('no objective is left to compare')
   _check_directories(runs, workdir)
@@ -221,14 +224,17 @@ def _applies(override: str, path: str, name: str) -> bool:
   return setting[1] in objectives.settings(name)
 
 
-def _plan(path, name, size, rate, seed, tag, arguments, workdir, data_dir) -> PlannedRun:
-  parts = [name]
+def _plan(path, name, size, tuning, seed, tag, arguments, workdir, data_dir) -> PlannedRun:
+  parts, (rate, clip) = [name], tuning
   if size is not None:
     arguments = [*arguments, f'--config.model.preset={size}']
     parts.append(size)
   if rate is not None:
     arguments = [*arguments, f'--config.optimizer.learning_rate={rate!r}']
     parts.append(f'lr{rate:g}')
+  if clip is not None:
+    arguments = [*arguments, f'--config.optimizer.clip_norm={clip!r}']
+    parts.append(f'clip{clip:g}')
   parts.append(f'seed{seed}')
   if tag:
     parts.append(tag)

@@ -227,6 +227,7 @@ def _describe(
     'loss_unit': objective.loss_unit,
     'learning_rate': config.optimizer.learning_rate if objective.trains else None,
     'learning_rate_grid': None,
+    'clip_norm': config.optimizer.clip_norm if objective.trains else None,
     'input_scale': config.model.token_init,
     'parameters': sum(parameters.values()),
     'parameters_backbone': parameters['backbone'],
@@ -272,14 +273,9 @@ def to_tensorboard(
     results[f'final/probe/linear/{labels}_labels'] = cell['accuracy']
   for measure in headline():
     results[f'final/probe/{measure.name}'] = at(record['probes'], measure.path)
-  settings = {
-    'objective': record['objective'],
-    'seed': record['seed'],
-    'size': record['size'],
-    'learning_rate': experiment.config.optimizer.learning_rate,
-  }
-  # TensorBoard takes its columns from whichever run it reads first, so every run declares all of
-  # them, also the bits of an objective that has none; values are written only where they exist.
+  settings = {'size': record['size'], **_hyperparameters(experiment.config)}
+  # Every run declares all metrics, also the bits of an objective that has none; values are written
+  # only where they exist.
   declared = tensorboardX.summary.hparams(settings, dict.fromkeys(results, 0.0))
   with tensorboardX.SummaryWriter(workdir) as board:
     for summary_proto in declared:
@@ -294,6 +290,22 @@ def to_tensorboard(
     if samples_NxT is not None and len(shape) == 2:
       grid = figures_samples.sample_grid(samples_NxT, shape, record['alphabet'])
       board.add_image('samples', np.kron(grid, np.ones((4, 4), np.uint8)), step, dataformats='HW')
+
+
+def _hyperparameters(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Everything that can tell the runs of a sweep apart, under the same names in every run.
+
+  TensorBoard takes its columns from whichever run it reads first, and objectives and data sets
+  have fields of their own: those stand in one column each.
+  """
+  told = {'objective': config.objective.name, 'seed': config.training.seed}
+  for section in ('objective', 'data'):
+    own = [f'{name}={value}' for name, value in configs.fields(config[section]) if name != 'name']
+    told[f'{section}.settings'] = ', '.join(own)
+  told['data'] = config.data.name
+  for section in ('model', 'optimizer', 'training'):
+    told |= {f'{section}.{name}': value for name, value in configs.fields(config[section])}
+  return told
 
 
 def summary(record: dict) -> str:

@@ -281,3 +281,12 @@ def test_the_real_backbone_runs_clean_noisy_and_with_gradients():
   noisy = objective.probe_view(jnp.array([0, 1, 2, 7]), space, 0.9, jax.random.key(0))
   np.testing.assert_allclose(noisy.inputs.sum(-1), 1, rtol=1e-5)
   assert not np.any(noisy.inputs[:, V])
+
+
+def test_the_mean_level_is_no_matrix_product():
+  """An accelerator would round a product to bfloat16; the compiler must see none."""
+  p = jax.ShapeDtypeStruct((2, 3, 256), jnp.float32)
+  assert 'dot_general' not in str(jax.make_jaxpr(gd.mean_level)(p))
+  weights = np.random.default_rng(0).dirichlet(np.ones(256), (2, 3)).astype(np.float32)
+  expected = weights.astype(np.float64) @ ((2 * np.arange(256) + 1) / 256 - 1)
+  np.testing.assert_allclose(gd.mean_level(jnp.asarray(weights)), expected, atol=1e-6)

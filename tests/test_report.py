@@ -131,6 +131,25 @@ def test_learning_rate_is_chosen_by_own_validation_loss_not_by_test(tmp_path):
   assert 'untuned' not in terminal.terminal_table(results)
 
 
+def test_learning_rate_and_clip_norm_are_chosen_together(tmp_path):
+  losses = {(1e-3, 0.5): 2.0, (1e-3, 1.0): 1.7, (2e-3, 0.5): 1.6, (2e-3, 1.0): 1.8}
+  for (rate, clip), loss in losses.items():
+    record = make_record('masked', 0, learning_rate=rate, clip_norm=clip)
+    record['validation'] = {'loss': loss, 'best_loss': loss, 'best_step': record['steps']}
+    write_run(tmp_path / f'runs/masked-lr{rate}-clip{clip}', record)
+  results = report.build([tmp_path], tmp_path)
+  (entry,) = results['summary']
+  chosen = [run for run in results['runs'] if run['selected']]
+  assert [(run['learning_rate'], run['clip_norm']) for run in chosen] == [(2e-3, 0.5)]
+  assert entry['learning_rate_grid'] == [1e-3, 2e-3] and entry['clip_norm_grid'] == [0.5, 1.0]
+  assert any('the chosen clip norm 0.5 is at the edge of its grid' in n for n in results['notes'])
+  write_run(tmp_path / 'again', {**chosen[0], 'workdir': 'again'})
+  with pytest.raises(
+    ReportError, match='learning rate 0.002, clip norm 0.5: name only one of them'
+  ):
+    report.build([tmp_path], tmp_path)
+
+
 def test_one_learning_rate_is_printed_as_untuned(two):
   top, results = two
   assert 'untuned' in terminal.terminal_table(results)
