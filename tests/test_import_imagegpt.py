@@ -1,5 +1,6 @@
 """A checkpoint as a run: imported, reported, probed again; configs of the published sizes."""
 
+import dataclasses
 import functools
 import json
 
@@ -58,7 +59,7 @@ def test_a_checkpoint_becomes_a_run_like_any_other(checkpoint, data_dir, tmp_pat
   built = experiment.build(saved, data_dir)
   state, _ = run.restore(built, workdir, best=False)
   model, params = imagegpt.load(str(checkpoint))
-  assert built.model == model
+  assert built.model == dataclasses.replace(model, unroll=True)  # few layers on a CPU
   jax.tree.map(np.testing.assert_array_equal, state.params['backbone'], params)
   tokens = built.dataset.test.tokens_NxT
   apply = jax.jit(functools.partial(transformer.make_apply(model), pattern=('causal',), shift=True))
