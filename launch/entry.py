@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import types
 
 from absl import app, flags, logging
 
@@ -61,6 +62,17 @@ def numbers(name: str, texts: Sequence[str], kind: type) -> list:
   if not values or len(set(values)) != len(values):
     raise UserError(f'--{name} must name each value once, at least one: {",".join(texts)}')
   return values
+
+
+def _distributed() -> types.ModuleType | None:
+  """`training.distributed` if the command loaded it, and JAX with it: else it runs alone."""
+  return sys.modules.get('training.distributed')
+
+
+def _finish() -> None:
+  """Ends the run together with the other processes, where there are any."""
+  if distributed := _distributed():
+    distributed.finish()
 
 
 def _give_up(error: Exception) -> None:
@@ -120,20 +132,19 @@ def run(main: Callable[..., int | None], *, takes_config: bool = False) -> None:
     return []
 
   def guarded(argv: Sequence[str]) -> int | None:
-    # Imported here so that a mistyped flag is answered before anything heavy is loaded.
-    from training import distributed, preemption
-
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)
     try:
       code = main(argv, overrides) if takes_config else main(argv)
-      distributed.finish()
+      _finish()
       return code
     except Preempted as stop:
-      distributed.finish()
+      from training import preemption  # Loaded by whoever raised it; too heavy for a mistyped flag.
+
+      _finish()
       fail(f'{stop}; run the same command to go on', preemption.EXIT_CODE)
     except Exception as error:
-      if distributed.active():
+      if (distributed := _distributed()) and distributed.active():
         _give_up(error)
       if isinstance(error, _EXPECTED):
         fail(error)

@@ -6,7 +6,7 @@ import shlex
 
 import jax
 
-from reports import report
+from reports import report, terminal
 from runs import plan, pool
 from training import preemption
 
@@ -60,7 +60,7 @@ def show(
   results: dict, workdir: str, failures: Sequence[pool.Failure], tensorboard: bool = False
 ) -> int:
   """Prints a report's table, where all of it is, and what failed; returns the exit code."""
-  print(report.terminal_table(results))
+  print(terminal.terminal_table(results))
   print(f'\nreport      {os.path.join(workdir, "report.html")}')
   if tensorboard:
     print(f'TensorBoard tensorboard --logdir={shlex.quote(workdir)}')

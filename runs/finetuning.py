@@ -10,7 +10,7 @@ import sys
 import tqdm
 
 from probes.measures import MEASURES, at
-from reports import page_probes, reading, report
+from reports import reading, report, terminal
 from runs import (
   assessment,
   comparison,
@@ -83,7 +83,7 @@ def one(workdir: str, data_dir: str, overrides: Sequence[str]) -> list[str]:
     record = run.write_record(workdir, record, arrays)
     run.to_tensorboard(built, workdir, record, arrays.get('samples'))
     shutil.rmtree(directory)
-    rows = page_probes.terminal_lines(record['probes'], MEASURES['finetune'])
+    rows = terminal.probe_lines(record['probes'], MEASURES['finetune'])
     return [f'{record["objective"]} seed {record["seed"]}', *rows]
 
 

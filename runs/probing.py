@@ -7,7 +7,7 @@ from typing import Any
 from experiments import base
 from probes import exchange
 from probes.measures import headline
-from reports import page_probes
+from reports import terminal
 from runs import assessment, configs, experiment, finished, foreign, lock, provenance, run
 from runs.errors import UserError
 from training import state as state_lib
@@ -50,7 +50,7 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
     run.to_tensorboard(built, workdir, record, arrays.get('samples'))
     return [
       run.summary({**record, 'probes': probes}),
-      *page_probes.terminal_lines(probes, headline()),
+      *terminal.probe_lines(probes, headline()),
       f'python -m launch.report {os.path.abspath(workdir)} shows it',
     ]
 
@@ -95,4 +95,4 @@ def of_file(path: str, out: str | None, overrides: Sequence[str]) -> list[str]:
   for labels, cell in probes.get('linear', {}).items():
     name = 'linear, all labels' if labels == 'all' else f'linear, {labels} labels'
     lines.append(f'{name:28} {100 * cell["accuracy"]:8.1f} %')
-  return [*lines, *page_probes.terminal_lines(probes, headline()), written]
+  return [*lines, *terminal.probe_lines(probes, headline()), written]

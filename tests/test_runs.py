@@ -372,7 +372,7 @@ def test_no_step_is_shown_twice_after_a_kill_before_the_first_checkpoint(tmp_pat
     writer = metrics.MetricsWriter(str(tmp_path), resumed)
     for step in steps:
       writer.write(step, {'loss': float(step)})
-    writer.flush()  # Never closed: as a killed process leaves it.
+    writer.close()  # tensorboardX writes all of it only now, a killed process some of it.
 
   write(range(0, 60))
   write(range(0, 45))
