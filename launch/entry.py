@@ -16,6 +16,14 @@ from runs.errors import LOST, USAGE_ERROR, UserError, describe_flag_error
 from training import host_memory
 from training.errors import Preempted, Stopped, TrainingError
 
+# Settings of JAX's environment that would make other numbers of the same config.
+_FIXED = {
+  'JAX_DEFAULT_PRNG_IMPL': 'threefry2x32',
+  'JAX_THREEFRY_PARTITIONABLE': '1',
+  'JAX_RANDOM_SEED_OFFSET': '0',
+  'JAX_ENABLE_X64': '0',
+  'JAX_NUMPY_DTYPE_PROMOTION': 'standard',
+}
 # Their messages are one clear line.
 _EXPECTED = (UserError, ReportError, CodeError, TrainingError)
 
@@ -109,6 +117,7 @@ def run(main: Callable[..., int | None], *, takes_config: bool = False) -> None:
   overrides: list[str] = []
   host_memory.keep_freed()
   devices.settle()
+  os.environ.update(_FIXED)  # Before JAX reads them.
   if hasattr(sys.stdout, 'reconfigure'):
     sys.stdout.reconfigure(errors='replace')  # A terminal without ≤ still gets its table.
 

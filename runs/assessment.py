@@ -17,7 +17,7 @@ from probes import linear, suite
 from probes.features import Features, assemble
 from runs.errors import UserError
 from runs.experiment import Experiment
-from training import preemption, sharding
+from training import keys, preemption, sharding
 
 # Streams of evaluation keys, one a split.
 VALIDATION, TEST = 0, 1
@@ -32,12 +32,19 @@ def bits_per_dim(experiment: Experiment, nats_N: np.ndarray) -> float:
   return float(np.mean(nats_N)) / (experiment.dataset.dims * math.log(2))
 
 
-def bits_cell(experiment: Experiment, nats_N: np.ndarray) -> dict[str, float]:
-  """Mean and standard error (over examples) in bits per dimension."""
-  stderr = float(np.std(nats_N, ddof=1)) / math.sqrt(len(nats_N))
+def standard_error(values_N: np.ndarray) -> float | None:
+  """Of their mean; None for one value, which says nothing of a spread, and for none."""
+  count = len(values_N)
+  return float(np.std(values_N, ddof=1)) / math.sqrt(count) if count > 1 else None
+
+
+def bits_cell(experiment: Experiment, nats_N: np.ndarray) -> dict[str, float | None]:
+  """Mean and standard error (over examples; None for one) in bits per dimension."""
+  stderr = standard_error(nats_N)
+  bits = experiment.dataset.dims * math.log(2)
   return {
     'bits_per_dim': bits_per_dim(experiment, nats_N),
-    'bits_per_dim_stderr': stderr / (experiment.dataset.dims * math.log(2)),
+    'bits_per_dim_stderr': None if stderr is None else stderr / bits,
   }
 
 
@@ -45,10 +52,8 @@ def accuracy_cell(values: dict[str, np.ndarray]) -> dict[str, float | None]:
   """Mean and standard error over the examples that were asked for tokens; None without any."""
   found_N = values.get('token_accuracy', np.zeros(0))
   found_N = found_N[np.isfinite(found_N)]
-  count = len(found_N)
-  stderr = float(np.std(found_N, ddof=1)) / math.sqrt(count) if count > 1 else None
-  mean = float(np.mean(found_N)) if count else None
-  return {'token_accuracy': mean, 'token_accuracy_stderr': stderr}
+  mean = float(np.mean(found_N)) if len(found_N) else None
+  return {'token_accuracy': mean, 'token_accuracy_stderr': standard_error(found_N)}
 
 
 def assess(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -296,7 +301,7 @@ def sample(experiment: Experiment, params: Any) -> np.ndarray | None:
   count, objective = experiment.config.evaluation.samples, experiment.objective
   if not count or not objective.trains or objective.code is Code.NONE:
     return None
-  key = jax.random.fold_in(jax.random.key(experiment.config.evaluation.seed), 2)
+  key = jax.random.fold_in(keys.key(experiment.config.evaluation.seed), 2)
 
   def draw(params: Any, key: jax.Array) -> jax.Array:
     bound = (

@@ -16,9 +16,9 @@ from models.config import PRESETS, ModelConfig
 import objectives
 from objectives import scoring
 from probes import features as features_lib
-from runs import configs, tuning
+from runs import configs, provenance, tuning
 from runs.errors import UserError
-from training import distributed, evaluation, placement, sharding
+from training import distributed, evaluation, keys, placement, sharding
 from training.loop import Costs
 from training.state import Task
 
@@ -46,6 +46,7 @@ class Experiment:
   model: ModelConfig
   apply: Any
   mesh: jax.sharding.Mesh
+  hashes: dict[str, str] | None  # of both data sets before any rows are left out
 
   @functools.cached_property
   def task(self) -> Task:
@@ -57,7 +58,7 @@ class Experiment:
       }
 
     loss = scoring.make_loss(self.objective, self.apply, self.space)
-    key = jax.random.key(self.config.training.seed)
+    key = keys.key(self.config.training.seed)
     matrices = (*transformer.MATRICES, *self.objective.matrices)
     return Task(init, scoring.draw, loss, key, matrices, self.objective.apart)
 
@@ -123,7 +124,7 @@ class Experiment:
     of different splits apart; they never depend on the training seed. With `beside`, 'table' is
     what the histogram pays on the same views, in bits.
     """
-    key = jax.random.fold_in(jax.random.key(self.config.evaluation.seed), stream)
+    key = jax.random.fold_in(keys.key(self.config.evaluation.seed), stream)
     function = self._evaluate(objective or self.objective, draws, beside)
     return evaluation.over_split(
       lambda batch: function(params, batch, key),
@@ -164,7 +165,7 @@ class Experiment:
     self, params: Any, tokens_NxT: Any, level: float | None, split: int, **arguments: Any
   ) -> Any:
     """Features under both poolings, (2, L+1, N, D); noise is the split's own."""
-    key = jax.random.key(self.config.evaluation.seed)
+    key = keys.key(self.config.evaluation.seed)
     key = jax.random.fold_in(key, _PROBE_STREAM + split)
     function = self.extraction(level)
     extracted = evaluation.over_split(
@@ -181,7 +182,7 @@ class Experiment:
     if 'sequences' not in self._compiled:
       made = features_lib.make_sequences(self.objective, self.apply, self.space)
       self._compiled['sequences'] = jax.jit(made, out_shardings=sharding.replicated(self.mesh))
-    key, function = jax.random.key(self.config.evaluation.seed), self._compiled['sequences']
+    key, function = keys.key(self.config.evaluation.seed), self._compiled['sequences']
     example = 4 * (self.model.layers + 1) * self.model.length * self.model.width
     return evaluation.over_split(
       lambda batch: function(params, batch, key, layer),
@@ -234,8 +235,13 @@ class Experiment:
     return ('validation', 'test') if self.objective.trains and own else features_lib.SPLITS
 
 
-def load_datasets(config: ml_collections.ConfigDict, data_dir: str) -> tuple[Dataset, Dataset]:
-  """What is compressed and what is probed; UserError in one line."""
+def load_datasets(
+  config: ml_collections.ConfigDict, data_dir: str, workdir: str | None = None
+) -> tuple[Dataset, Dataset]:
+  """What is compressed and what is probed; UserError in one line.
+
+  `workdir` is that of the run that the config is of: the data must be those that it began with.
+  """
   try:
     dataset = sources.load(config.data, data_dir)
     same = config.probe_data.name == '' or config.probe_data == config.data
@@ -255,6 +261,8 @@ def load_datasets(config: ml_collections.ConfigDict, data_dir: str) -> tuple[Dat
       f"data '{dataset.name}' and probe_data '{probed.name}' mean other colours by one token: "
       'give both one data.palette'
     )
+  if workdir is not None:
+    provenance.check_data(workdir, provenance.hashes(dataset, probed))
   return dataset, probed
 
 
@@ -284,12 +292,18 @@ def _unrolled(setting: str, layers: int, remat: bool, mesh: jax.sharding.Mesh) -
   )
 
 
-def build(config: ml_collections.ConfigDict, data_dir: str) -> Experiment:
-  """Builds everything but parameters; UserError, one line, for any setting that can't be."""
+def build(
+  config: ml_collections.ConfigDict, data_dir: str, workdir: str | None = None
+) -> Experiment:
+  """Builds everything but parameters; UserError, one line, for any setting that can't be.
+
+  Whatever opens a run gives its `workdir`, and is refused if its data are other ones now.
+  """
   check_settings(config)
   with distributed.primary_first():
-    dataset, probe_dataset = load_datasets(config, data_dir)
-  distributed.check_equal('data set', f'{dataset.digest} {probe_dataset.digest}')
+    dataset, probe_dataset = load_datasets(config, data_dir, workdir)
+  hashes = provenance.hashes(dataset, probe_dataset)
+  distributed.check_equal('data set', ' '.join(hashes.values()))
   if config.probe.train_rows < 0:
     raise UserError(f'probe.train_rows must not be negative, not {config.probe.train_rows}')
   if config.probe.train_rows and probe_dataset.classes:
@@ -302,7 +316,7 @@ def build(config: ml_collections.ConfigDict, data_dir: str) -> Experiment:
     dataset.ordinal,
     dataset.shape,
   )
-  return assemble(config, space, sharding.make_mesh(), dataset, probe_dataset)
+  return assemble(config, space, sharding.make_mesh(), dataset, probe_dataset, hashes)
 
 
 def assemble(
@@ -311,6 +325,7 @@ def assemble(
   mesh: jax.sharding.Mesh,
   dataset: Dataset | None = None,
   probe_dataset: Dataset | None = None,
+  hashes: dict[str, str] | None = None,
 ) -> Experiment:
   """The part of `build` that needs to know of the data only the space that it lives in."""
   check_settings(config)
@@ -353,4 +368,5 @@ def assemble(
     model=model,
     apply=transformer.make_apply(model, mesh, placement.make_placement(mesh, model.layers)),
     mesh=mesh,
+    hashes=hashes,
   )

@@ -19,7 +19,7 @@ from codes import histogram
 from models.config import PRESETS
 import objectives
 from probes import baselines, features
-from runs import assessment, configs, experiment
+from runs import assessment, configs, experiment, whole
 from runs.errors import UserError
 from training.metrics import write_atomically
 
@@ -258,7 +258,7 @@ def _plan(path, name, size, tuning, seed, tag, arguments, workdir, data_dir) -> 
 def write_controls(planned: PlannedRun, workdir: str, data_dir: str) -> None:
   """Probes of the raw input and the codes that know nothing, to WORKDIR/controls.json."""
   path = os.path.join(workdir, 'controls.json')
-  built = experiment.build(planned.config, data_dir)
+  built = experiment.build(planned.config, data_dir, planned.workdir)
   dataset, probed, width = built.dataset, built.probe_dataset, built.model.width
   asked = configs.plain(planned.config)
   key = {name: asked[name] for name in ('data', 'probe_data', 'probe', 'evaluation')}
@@ -289,4 +289,4 @@ def write_controls(planned: PlannedRun, workdir: str, data_dir: str) -> None:
     by_split = {'train': raw.train, 'validation': raw.validation}
     found = assessment.fit_latents(by_split, probed, planned.config)['linear']
     controls['raw_latents'] = {name: by_layer[0] for name, by_layer in found.items()}
-  write_atomically(path, json.dumps(controls, indent=1, allow_nan=False) + '\n')
+  write_atomically(path, whole.dumps(controls))

@@ -8,7 +8,7 @@ from experiments import base
 from probes import exchange
 from probes.measures import headline
 from reports import terminal
-from runs import assessment, configs, experiment, finished, foreign, run
+from runs import assessment, configs, experiment, finished, foreign, lock, provenance, run
 from runs.errors import UserError
 from training import state as state_lib
 
@@ -25,32 +25,34 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
   Raises:
     UserError: the run is not finished, has no labels, or its labels are other ones now.
   """
-  built, record, state = _open(workdir, data_dir, overrides, best)
-  if record['probes'] and record.get('probe_data_hash') not in (None, built.probe_dataset.digest):
-    # Curves, fine-tuning and the best checkpoint would stay those of the run's own labels.
-    raise UserError(
-      f'these are other labels than those of {workdir}: write its features with --export, and '
-      'probe them with --features'
-    )
-  probes, arrays = assessment.probe(built, state.params)
-  if best and built.objective.trains:
-    cell = {'step': int(state.step), 'bits_per_dim': None, 'bits_per_dim_stderr': None}
-    record['at_best'] = {**(record['at_best'] or cell), 'probes': probes}
-    arrays = {}
-  else:
-    # Fine-tuning took longer than all of these; it stays until it is asked for again.
-    kept = {name: record['probes'][name] for name in ('finetune',) if name in record['probes']}
-    record['probes'] = kept | probes
-    record['probe_data_hash'] = built.probe_dataset.digest
-  record['parameters'] = state_lib.count(state.params)
-  arrays = {**run.read_arrays(workdir), **arrays}
-  run.write_record(workdir, record, arrays)
-  run.to_tensorboard(built, workdir, record, arrays.get('samples'))
-  return [
-    run.summary({**record, 'probes': probes}),
-    *terminal.probe_lines(probes, headline()),
-    f'python -m launch.report {os.path.abspath(workdir)} shows it',
-  ]
+  with lock.held(workdir, make=False):
+    built, record, state = _open(workdir, data_dir, overrides, best)
+    provenance.goes_on(workdir, record, provenance.made_with())
+    if record['probes'] and record.get('probe_data_hash') not in (None, built.probe_dataset.digest):
+      # Curves, fine-tuning and the best checkpoint would stay those of the run's own labels.
+      raise UserError(
+        f'these are other labels than those of {workdir}: write its features with --export, and '
+        'probe them with --features'
+      )
+    probes, arrays = assessment.probe(built, state.params)
+    if best and built.objective.trains:
+      cell = {'step': int(state.step), 'bits_per_dim': None, 'bits_per_dim_stderr': None}
+      record['at_best'] = {**(record['at_best'] or cell), 'probes': probes}
+      arrays = {}
+    else:
+      # Fine-tuning took longer than all of these; it stays until it is asked for again.
+      kept = {name: record['probes'][name] for name in ('finetune',) if name in record['probes']}
+      record['probes'] = kept | probes
+      record['probe_data_hash'] = built.probe_dataset.digest
+    record['parameters'] = state_lib.count(state.params)
+    arrays = {**run.read_arrays(workdir), **arrays}
+    record = run.write_record(workdir, record, arrays)
+    run.to_tensorboard(built, workdir, record, arrays.get('samples'))
+    return [
+      run.summary({**record, 'probes': probes}),
+      *terminal.probe_lines(probes, headline()),
+      f'python -m launch.report {os.path.abspath(workdir)} shows it',
+    ]
 
 
 def export(
@@ -66,7 +68,7 @@ def _open(
   workdir: str, data_dir: str, overrides: Sequence[str], best: bool
 ) -> tuple[experiment.Experiment, dict[str, Any], state_lib.TrainState]:
   config, record = finished.read(workdir, overrides)
-  built = experiment.build(config, data_dir)
+  built = experiment.build(config, data_dir, workdir)
   if not built.probed:
     raise UserError(f"'{built.probe_dataset.name}' has no labels to probe")
   return built, record, run.restore(built, workdir, best=best)[0]

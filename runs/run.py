@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 import contextlib
-import importlib.metadata
 import io
 import json
 import os
-import subprocess
 from typing import Any
 
 from etils import epath
@@ -16,7 +14,8 @@ import tensorboardX
 
 from probes.measures import at, headline
 from reports import figures, figures_samples
-from runs import assessment, configs, evaluators
+from runs import assessment, configs, evaluators, lock, provenance, whole
+from runs.configs import read_record
 from runs.errors import UserError
 from runs.experiment import Experiment
 from training import checkpoint, distributed, loop, profile
@@ -24,56 +23,49 @@ from training import optimizer as optimizer_lib
 from training import state as state_lib
 from training.errors import Preempted
 from training.metrics import MetricsWriter, is_remote, write_atomically
-
-_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'scikit-learn')
-
-
-def versions() -> dict[str, str]:
-  return {name: importlib.metadata.version(name) for name in _PACKAGES}
-
-
-def git_revision() -> str | None:
-  """The revision of this code, with a + if it has uncommitted changes; None outside git."""
-  here = os.path.dirname(os.path.abspath(__file__))
-  try:
-    out = subprocess.run(
-      ['git', 'describe', '--always', '--abbrev=12', '--exclude=*', '--dirty=+'],
-      cwd=here,
-      capture_output=True,
-      text=True,
-      check=True,
-    )
-    return out.stdout.strip() or None
-  except (OSError, subprocess.CalledProcessError):
-    return None
-
+from training.metrics import board as board_of
 
 _BEGUN = 'checkpoints'  # In the directory of every run that has begun.
 
 
-def open_workdir(workdir: str, config: ml_collections.ConfigDict) -> None:
-  """Makes the run directory and writes config.json, or checks that the one there is the same."""
+def open_workdir(
+  workdir: str, config: ml_collections.ConfigDict, experiment: Experiment | None = None
+) -> dict[str, Any]:
+  """Makes the run directory and writes config.json, or checks that the one there is the same.
+
+  With the `experiment`, what it is made of stands there too, or is compared: `runs.provenance`.
+
+  Returns:
+    The content of config.json.
+
+  Raises:
+    UserError: a run of another config, of other data or under other settings of JAX has begun
+      there, or nothing can be written; one line.
+  """
+  saved: dict[str, Any] = {'config': configs.plain(config)}
+  if experiment is not None:
+    saved |= provenance.made_with() | (experiment.hashes or {})
+  path = os.path.join(workdir, 'config.json')
   try:
     with distributed.primary_first():
       epath.Path(workdir).mkdir(parents=True, exist_ok=True)
       # A run that was refused has computed nothing yet: its config may still be put right.
       begun = epath.Path(workdir, _BEGUN).exists() or read_record(workdir)
       begun = begun or not distributed.is_primary()  # The first process has just written it.
-      if begun and epath.Path(workdir, 'config.json').exists():
+      if begun and epath.Path(path).exists():
         configs.check_same(workdir, config)
-        return
-      saved = {'config': configs.plain(config), 'git': git_revision(), 'versions': versions()}
-      write_atomically(os.path.join(workdir, 'config.json'), json.dumps(saved, indent=1))
+        began = configs.read_saved(workdir)
+        if experiment is None:
+          return began
+        provenance.check_data(workdir, experiment.hashes or {})
+        if not provenance.goes_on(workdir, began, saved):
+          return began
+        saved = began
+      if distributed.is_primary():
+        write_atomically(path, json.dumps(saved, indent=1))
+      return saved
   except OSError as error:
     raise UserError(f'workdir {workdir} can not be written: {error.strerror}') from error
-
-
-def read_record(workdir: str) -> dict[str, Any] | None:
-  """The record of a finished run, None if it is not finished."""
-  try:
-    return json.loads(epath.Path(workdir, 'run.json').read_text())
-  except FileNotFoundError:
-    return None
 
 
 def execute(
@@ -88,14 +80,16 @@ def execute(
   `profiled` names steps of which a trace is written to the run directory.
   `known` replaces fields of the record that only a run trained here can fill in.
   """
-  open_workdir(workdir, experiment.config)
-  checkpoints = checkpoint.Checkpoints(os.path.join(workdir, _BEGUN))
-  try:
-    with telling(workdir):
-      tracer = profile.Tracer(workdir, profiled)
-      return _execute(experiment, workdir, checkpoints, restore_step, known or {}, tracer)
-  finally:
-    checkpoints.close()
+  with lock.held(workdir):
+    made = provenance.of_record(open_workdir(workdir, experiment.config, experiment))
+    checkpoints = checkpoint.Checkpoints(os.path.join(workdir, _BEGUN), writes=True)
+    try:
+      with telling(workdir):
+        tracer = profile.Tracer(workdir, profiled)
+        known = {**made, **(known or {})}
+        return _execute(experiment, workdir, checkpoints, restore_step, known, tracer)
+    finally:
+      checkpoints.close()
 
 
 @contextlib.contextmanager
@@ -161,7 +155,7 @@ def _execute(
     record['at_best']['probes'], _ = assessment.probe(experiment, best_state.params, ('linear',))
   writer.close()
   if distributed.is_primary():
-    write_record(workdir, record, arrays)
+    record = write_record(workdir, record, arrays)
     to_tensorboard(experiment, workdir, record, arrays.get('samples'))
   return record
 
@@ -241,19 +235,25 @@ def _describe(
     'saw_labels': objective.uses_labels,
     'wall_seconds': counters.wall_seconds,
     'workdir': workdir if is_remote(workdir) else os.path.abspath(workdir),
-    'git': git_revision(),
-    'versions': versions(),
     'at_best': None,
   }
 
 
-def write_record(workdir: str, record: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-  """Arrays first: a run.json means that everything is there."""
+def write_record(
+  workdir: str, record: dict[str, Any], arrays: dict[str, np.ndarray]
+) -> dict[str, Any]:
+  """Arrays first: a run.json means that everything is there.
+
+  What can't be written, a number that is not finite above all, costs only itself: the record
+  without it, as `runs.whole.without_failed` leaves it, is written and returned.
+  """
   buffer = io.BytesIO()
   np.savez_compressed(buffer, **arrays)
   write_atomically(os.path.join(workdir, 'arrays.npz'), buffer.getvalue())
+  record = whole.without_failed(record, os.path.join(workdir, 'run.json'))
   text = json.dumps(record, indent=1, allow_nan=False)
   write_atomically(os.path.join(workdir, 'run.json'), text + '\n')
+  return record
 
 
 def read_arrays(workdir: str) -> dict[str, np.ndarray]:
@@ -277,7 +277,7 @@ def to_tensorboard(
   # Every run declares all metrics, also the bits of an objective that has none; values are written
   # only where they exist.
   declared = tensorboardX.summary.hparams(settings, dict.fromkeys(results, 0.0))
-  with tensorboardX.SummaryWriter(workdir) as board:
+  with board_of(workdir) as board:
     for summary_proto in declared:
       board.file_writer.add_summary(summary_proto)
     for name, value in results.items():
@@ -314,7 +314,9 @@ def summary(record: dict) -> str:
     bits = 'bits/dim n/a'
   else:
     sign = '' if record['code'] == 'exact' else '≤ '
-    bits = f'{sign}{record["bits_per_dim"]:.3f} bits/dim ± {record["bits_per_dim_stderr"]:.3f}'
+    bits = f'{sign}{record["bits_per_dim"]:.3f} bits/dim'
+    if record['bits_per_dim_stderr'] is not None:
+      bits += f' ± {record["bits_per_dim_stderr"]:.3f}'
   cells = record['probes'].get('linear', {})
   if not cells:
     return f'{record["objective"]} seed {record["seed"]}: {bits}'

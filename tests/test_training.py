@@ -174,7 +174,7 @@ def test_truncated_checkpoint_is_named_and_the_previous_one_offered(data_dir, tm
 def test_best_checkpoint_is_the_lowest_validation_loss(data_dir, tmp_path):
   experiment = tiny.build(data_dir, 'autoregressive', '--config.training.steps=12')
   losses, every_fourth = iter([3.0, 1.0, 2.0, 2.5]), Schedule(4, at=(0,))
-  checkpoints = checkpoint.Checkpoints(str(tmp_path / 'c'))
+  checkpoints = checkpoint.Checkpoints(str(tmp_path / 'c'), writes=True)
   state, counters = loop.restore_or_init(
     experiment.task, experiment.config, checkpoints, experiment.mesh
   )
@@ -398,7 +398,7 @@ def test_a_bucket_holds_the_same_files(monkeypatch, tmp_path):
   fsspec.register_implementation('gcs', Bucket, clobber=True)
   boards = []
   monkeypatch.setattr(
-    metrics.tensorboardX, 'SummaryWriter', lambda where, purge_step: boards.append(where) or Board()
+    metrics.tensorboardX, 'SummaryWriter', lambda where, **_: boards.append(where) or Board()
   )
 
   class Board:

@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from training import evaluation, preemption, sharding
+from training import evaluation, keys, preemption, sharding
 from training import optimizer as optimizer_lib
 from training import state as state_lib
 from training.state import Task, TrainState
@@ -114,7 +114,7 @@ class Fits:
     step = jax.device_put(np.int32(0), sharding.replicated(self._mesh))
     # A copy: updates reuse the buffers of their state.
     state = TrainState(step, jax.tree.map(jnp.copy, self._params), opt_state)
-    key = jax.random.key(int(np.random.SeedSequence(tuple(seed)).generate_state(1)[0]))
+    key = keys.key(int(np.random.SeedSequence(tuple(seed)).generate_state(1)[0]))
     owned = sharding.local_rows(size, self._mesh)
     outputs, before = [], None
     for done, rows in enumerate(order, 1):

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import tempfile
+import time
 from typing import Any
 
 from etils import epath
@@ -19,12 +20,22 @@ def is_remote(path: str) -> bool:
   return '://' in path
 
 
+def board(workdir: str, purge_step: int | None = None) -> tensorboardX.SummaryWriter:
+  """A writer of TensorBoard's events, which drops those of earlier files from `purge_step` on.
+
+  Files are named by the second: without the rest of the time one would replace another.
+  """
+  suffix = f'.{time.time_ns()}'
+  return tensorboardX.SummaryWriter(workdir, purge_step=purge_step, filename_suffix=suffix)
+
+
 class MetricsWriter:
   """Writes `metrics.jsonl` and TensorBoard events into one directory.
 
-  On resume, what was written after the restored step is dropped from both, so that a curve never
-  shows a step twice. Of several processes one is `active`; the others write nothing. In a bucket,
-  where nothing can be appended, the file is replaced at every `flush`.
+  What an earlier process wrote after the restored step, or at all if nothing was restored, is
+  dropped from both, so that a curve never shows a step twice. Of several processes one is `active`;
+  the others write nothing. In a bucket, where nothing can be appended, the file is replaced at
+  every `flush`.
   """
 
   def __init__(self, workdir: str, resumed_step: int | None = None, active: bool = True):
@@ -35,8 +46,7 @@ class MetricsWriter:
     kept = [] if resumed_step is None else read_curve(self._path, resumed_step)
     self._lines = [json.dumps(row) + '\n' for row in kept]
     write_atomically(self._path, ''.join(self._lines))
-    purge = None if resumed_step is None else resumed_step + 1
-    self._board = tensorboardX.SummaryWriter(workdir, purge_step=purge)
+    self._board = board(workdir, 0 if resumed_step is None else resumed_step + 1)
 
   def write(self, step: int, values: dict[str, Any], **columns: float) -> None:
     """One row of scalars. `columns` (tokens, flops, wall) go to the file only, grey pictures (HxW

@@ -132,6 +132,18 @@ def _gradients(
   return means
 
 
+@jax.jit
+def _all_finite(tree: Any) -> jax.Array:
+  # One number a leaf, so that devices exchange scalars.
+  leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+  return jnp.all(jnp.asarray([jnp.all(jnp.isfinite(x)) for x in leaves]))
+
+
+def is_finite(state: TrainState) -> bool:
+  """Whether all parameters and all of the optimizer's state are; all processes must ask."""
+  return bool(_all_finite(state))
+
+
 def count(params: Params) -> int:
   """Number of scalars in a parameter tree."""
   return sum(leaf.size for leaf in jax.tree.leaves(params))
