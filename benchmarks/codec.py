@@ -21,6 +21,7 @@ import numpy as np
 from codes import codec, container, network
 from models import transformer
 from models.config import PRESETS, ModelConfig
+from training import keys
 
 
 class _Timed(codec.Trained):
@@ -38,9 +39,9 @@ class _Timed(codec.Trained):
 
 def measure(model: ModelConfig, rows: int, batch: int, repeats: int) -> dict:
   """Seconds of encoding, decoding and evaluating `rows` examples, and decoding's by quarter."""
-  params = transformer.init(model, jax.random.key(0))
+  params = transformer.init(model, keys.key(0))
   shape = params['output_DxV'].shape
-  params['output_DxV'] = 0.3 * jax.random.normal(jax.random.key(1), shape)
+  params['output_DxV'] = 0.3 * jax.random.normal(keys.key(1), shape)
   reading = network.Reading(model, model.length, tuple(range(model.length)))
   predictor = _Timed(reading, params, batch)
   tokens = np.random.default_rng(0).integers(0, model.vocabulary, (rows, model.length))

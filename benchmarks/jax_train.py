@@ -13,8 +13,8 @@ from models import transformer
 from models.config import ModelConfig
 import objectives
 from objectives import scoring
+from training import keys, placement, sharding
 from training import optimizer as optimizer_lib
-from training import placement, sharding
 from training import state as state_lib
 
 VARIANTS = {
@@ -34,13 +34,13 @@ def make_task(model: ModelConfig, mesh: jax.sharding.Mesh) -> state_lib.Task:
   def init(key: jax.Array) -> Any:
     return {'backbone': transformer.init(model, key), 'objective': {}}
 
-  return state_lib.Task(init, scoring.draw, loss, jax.random.key(0))
+  return state_lib.Task(init, scoring.draw, loss, keys.key(0), transformer.MATRICES)
 
 
 def make_step(model: ModelConfig, mesh: jax.sharding.Mesh) -> tuple[Any, state_lib.Task, Any]:
   """The jitted update as the loop has it, and the task and the optimizer that it is made of."""
   task = make_task(model, mesh)
-  optimizer = optimizer_lib.make_optimizer(ml_collections.ConfigDict(OPTIMIZER), STEPS)
+  optimizer = optimizer_lib.for_task(task, ml_collections.ConfigDict(OPTIMIZER), STEPS)
   update = state_lib.make_update(task, optimizer, OPTIMIZER['clip_norm'])
   return jax.jit(update, donate_argnums=0), task, optimizer
 

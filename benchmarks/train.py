@@ -3,14 +3,14 @@ r"""Our training step beside the same step in plain PyTorch, alternating in one 
 python -m benchmarks.train --out=train.json   # after pip install -e '.[parity]'
 
 Every side is a process of its own: ours (the real objective, optimizer, sharding and donation, with
-config.model.unroll=True, which is not the default) on one and on as many virtual devices as there
-are cores, and PyTorch's eager step with as many threads. They take turns, block by block, and are
-stopped while others run; a ratio is the median over rounds of tokens per second within one round,
-so that a machine whose speed drifts does not decide. 'pair' runs one training a core, single-
-threaded, all at the same time, and adds their tokens per second. Both sides keep freed memory
-(training/host_memory.py).
+layers written out, as few layers are on a CPU by default) on one and on as many virtual devices as
+there are cores, and PyTorch's eager step with as many threads. They take turns, block by block, and
+are stopped while others run; a ratio is the median over rounds of tokens per second within one
+round, so that a machine whose speed drifts does not decide. 'pair' runs one training a core,
+single-threaded, all at the same time, and adds their tokens per second. Both sides keep freed
+memory (training/host_memory.py).
 
-Model FLOP utilisation is the analytic FLOPs of models/config.py (causal attention counted full)
+Model FLOP utilisation is the analytic FLOPs of models/config.py (attention at its pattern's share)
 over --peak_gflops, or without it over the fastest large float32 product that either library made
 on the same cores in the same run. Peak memory is the process's own, libraries included. First step:
 ours includes compilation. Others: how many cores the rest of the machine used during the blocks;

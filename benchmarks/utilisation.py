@@ -10,7 +10,7 @@ from models.config import ModelConfig
 
 def add_utilisation(rows: Sequence[dict[str, Any]], size: Size, peak_gflops: float) -> None:
   """Adds 'ratio' and 'mfu', and which peak that is a fraction of."""
-  flops = 3 * ModelConfig(**size.model()).forward_flops(size.batch) / size.tokens
+  flops = 3 * size.batch * ModelConfig(**size.model()).forward_flops(('causal',)) / size.tokens
   fastest = max(rows, key=lambda row: row['matmul_flops'])
   peak = 1e9 * peak_gflops or fastest['matmul_flops']
   for row in rows:

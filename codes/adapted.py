@@ -17,6 +17,7 @@ import numpy as np
 from codes.errors import CodeError
 import objectives
 from objectives import scoring
+from training import keys
 
 # nats(params, tokens (B, T)) -> (B,), differentiable.
 Nats = Callable[[Any, jax.Array], jax.Array]
@@ -36,7 +37,7 @@ def make_nats(objective: objectives.Objective, apply: Any, space: objectives.Spa
     nothing_B = jnp.zeros(len(tokens_BxT), jnp.int32)
     batch = {'tokens': tokens_BxT, 'label': nothing_B, 'index': nothing_B}
     # An exact code draws nothing, so the key is of no account.
-    return evaluate(params, batch, jax.random.key(0))['nats']
+    return evaluate(params, batch, keys.key(0))['nats']
 
   return nats
 

@@ -55,7 +55,7 @@ class Network:
     objective = ImageAndLabel(label_weight=weight)
     task = prequential.make_task(model, objective, space, seed)
     # The rate stays where it is after the warm-up: how long training lasts is not known before.
-    made = optimizer_lib.make_optimizer(optimizer, steps=2**30)
+    made = optimizer_lib.for_task(task, optimizer, steps=2**30)
     self._mesh = sharding.make_mesh()
     self._state = state_lib.init_state(task, made, self._mesh)
     update = state_lib.make_update(task, made, optimizer.clip_norm)

@@ -65,7 +65,7 @@ class Learner:
     self.schedule = schedule
     self._task = task
     total = schedule.total_updates(examples)
-    self._optimizer = optimizer_lib.make_optimizer(optimizer, total)
+    self._optimizer = optimizer_lib.for_task(task, optimizer, total)
     # One device: a code must not depend on how many there are.
     self._mesh = jax.make_mesh(
       (1,), ('data',), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:1]

@@ -17,7 +17,7 @@ from models import transformer
 from models.config import ModelConfig
 import objectives
 from objectives import autoregressive, base, scoring
-from training import preemption
+from training import keys, preemption
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ def bits(
   learning = learner.Learner(task, optimizer, schedule, count)
   apply = transformer.make_apply(model)
   evaluate = jax.jit(scoring.make_evaluation(objective, apply, space, 1))
-  key, found = jax.random.key(0), np.zeros(count)
+  key, found = keys.key(0), np.zeros(count)
   labels = np.full(count, -1, np.int32)
   for start in range(0, count, schedule.chunk):
     preemption.check()

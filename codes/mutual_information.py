@@ -118,7 +118,7 @@ def result(pair: pairs.Pair, measure: Measure | None) -> dict[str, Any]:
   Returns:
     pair, note, truth (bits or None), rows, bytes (of X), row_bytes, and codes: a list of name,
     layout, x, y, y_given_x, x_given_y, xy, yx (bits), stderr (of the network's C(Y) - C(Y|X), over
-    rows; None elsewhere) and shared: the four estimates in bits.
+    rows, from two; None elsewhere) and shared: the four estimates in bits.
 
   Raises:
     CodeError: training diverges.
@@ -157,7 +157,8 @@ def neural(pair: pairs.Pair, measure: Measure) -> list[dict[str, Any]]:
     y_given_x = measure(forward, v, given=x.shape[1])
     x_given_y = measure(backward, v, given=y.shape[1])
     xy, yx = measure(forward, v).sum(), measure(backward, v).sum()
-    stderr = float(np.std(y_bits - y_given_x, ddof=1) * np.sqrt(len(y)))
+    differences = y_bits - y_given_x
+    stderr = float(np.std(differences, ddof=1) * np.sqrt(len(y))) if len(y) > 1 else None
   else:
     y_given_x = measure(np.concatenate([x, y]), v)[len(x) :]
     x_given_y = measure(np.concatenate([y, x]), v)[len(y) :]

@@ -25,7 +25,7 @@ from models import patterns, transformer
 from models.config import ModelConfig
 import objectives
 from objectives import scoring
-from training import preemption
+from training import keys, preemption
 from training.state import Task
 
 # Of the canary: made-up examples that a fresh learner learns from, and updates that it makes.
@@ -143,7 +143,7 @@ def make_task(
     return {'backbone': transformer.init(model, key), 'objective': {}}
 
   loss = scoring.make_loss(objective, transformer.make_apply(model), space)
-  return Task(init, scoring.draw, loss, jax.random.key(seed))
+  return Task(init, scoring.draw, loss, keys.key(seed), transformer.MATRICES)
 
 
 def _batch(tokens_NxT: np.ndarray) -> dict[str, np.ndarray]:

@@ -232,9 +232,14 @@ def nearest(colours_Nx3: np.ndarray, centres_Vx3: np.ndarray) -> np.ndarray:
 
 
 def check_centres(centres_Vx3: np.ndarray) -> None:
-  """Raises ValueError unless these are 2 to 32,767 colours in [-1, 1]."""
+  """Raises ValueError unless these are 2 to 32,767 colours on the scale of [-1, 1]."""
   shape, kind = centres_Vx3.shape, centres_Vx3.dtype.kind
   if len(shape) != 2 or shape[1] != 3 or not 2 <= shape[0] <= 2**15 - 1 or kind != 'f':
     raise ValueError(f'a palette is floats of shape (V, 3), not {centres_Vx3.dtype} {shape}')
   if not np.all(np.abs(centres_Vx3) <= 1 + 1e-3):  # also for NaN
     raise ValueError('the colours of a palette lie in [-1, 1]')
+  if np.min(centres_Vx3) >= 0:
+    raise ValueError(
+      'no colour of the palette has a channel below 0, the middle grey of [-1, 1]: it seems to be '
+      'on the scale of [0, 1]; 2 * palette - 1 puts it right'
+    )

@@ -1,1 +1,1 @@
-"""Binaries that start, probe, compare and report runs, and readers of what they leave."""
+"""Binaries that start, probe, compare and report runs: flags, their checks and one call."""

@@ -24,11 +24,7 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
   if chosen.jobs is not None and chosen.jobs < 1:
     raise UserError(f'--jobs must be at least 1, not {chosen.jobs}')
   seeds = entry.numbers('seeds', chosen.seeds, int) if chosen.seeds is not None else None
-  rates = None
-  if chosen.learning_rates:
-    rates = entry.numbers('learning_rates', chosen.learning_rates, float)
-    if min(rates) <= 0:
-      raise UserError(f'--learning_rates must be above 0, not {min(rates):g}')
+  rates, clips = (_grid(name) for name in ('learning_rates', 'clip_norms'))
   environment = dict(os.environ)
   # The parent only reads, probes raw inputs and draws; accelerators are left to the runs.
   os.environ['JAX_PLATFORMS'] = 'cpu'
@@ -39,6 +35,7 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
     chosen.objectives,
     seeds,
     rates,
+    clips,
     chosen.sizes,
     overrides,
     os.path.abspath(os.path.expanduser(chosen.workdir)),
@@ -50,10 +47,20 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
   )
 
 
+def _grid(name: str) -> list[float] | None:
+  """The values of a flag that is a list of positive numbers; None where it is not given."""
+  if not flags.FLAGS[name].value:
+    return None
+  values = entry.numbers(name, flags.FLAGS[name].value, float)
+  if not all(0 < value < float('inf') for value in values):
+    raise UserError(f'--{name} must be above 0 and finite, not {min(values):g}')
+  return values
+
+
 def _command(overrides: Sequence[str]) -> str:
   """The command that makes these results again, without paths of this machine."""
   words = ['python', '-m', 'launch.compare', f'--config={flags.FLAGS.config}', '--workdir=DIR']
-  for name in ('objectives', 'seeds', 'learning_rates', 'sizes'):
+  for name in ('objectives', 'seeds', 'learning_rates', 'clip_norms', 'sizes'):
     if flags.FLAGS[name].value:
       words.append(f'--{name}={",".join(flags.FLAGS[name].value)}')
   return shlex.join([*words, *overrides])
@@ -77,6 +84,7 @@ def define_flags() -> None:
     'A grid; each objective takes the rate with the lowest validation loss of its own. '
     "Default: the config's one rate, printed as untuned.",
   )
+  flags.DEFINE_list('clip_norms', None, 'The same for the norm at which gradients are clipped.')
   flags.DEFINE_list(
     'sizes', None, "Presets of the backbone, each trained and tuned; default: the config's own."
   )

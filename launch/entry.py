@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import types
 
 from absl import app, flags, logging
 
@@ -25,7 +26,16 @@ from training.errors import (
   Stopped,
   TrainingError,
 )
+from training.watchdog import WATCHDOG
 
+# Settings of JAX's environment that would make other numbers of the same config.
+_FIXED = {
+  'JAX_DEFAULT_PRNG_IMPL': 'threefry2x32',
+  'JAX_THREEFRY_PARTITIONABLE': '1',
+  'JAX_RANDOM_SEED_OFFSET': '0',
+  'JAX_ENABLE_X64': '0',
+  'JAX_NUMPY_DTYPE_PROMOTION': 'standard',
+}
 # Their messages are one clear line.
 _EXPECTED = (UserError, ReportError, CodeError, TrainingError)
 
@@ -69,6 +79,17 @@ def numbers(name: str, texts: Sequence[str], kind: type) -> list:
   if not values or len(set(values)) != len(values):
     raise UserError(f'--{name} must name each value once, at least one: {",".join(texts)}')
   return values
+
+
+def _distributed() -> types.ModuleType | None:
+  """`training.distributed` if the command loaded it, and JAX with it: else it runs alone."""
+  return sys.modules.get('training.distributed')
+
+
+def _finish() -> None:
+  """Ends the run together with the other processes, where there are any."""
+  if distributed := _distributed():
+    distributed.finish()
 
 
 def _give_up(error: Exception) -> None:
@@ -117,6 +138,7 @@ def run(
     preemption.begin()
   host_memory.keep_freed()
   devices.settle()
+  os.environ.update(_FIXED)  # Before JAX reads them.
   if hasattr(sys.stdout, 'reconfigure'):
     sys.stdout.reconfigure(errors='replace')  # A terminal without ≤ still gets its table.
 
@@ -135,26 +157,23 @@ def run(
     return []
 
   def guarded(argv: Sequence[str]) -> int | None:
-    # Imported here so that a mistyped flag is answered before anything heavy is loaded.
-    from training import distributed
-
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)
     try:
       code = main(argv, overrides) if takes_config else main(argv)
-      distributed.finish()
+      _finish()
       return code
     except Preempted as stop:
-      if stop.alone and distributed.active():
+      if stop.alone and (distributed := _distributed()) and distributed.active():
         distributed.leave(STOPPED, str(stop))
-      distributed.finish()
+      _finish()
       raise
     except Exception as error:
-      if distributed.active():
+      if (distributed := _distributed()) and distributed.active():
         _give_up(error)
       if isinstance(error, NotSaved):
         # At once: the threads that failed have much to say while Python shuts down.
-        distributed.leave(USAGE_ERROR, f'{_program()}: {error}')
+        WATCHDOG.end(USAGE_ERROR, f'{_program()}: {error}')
       if isinstance(error, _EXPECTED):
         fail(error)
       if isinstance(error, ImportError) and 'gcsfs' in str(error):

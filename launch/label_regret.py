@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> None:
   """Prints a table for each set of labels."""
   if not argv[1:]:
     raise UserError('name at least one run or comparison directory')
-  from reports import choice, label_regret, page_codes, reading
+  from reports import choice, label_regret, reading, terminal
   from runs import label_truth
 
   found = reading.find(argv[1:])
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
     if table['knows_truth'] and (line := label_truth.add_truth(table, flags.FLAGS.data_dir)):
       made['notes'].append(line)
   output.write(flags.FLAGS.out, made)
-  print('\n\n'.join(page_codes.regret_lines(made)))
+  print('\n\n'.join(terminal.label_regret_lines(made)))
 
 
 if __name__ == '__main__':

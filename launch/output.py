@@ -1,6 +1,5 @@
 """What a command leaves beside what it prints: --out=FILE.json."""
 
-import json
 import os
 from typing import Any
 
@@ -16,8 +15,9 @@ def check(path: str | None) -> None:
 
 
 def write(path: str | None, made: Any) -> None:
-  """Writes JSON, whole or not at all; nothing without a path."""
+  """Writes JSON, whole or not at all, null for what is not finite; nothing without a path."""
+  from runs import whole
   from training.metrics import write_atomically
 
   if path:
-    write_atomically(path, json.dumps(made, indent=1, allow_nan=False) + '\n')
+    write_atomically(path, whole.dumps(made))

@@ -14,7 +14,6 @@ import sys
 from absl import flags
 
 from launch import entry
-from reports import report
 from runs.errors import UserError
 
 
@@ -25,6 +24,8 @@ def define_flags() -> None:
 
 def main(argv: Sequence[str]) -> None:
   """Builds the report and prints its table."""
+  from reports import report, terminal
+
   dirs = [*argv[1:], *flags.FLAGS.dirs]
   if not dirs:
     raise UserError('name at least one run or comparison directory')
@@ -34,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
   results = report.build(dirs, out)
   if hasattr(sys.stdout, 'reconfigure'):
     sys.stdout.reconfigure(errors='replace')  # a terminal without ≤ still gets its table
-  print(report.terminal_table(results))
+  print(terminal.terminal_table(results))
   print(f'\n{pathlib.Path(out) / "report.html"}')
 
 

@@ -5,6 +5,7 @@ python -m launch.train --config=experiments/digits.py:masked_diffusion --workdir
 
 from collections.abc import Sequence
 import json
+from typing import Any
 
 from absl import flags
 
@@ -25,25 +26,30 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
     return
   if flags.FLAGS.workdir is None:
     raise UserError('--workdir=DIR is needed')
+  from runs import lock
+  from training import distributed
+
+  _join()
+  distributed.check_equal('config', json.dumps(configs.plain(config), sort_keys=True))
+  with lock.held(flags.FLAGS.workdir):
+    _train(config, flags.FLAGS.workdir)
+
+
+def _train(config: Any, workdir: str) -> None:
+  """Trains in a directory that this process holds, or finds that it is done."""
   from runs import experiment as experiment_lib
   from runs import run
   from training import distributed, profile
 
-  _join()
-  distributed.check_equal('config', json.dumps(configs.plain(config), sort_keys=True))
-  run.open_workdir(flags.FLAGS.workdir, config)
-  if run.read_record(flags.FLAGS.workdir):
+  run.open_workdir(workdir, config)
+  if run.read_record(workdir):
     if distributed.is_primary():
-      print(
-        f'{flags.FLAGS.workdir} is finished; python -m launch.report {flags.FLAGS.workdir} shows it'
-      )
+      print(f'{workdir} is finished; python -m launch.report {workdir} shows it')
     return
-  with run.telling(flags.FLAGS.workdir):
-    experiment = experiment_lib.build(config, flags.FLAGS.data_dir)
+  with run.telling(workdir):
+    experiment = experiment_lib.build(config, flags.FLAGS.data_dir, workdir)
     profiled = profile.parse(flags.FLAGS.profile_steps, config.training.steps)
-    record = run.execute(
-      experiment, flags.FLAGS.workdir, flags.FLAGS.restore_step, profiled=profiled
-    )
+    record = run.execute(experiment, workdir, flags.FLAGS.restore_step, profiled=profiled)
   if distributed.is_primary():
     print(run.summary(record))
 

@@ -21,6 +21,9 @@ from models.config import ModelConfig
 
 Params = Any
 
+# The parameters that are weight matrices, by the last part of their names; weight decay is theirs.
+MATRICES = ('qkv_Dx3D', 'out_DxD', 'mlp_in_DxF', 'mlp_out_FxD', 'output_DxV', 'time_DxD')
+_PRECISION = layers.PRECISION
 _REMAT_POLICIES = {
   'full': None,
   'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -92,7 +95,7 @@ class Transformer(nnx.Module):
     With `shift` slot t carries token t-1, and slot 0 the start vector.
     """
     table = self.place.whole(self.token_table[...], jnp.float32)
-    h = table[inputs] if inputs.ndim == 2 else inputs @ table
+    h = table[inputs] if inputs.ndim == 2 else jnp.matmul(inputs, table, precision=_PRECISION)
     if shift:
       start = jnp.broadcast_to(self.start_D[...][None, None], (h.shape[0], 1, h.shape[2]))
       h = jnp.concatenate([start, h[:, :-1]], axis=1)
@@ -102,7 +105,8 @@ class Transformer(nnx.Module):
       if not self.config.time_input:
         raise ValueError('this backbone was built without a time input')
       time_DxD = self.place.whole(self.time_DxD[...], jnp.float32)
-      h = h + (time_features(time_B, self.config.width) @ time_DxD)[:, None]
+      features = time_features(time_B, self.config.width)
+      h = h + jnp.matmul(features, time_DxD, precision=_PRECISION)[:, None]
     return h.astype(self.config.compute_dtype)
 
   def __call__(

@@ -12,7 +12,7 @@ from objectives.gaussian_simple import GaussianSimple
 from objectives.masked import Masked
 from objectives.masked_diffusion import MaskedDiffusion
 from objectives.supervised import Supervised
-from objectives.untrained import Untrained, UntrainedCausal
+from objectives.untrained import Untrained, UntrainedCausal, UntrainedGaussian
 
 OBJECTIVES: dict[str, type[Objective]] = {
   'autoregressive': Autoregressive,
@@ -24,6 +24,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
   'supervised': Supervised,
   'untrained': Untrained,
   'untrained_causal': UntrainedCausal,
+  'untrained_gaussian': UntrainedGaussian,
 }
 
 __all__ = [

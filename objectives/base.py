@@ -144,8 +144,7 @@ class Score(NamedTuple):
 
   Attributes:
     nats_B: nats per example, what evaluation reports; its meaning is the objective's `code`.
-    loss_B: nats per predicted dimension, what training minimises; clipping and learning rates
-      mean the same for every objective because of it.
+    loss_B: nats per predicted dimension, what training minimises.
     scored_B: number of predictions that carried weight.
     terms: parts that add up to nats_B, by name, each (B,).
     token_accuracy_B: share of the predictions whose most probable token is the target, NaN for a
@@ -199,8 +198,11 @@ class Objective:
     attention: pattern of the attention, as in `Backbone`.
     shift, time_input, soft_inputs: as in `Backbone`.
     stochastic: whether `view` is random, so that evaluation wants several draws.
+    numbered: whether the draws of an evaluation are numbered parts of one sum, each needed once.
     uses_labels: whether training reads labels.
     loss_unit: what the training loss is counted in.
+    matrices: names of those of its own parameters that weight decay is for.
+    apart: names of those that are trained outside the clip norm of all others.
     input_scale: initial standard deviation of tokens and positions, where the objective needs
       another than the backbone's default; chosen on validation, printed in the fairness table.
     trained_on: what the loss is, for the fairness table.
@@ -214,7 +216,10 @@ class Objective:
   time_input: ClassVar[bool] = False
   soft_inputs: ClassVar[bool] = False
   stochastic: ClassVar[bool] = False
+  numbered: ClassVar[bool] = False
   uses_labels: ClassVar[bool] = False
+  matrices: ClassVar[tuple[str, ...]] = ()
+  apart: ClassVar[tuple[str, ...]] = ()
   loss_unit: ClassVar[str] = 'nats per token'
   input_scale: ClassVar[float | None] = None
   trained_on = 'cross-entropy'
@@ -382,7 +387,11 @@ def training_strata(key: jax.Array, batch: int) -> jax.Array:
   return jnp.minimum((order_B + offsets_B) / batch, 1 - 2.0**-24)
 
 
-def evaluation_strata(key: jax.Array, draws: int) -> jax.Array:
-  """Uniforms on [0, 1) for one example's own draws, one in each of `draws` strata."""
-  offsets = jax.random.uniform(key, (draws,))
+def evaluation_strata(key: jax.Array, draws: int, midpoints: bool = False) -> jax.Array:
+  """Uniforms on [0, 1) for one example's own draws, one in each of `draws` strata.
+
+  With `midpoints` the middle of each, which no rounding can move into the next: for draws that are
+  numbered, not random.
+  """
+  offsets = jnp.full((draws,), 0.5) if midpoints else jax.random.uniform(key, (draws,))
   return jnp.minimum((jnp.arange(draws) + offsets) / draws, 1 - 2.0**-24)

@@ -28,7 +28,8 @@ def make_logits(objective: base.Objective, apply: base.Apply, space: base.Space,
     read = functools.partial(jnp.mean, axis=1)
     outputs = objective.run(apply, params, view, space, read=read)
     head = params['head']
-    return outputs.reads[layer] @ head['head_DxC'] + head['bias_C'][None]
+    product = jnp.matmul(outputs.reads[layer], head['head_DxC'], precision='highest')
+    return product + head['bias_C'][None]
 
   return logits
 

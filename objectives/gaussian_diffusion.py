@@ -43,6 +43,15 @@ def level_values(vocabulary: int) -> jax.Array:
   return (2 * jnp.arange(vocabulary, dtype=jnp.float32) + 1) / vocabulary - 1
 
 
+def mean_level(p_BxTxV: jax.Array) -> jax.Array:
+  """The mean of x_v under each distribution; BxT.
+
+  A sum, not a matrix product: an accelerator rounds what it multiplies to bfloat16 unless told
+  otherwise, and the bound multiplies the square of that error by up to 25 V^2.
+  """
+  return jnp.sum(p_BxTxV * level_values(p_BxTxV.shape[-1])[None, None], axis=-1)
+
+
 def endpoints(vocabulary: int) -> tuple[float, float]:
   """gamma_0 and gamma_1 for an alphabet.
 
@@ -83,6 +92,7 @@ class GaussianDiffusion(base.Objective):
   code: ClassVar[base.Code] = base.Code.UPPER_BOUND
   time_input: ClassVar[bool] = True
   soft_inputs: ClassVar[bool] = True
+  apart: ClassVar[tuple[str, ...]] = ('schedule',)
   stochastic: ClassVar[bool] = True
   input_scale: ClassVar[float | None] = 0.3
   predicts: ClassVar[str | None] = None
@@ -168,7 +178,7 @@ class GaussianDiffusion(base.Objective):
       ce_BxT = base.cross_entropy(outputs.logits_BxTxV + noise.log_weights_TxV, view.targets_T)
       loss_B = jnp.sum(ce_BxT * charged_1xT, axis=-1) / space.dims
     if self.schedule == 'learned':
-      loss_B += self.schedule_loss(own, noise.gamma, diffusion_B, space.vocabulary)
+      loss_B += self.schedule_loss(own, noise.gamma, diffusion_B, space)
     terms = {'prior': prior_B, 'reconstruction': reconstruction_B, 'diffusion': diffusion_B}
     return base.Score(nats_B, loss_B, jnp.full(nats_B.shape, space.dims), terms)
 
@@ -178,7 +188,7 @@ class GaussianDiffusion(base.Objective):
     """(x - xhat)^2 for every token; BxT."""
     values_V = level_values(logits_BxTxV.shape[-1])
     posterior = jax.nn.softmax(logits_BxTxV + noise.log_weights_TxV, axis=-1)
-    return (values_V[targets_BxT] - posterior @ values_V) ** 2
+    return (values_V[targets_BxT] - mean_level(posterior)) ** 2
 
   def ends(self, view: View, space: Space) -> tuple[jax.Array, jax.Array]:
     """Prior and reconstruction terms, nats per example (B,)."""
@@ -197,22 +207,22 @@ class GaussianDiffusion(base.Objective):
     )
 
   def schedule_loss(
-    self, own: base.Params, gamma_B: jax.Array, diffusion_B: jax.Array, vocabulary: int
-  ) -> jax.Array:
-    """Zero, with the gradient of log E_t[diffusion^2] in the schedule's parameters.
+    self, own: base.Params, gamma_B: jax.Array, diffusion_B: jax.Array, space: Space
+  ):
+    """Zero for every row, with the gradient of E_t[diffusion^2] in the schedule's parameters.
 
     In gamma, where the network's error g does not depend on the schedule, the second moment is
     the integral of g^2 / q over the density q = 1/gamma' of gamma. Samples of q estimate its
-    gradient without differentiating the network. The logarithm's denominator is the mean over the
-    rows at hand: with microbatches, over one of them.
+    gradient without differentiating the network. It is a mean over rows like every loss, so that
+    it does not matter how they are split; its scale is Adam's business.
     """
-    low, high = endpoints(vocabulary)
+    low, high = endpoints(space.vocabulary)
     share = jax.nn.softmax(own['schedule'])
     bin_B = jnp.clip(((gamma_B - low) / (high - low) * _BINS).astype(jnp.int32), 0, _BINS - 1)
     chosen_B = share[bin_B]
-    squares_B = jax.lax.stop_gradient(diffusion_B**2 * chosen_B) / chosen_B
-    moment = squares_B / (jnp.mean(jax.lax.stop_gradient(squares_B)) + 1e-30)
-    return moment - jax.lax.stop_gradient(moment)
+    per_token_B = jax.lax.stop_gradient(diffusion_B / space.dims)
+    moment_B = per_token_B**2 * jax.lax.stop_gradient(chosen_B) / chosen_B
+    return moment_B - jax.lax.stop_gradient(moment_B)
 
   def probe_levels(self) -> tuple[float, ...]:
     """Times: a little, half and most of the way from gamma_0 to gamma_1."""
@@ -245,7 +255,7 @@ class GaussianDiffusion(base.Objective):
       soft = jnp.pad(jax.nn.softmax(log_w, axis=-1), ((0, 0), (0, 0), (0, 1)))
       time_B = jnp.full((count,), (gamma - low) / (high - low))
       logits = network.apply(soft, pattern=self.attention, time_B=time_B).logits_BxTxV
-      x_BxT = jax.nn.softmax(logits + log_w, axis=-1) @ level_values(space.vocabulary)
+      x_BxT = mean_level(jax.nn.softmax(logits + log_w, axis=-1))
       # An end token is known to be 0, and the network was never asked about it.
       x_BxT = jnp.where(base.charged(space)[None] > 0, x_BxT, level_values(space.vocabulary)[0])
       # q(z_s | z_t, x) with c = 1 - SNR_t / SNR_s, Kingma et al. 2021, appendix A.4.

@@ -111,6 +111,7 @@ class FixedOrder(base.Objective):
 
   code: ClassVar[base.Code] = base.Code.EXACT
   stochastic: ClassVar[bool] = True
+  numbered: ClassVar[bool] = True
 
   def draws(self, wanted: int, space: Space) -> int:
     return space.dims

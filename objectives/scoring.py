@@ -55,7 +55,12 @@ def make_loss(objective: base.Objective, apply: base.Apply, space: base.Space) -
 
 
 def make_evaluation(
-  objective: base.Objective, apply: base.Apply, space: base.Space, draws: int, truth: Any = None
+  objective: base.Objective,
+  apply: base.Apply,
+  space: base.Space,
+  draws: int,
+  truth: Any = None,
+  table_TxV: Any = None,
 ) -> Any:
   """Builds `evaluate(params, batch, key) -> {name: (B, ...)}`, per-example means over draws.
 
@@ -67,6 +72,9 @@ def make_evaluation(
   own conditionals cost on the same view, and 'regret_by_count' (B, T) splits it by the number of
   scored predictions: its column k-1 is the part of the regret that views with k of them bring.
 
+  `table_TxV` is what another code pays for every value at every charged position; then 'table' is
+  what it pays on the very same views, weighed alike.
+
   For objectives that predict tokens, 'token_accuracy' is the mean over those draws that ask for
   any (NaN if none does).
   """
@@ -75,7 +83,8 @@ def make_evaluation(
   def evaluate(params: base.Params, batch: dict[str, jax.Array], key: jax.Array):
     def row_randomness(index):
       strata_key, view_key = jax.random.split(jax.random.fold_in(key, index))
-      return base.evaluation_strata(strata_key, draws), jax.random.split(view_key, draws)
+      strata_S = base.evaluation_strata(strata_key, draws, objective.numbered)
+      return strata_S, jax.random.split(view_key, draws)
 
     strata_BxS, keys_BxS = jax.vmap(row_randomness)(batch['index'])
 
@@ -86,6 +95,10 @@ def make_evaluation(
       view = batch_view(objective, space, examples)
       score = objective.score(params, view, objective.run(apply, params, view, space), space)
       values = {'nats': score.nats_B, 'loss': score.loss_B, **score.terms}
+      if table_TxV is not None:
+        positions_T, targets_BxT = jnp.arange(space.dims), view.targets_T[:, : space.dims]
+        paid_BxT = jnp.asarray(table_TxV, jnp.float32)[positions_T[None], targets_BxT]
+        values['table'] = jnp.sum(view.weights_T[:, : space.dims] * paid_BxT, axis=-1)
       if score.token_accuracy_B is not None:
         values['token_accuracy'] = score.token_accuracy_B
       if truth is not None:

@@ -20,6 +20,7 @@ class Supervised(base.Objective):
 
   code: ClassVar[base.Code] = base.Code.NONE
   uses_labels: ClassVar[bool] = True
+  matrices: ClassVar[tuple[str, ...]] = ('head_DxC',)
   loss_unit: ClassVar[str] = 'nats per label'
   predicts: ClassVar[str | None] = None
 
@@ -39,6 +40,8 @@ class Supervised(base.Objective):
 
   def score(self, params: base.Params, view: View, outputs: Any, space: Space) -> base.Score:
     own = params['objective']
-    logits_BxC = jnp.mean(outputs.final_BxTxD, axis=1) @ own['head_DxC'] + own['bias_C'][None]
+    pooled_BxD = jnp.mean(outputs.final_BxTxD, axis=1)
+    logits_BxC = jnp.matmul(pooled_BxD, own['head_DxC'], precision='highest')
+    logits_BxC += own['bias_C'][None]
     nats_B = base.cross_entropy(logits_BxC, view.targets_T)
     return base.Score(nats_B, nats_B, jnp.ones(nats_B.shape, jnp.int32), {})

@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from objectives import base
+from objectives.gaussian_diffusion import GaussianDiffusion
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,3 +21,13 @@ class UntrainedCausal(Untrained):
 
   attention: ClassVar[tuple] = ('causal',)
   shift: ClassVar[bool] = True
+
+
+@dataclasses.dataclass(frozen=True)
+class UntrainedGaussian(Untrained):
+  """The backbone at initialisation, at the input scale of Gaussian diffusion."""
+
+  input_scale: ClassVar[float | None] = GaussianDiffusion.input_scale
+
+  def check(self, space: base.Space) -> None:
+    GaussianDiffusion().check(space)

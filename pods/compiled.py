@@ -17,7 +17,7 @@ import objectives
 from pods import chips, hlo
 from runs import experiment
 from runs.errors import UserError
-from training import loop, sharding
+from training import keys, loop, sharding
 from training import optimizer as optimizer_lib
 from training import state as state_lib
 
@@ -93,7 +93,7 @@ def report(
     config.training.batch_size += -asked % (mesh.size * max(1, config.training.microbatches))
   built = experiment.assemble(config, described, mesh)
   state = state_lib.abstract_state(
-    built.task, optimizer_lib.make_optimizer(config.optimizer, config.training.steps), mesh
+    built.task, optimizer_lib.for_task(built.task, config.optimizer, config.training.steps), mesh
   )
   step = _compile(
     lambda: loop.make_step(built.task, config).lower(state, *_train_arguments(built)),
@@ -139,7 +139,7 @@ def _feature_arguments(built: experiment.Experiment) -> tuple[Any, Any]:
   rows, split = built.config.probe.batch_size, sharding.batch_sharding(built.mesh)
   rows += -rows % built.mesh.size
   struct = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.int32, sharding=split)
-  key = jax.eval_shape(lambda: jax.random.key(0))
+  key = jax.eval_shape(lambda: keys.key(0))
   everywhere = sharding.replicated(built.mesh)
   return (
     {'tokens': struct((rows, built.space.length)), 'index': struct((rows,))},

@@ -1,88 +1,18 @@
-"""What all pictures of the report share: styles, axes, labels at line ends, bands over replicates.
+"""What all pictures of the report share: axes, labels at line ends, bands over replicates.
 
 Only matplotlib's object interface is used, so nothing here touches a display or global state.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
-from matplotlib import axes, colors, figure, ticker
+from matplotlib import axes, figure, ticker
 from matplotlib.backends import backend_agg
 import numpy as np
 
-# Okabe and Ito's palette without yellow and black, told apart by colour-blind readers and in grey
-# by the markers; greys are for what was never trained.
-COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#7A5195', '#8C6D31')
-_GREYS = ('#555555', '#999999', '#222222', '#BBBBBB')
-_MARKERS = 'osD^vP*X'
-INK, FAINT = '#333333', '#8A8A8A'
-DPI = 144
-Kind = tuple[str, str | None]
-Curves = Mapping[str, Sequence[Mapping[str, Any]]]
+from reports.styles import DPI, INK, Style
 
-
-@dataclasses.dataclass(frozen=True)
-class Style:
-  """How one objective (at one size) is drawn, the same in every picture."""
-
-  label: str
-  colour: str
-  marker: str
-  line: str
-
-
-def kind_of(run: Mapping) -> Kind:
-  """What one line in a picture stands for."""
-  return run['objective'], run.get('size')
-
-
-def styles(results: Mapping) -> dict[Kind, Style]:
-  """A fixed style for each objective and size, by its place in the summary.
-
-  An objective keeps its colour over sizes; the smaller a size, the paler, and its own marker.
-  """
-  sizes = list(dict.fromkeys(entry['size'] for entry in results['summary']))
-  trained = _names(results, lambda entry: entry.get('trained', True))
-  controls = _names(results, lambda entry: not entry.get('trained', True))
-  made = {}
-  for entry in results['summary']:
-    label, name = entry['objective'], entry['objective']
-    if name in trained:
-      place = trained.index(name)
-      colour, line = COLOURS[place % len(COLOURS)], '-' if not entry['saw_labels'] else '--'
-      marker = _MARKERS[place % len(_MARKERS)]
-    else:
-      place = controls.index(name)
-      colour, line, marker = _GREYS[place % len(_GREYS)], ':', 'ds'[place % 2]
-    if len(sizes) > 1:
-      label += f' {entry["size"]}'
-      rank = sizes.index(entry['size'])
-      colour = _paler(colour, 0.6 * (len(sizes) - 1 - rank) / (len(sizes) - 1))
-      marker = _MARKERS[rank % len(_MARKERS)]
-    made[kind_of(entry)] = Style(label, colour, marker, line)
-  return made
-
-
-def _names(results: Mapping, wanted: Callable[[Mapping], bool]) -> list[str]:
-  return list(dict.fromkeys(entry['objective'] for entry in results['summary'] if wanted(entry)))
-
-
-def _paler(colour: str, share: float) -> str:
-  """`colour` mixed with that share of white."""
-  return colors.to_hex([(1 - share) * part + share for part in colors.to_rgb(colour)]).upper()
-
-
-def grouped(results: Mapping) -> dict[Kind, list[dict]]:
-  """The selected runs of every line, in the order of the summary."""
-  groups = {kind_of(entry): [] for entry in results['summary']}
-  for run in results['runs']:
-    if run['selected']:
-      groups[kind_of(run)].append(run)
-  return groups
-
-
-# Canvas.
+End = tuple[float, float, str, str]  # of a line: x, y, its name, its colour
 
 
 def blank(width: float, height: float) -> figure.Figure:
@@ -109,8 +39,8 @@ def tidy(axis: axes.Axes, x: str, y: str, title: str = '', percent: str = '') ->
       one.set_major_formatter(ticker.FuncFormatter(lambda value, _: f'{100 * value:.4g}%'))
 
 
-def label_ends(axis: axes.Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-  """Writes each line's name right of its end (x, y, name, colour), spread so that none overlap."""
+def label_ends(axis: axes.Axes, ends: Sequence[End]) -> None:
+  """Writes each line's name right of its end, spread so that none overlap."""
   if not ends:
     return
   axis.figure.canvas.draw()  # settles the limits and the height the labels have to share
@@ -148,6 +78,14 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
   return places
 
 
+def mean_line(
+  axis: axes.Axes, x: Sequence[float], rows_SxX: np.ndarray, style: Style, label: str = ''
+) -> End:
+  """A band with a marker a value; returns its end, for `label_ends`."""
+  band(axis, x, rows_SxX, style, marker=style.marker, markersize=4)
+  return x[-1], rows_SxX.mean(0)[-1], label or style.label, style.colour
+
+
 def band(axis: axes.Axes, x: Sequence[float], rows: np.ndarray, style: Style, **line: Any) -> None:
   """Draws the mean over replicates of rows_SxX, and their range where there is more than one."""
   mean = rows.mean(axis=0)
@@ -155,11 +93,3 @@ def band(axis: axes.Axes, x: Sequence[float], rows: np.ndarray, style: Style, **
   if len(rows) > 1:
     low, high = rows.min(axis=0), rows.max(axis=0)
     axis.fill_between(x, low, high, color=style.colour, alpha=0.14, linewidth=0)
-
-
-def scientific(value: float) -> str:
-  """A large number as 1.2e13, without padding."""
-  if not value:
-    return '0'
-  mantissa, exponent = f'{value:.2e}'.split('e')
-  return f'{mantissa.rstrip("0").rstrip(".")}e{int(exponent)}'

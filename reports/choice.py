@@ -1,8 +1,8 @@
 """Which runs stand for an objective: learning rate by its own validation loss, fit, replicates.
 
-Where an objective was trained at several learning rates it keeps the one with the lowest mean
-validation loss of its own at the last step, over replicates; only rates with the most finished
-replicates take part. Bits and labels of the test split are never looked at for this.
+Where an objective was trained at several learning rates and clip norms it keeps those with the
+lowest mean validation loss of its own at the last step, over replicates; only those with the most
+finished replicates take part. Bits and labels of the test split are never looked at for this.
 """
 
 import collections
@@ -18,6 +18,7 @@ OVERFIT_MARGIN = 0.02
 STILL_FALLING = 0.01
 
 
+Tuning = tuple[float | None, float | None]  # learning rate, clip norm
 Replicate = tuple[Any, int]  # (grammar or None, seed)
 # What runs of one objective and size must share to be averaged over replicates.
 POOLED_ALIKE = (
@@ -63,55 +64,69 @@ def refuse_unpoolable(runs: Sequence[Mapping]) -> None:
           f'{run["objective"]} has runs with {name} {other.get(name)} and {run.get(name)}: they '
           'are not seeds of one training, report them one by one'
         )
-    kind = (run['objective'], replicate(run), run.get('size'), run.get('learning_rate'))
+    kind = (run['objective'], replicate(run), run.get('size'), tuning_of(run))
     if kind in kinds:
       raise ReportError(
         f'{kinds[kind]} and {run["workdir"]} are both {kind[0]}, {replicate_text(kind[1])}, '
-        f'size {kind[2]}, learning rate {kind[3]}: name only one of them'
+        f'size {kind[2]}, {tuning_text(kind[3])}: name only one of them'
       )
     kinds[kind] = run['workdir']
 
 
+def tuning_of(run: Mapping) -> Tuning:
+  """What the grid of a comparison varies: learning rate and clip norm."""
+  return run.get('learning_rate'), run.get('clip_norm')
+
+
+def tuning_text(tuning: Tuning) -> str:
+  """'learning rate 0.002, clip norm 1'; what is not known is left out."""
+  words = zip(('learning rate', 'clip norm'), tuning, strict=True)
+  return ', '.join(f'{name} {value:g}' for name, value in words if value is not None)
+
+
 def select(runs: Sequence[dict]) -> list[str]:
-  """Marks in place, as `selected`, the runs at the learning rate their objective chose.
+  """Marks in place, as `selected`, the runs at the rate and clip norm their objective chose.
 
   Returns:
     Notes: one line for every choice a reader should know about.
 
   Raises:
-    ReportError: several rates and no validation loss to choose by.
+    ReportError: several of them and no validation loss to choose by.
   """
   groups, notes = collections.defaultdict(lambda: collections.defaultdict(list)), []
   for run in runs:
     kind = (run.get('dataset'), run['objective'], run.get('size'))
-    groups[kind][run.get('learning_rate')].append(run)
-  for (_, objective, size), rates in groups.items():
-    chosen = next(iter(rates))
-    if len(rates) > 1:
-      chosen, note = _choose_rate(f'{objective} ({size})', rates)
+    groups[kind][tuning_of(run)].append(run)
+  for (_, objective, size), grid in groups.items():
+    chosen = next(iter(grid))
+    if len(grid) > 1:
+      chosen, note = _choose(f'{objective} ({size})', grid)
       notes += note
-    for rate, members in rates.items():
+    for tuning, members in grid.items():
       for run in members:
-        run['selected'] = rate == chosen
+        run['selected'] = tuning == chosen
   return notes
 
 
-def _choose_rate(name: str, rates: Mapping[float | None, list[dict]]) -> tuple[Any, list[str]]:
-  if not any(run.get('trained', True) for members in rates.values() for run in members):
-    return min(rates, key=lambda rate: (rate is None, rate)), []  # untouched by the rate
-  most = max(len(set(map(replicate, members))) for members in rates.values())
+def _choose(name: str, grid: Mapping[Tuning, list[dict]]) -> tuple[Tuning, list[str]]:
+  if not any(run.get('trained', True) for members in grid.values() for run in members):
+    return min(grid, key=str), []  # untouched by them
+  most = max(len(set(map(replicate, members))) for members in grid.values())
   losses, notes = {}, []
-  for rate, members in rates.items():
+  for tuning, members in grid.items():
     values = [(run.get('validation') or {}).get('loss') for run in members]
     if len(set(map(replicate, members))) < most or None in values:
-      notes.append(f'{name}: learning rate {rate:g} left out of the choice, seeds are missing')
+      words = tuning_text(tuning)
+      notes.append(f'{name}: {words} left out of the choice, seeds are missing')
     else:
-      losses[rate] = math.fsum(values) / len(values)
+      losses[tuning] = math.fsum(values) / len(values)
   if not losses:
     raise ReportError(f'{name} has several learning rates and no validation loss to choose by')
-  chosen = min(losses, key=lambda rate: (losses[rate], rate))
-  if len(losses) > 1 and chosen in (min(losses), max(losses)):
-    notes.append(f'{name}: the chosen learning rate {chosen:g} is at the edge of its grid')
+  chosen = min(losses, key=lambda tuning: (losses[tuning], str(tuning)))
+  for place, word in enumerate(('learning rate', 'clip norm')):
+    values = {tuning[place] for tuning in losses} - {None}
+    if len(values) > 1 and chosen[place] in (min(values), max(values)):
+      notes.append(f'{name}: the chosen {word} {chosen[place]:g} is at the edge of its grid')
   return chosen, notes
 
 

@@ -1,6 +1,8 @@
-"""The report's pictures: every function takes the content of results.json and returns a Figure.
+"""The report's main pictures: functions take the content of results.json and return a Figure.
 
-Curves are {workdir: points}, points as `reports.reading.read_curve` returns them.
+So do those of `figures_probes`, `figures_samples`, `figures_scaling`, `figures_training` and
+`figures_truth`; None where there is nothing to show. Curves are {workdir: points}, points as
+`reports.reading.read_curve` returns them. `reports.pictures` lists all that the report has.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,29 +10,11 @@ from collections.abc import Mapping, Sequence
 from matplotlib import axes, figure, ticker, transforms
 import numpy as np
 
-from reports import (
-  canvas,
-  figures_probes,
-  figures_samples,
-  figures_scaling,
-  figures_theory,
-  figures_training,
-  figures_truth,
-  summary,
-)
-from reports import results as results_lib
-from reports.canvas import FAINT, Curves, Style, kind_of, scientific, spread, styles
-
-__all__ = ['NAMES', 'draw_all', 'kind_of', 'layer_curve', 'scientific', 'spread', 'styles']
+from probes.measures import at
+from reports import canvas, styles, summary
+from reports.styles import FAINT, Style
 
 _ACCURACY = 'test accuracy of the probe'
-NAMES = (
-  'bits_against_accuracy', 'label_codes', 'scaling', 'scaling_by_tokens',
-  'regret_curves', 'regret_by_size', 'regret_by_hidden', 'latents',
-  'accuracy_by_layer', 'accuracy_by_labels', 'loss_against_labels', 'accuracy_by_level',
-  'similarity', 'samples', 'training_curves',
-  'accuracy_during_training',
-)  # fmt: skip
 
 
 # Pictures of the results.
@@ -45,7 +29,7 @@ def bits_against_accuracy(results: Mapping) -> figure.Figure | None:
   pair = summary.measured_primary(results['runs'])
   if pair is None:
     return None
-  looks, groups = canvas.styles(results), canvas.grouped(results)
+  looks, groups = styles.styles(results), styles.grouped(results)
   coded = [
     kind for kind, runs in groups.items() if any(r['bits_per_dim'] is not None for r in runs)
   ]
@@ -56,7 +40,7 @@ def bits_against_accuracy(results: Mapping) -> figure.Figure | None:
   for kind in coded:
     _coded_markers(left, groups[kind], pair, looks[kind])
   for place, kind in enumerate(apart):
-    values = [results_lib.accuracy(run, *pair) for run in groups[kind]]
+    values = [summary.accuracy(run, *pair) for run in groups[kind]]
     values = [value for value in values if value is not None]
     style = looks[kind]
     right.plot([place] * len(values), values, style.marker, color=style.colour, markersize=7,
@@ -85,40 +69,36 @@ def bits_against_accuracy(results: Mapping) -> figure.Figure | None:
 
 
 def _coded_markers(axis: axes.Axes, runs: Sequence[dict], pair: tuple[str, str], style: Style):
-  points = [(run['bits_per_dim'], results_lib.accuracy(run, *pair)) for run in runs]
+  points = [(run['bits_per_dim'], summary.accuracy(run, *pair)) for run in runs]
   points = [point for point in points if None not in point]
   if not points:
     return
   bound = runs[0]['code'] == 'upper_bound'
+  sign = {'upper_bound': ' (≤)', 'estimate': ' (≈)'}.get(runs[0]['code'], '')
   x, y = zip(*points, strict=True)
   axis.plot(x, y, style.marker, color=style.colour, markersize=7, linestyle='none', alpha=0.85,
-            markerfacecolor='white' if bound else style.colour, markeredgewidth=1.6)  # fmt: skip
+            markerfacecolor='white' if sign else style.colour, markeredgewidth=1.6)  # fmt: skip
   if bound:  # the likelihood's own bits lie somewhere to the left of a bound
     shifted = transforms.offset_copy(axis.transData, axis.figure, x=-24, units='points')
     for point in points:
       arrow = {'arrowstyle': '->', 'color': style.colour, 'shrinkA': 4}
       axis.annotate('', point, point, xycoords=shifted, textcoords='data', arrowprops=arrow)
   top = max(points, key=lambda point: point[1])
-  axis.annotate(style.label + (' (≤)' if bound else ''), top, xytext=(0, 8), ha='center',
+  axis.annotate(style.label + sign, top, xytext=(0, 8), ha='center',
                 textcoords='offset points', color=style.colour, fontsize=9)  # fmt: skip
 
 
 def accuracy_by_layer(results: Mapping) -> figure.Figure | None:
   """Validation accuracy of the all-labels probe at every layer, mean and range over replicates."""
-  looks, ends = canvas.styles(results), []
-  made = canvas.blank(7.6, 4.0)
+  made, ends = canvas.blank(7.6, 4.0), []
   axis = made.subplots()
-  for kind, runs in canvas.grouped(results).items():
-    rows = [((run.get('probes') or {}).get('linear') or {}).get('all') or {} for run in runs]
-    rows = [row['by_layer_validation'] for row in rows if row.get('by_layer_validation')]
+  for style, runs in styles.lines(results):
+    rows = [at(run, ('probes', 'linear', 'all', 'by_layer_validation')) for run in runs]
+    rows = [row for row in rows if row]
     rows = [row for row in rows if None not in row and len(row) == len(rows[0])]
-    if not rows:
-      continue
-    values = np.asarray(rows, float)
-    canvas.band(
-      axis, range(values.shape[1]), values, looks[kind], marker=looks[kind].marker, markersize=4
-    )
-    ends.append((values.shape[1] - 1, values.mean(0)[-1], looks[kind].label, looks[kind].colour))
+    if rows:
+      values = np.asarray(rows, float)
+      ends.append(canvas.mean_line(axis, range(values.shape[1]), values, style))
   if not ends:
     return None
   canvas.tidy(axis, 'layer (0: the embeddings)', 'validation accuracy, all labels', percent='y')
@@ -129,29 +109,26 @@ def accuracy_by_layer(results: Mapping) -> figure.Figure | None:
 
 def accuracy_by_labels(results: Mapping) -> figure.Figure | None:
   """Test accuracy against the number of labels (log), mean and range over replicates."""
-  pairs = [pair for pair in results_lib.probe_counts(results['runs']) if pair[0] == 'linear']
+  pairs = [pair for pair in summary.probe_counts(results['runs']) if pair[0] == 'linear']
   counts = sorted(int(labels) for _, labels in pairs if labels.isdigit())
   columns = [str(count) for count in counts] + ['all'] * (('linear', 'all') in pairs)
   if not columns:
     return None
   end = 3 * counts[-1] if counts else 1  # 'all' has its own place: its number is the data set's
   places = dict(zip(columns, [*counts, end], strict=False))
-  looks, ends = canvas.styles(results), []
-  made = canvas.blank(7.6, 4.2)
+  made, ends = canvas.blank(7.6, 4.2), []
   axis = made.subplots()
-  lines = [(looks[kind], runs) for kind, runs in canvas.grouped(results).items()]
+  lines = styles.lines(results)
   if (raw := results['controls'].get('raw') or {}).get('linear'):
     lines.append((Style('raw input', FAINT, '_', '-.'), [{'probes': raw}]))
   for style, runs in lines:
-    rows = [[results_lib.accuracy(run, 'linear', column) for column in columns] for run in runs]
+    rows = [[summary.accuracy(run, 'linear', column) for column in columns] for run in runs]
     values = np.asarray(rows, float)  # None becomes NaN: that count was not measured
     shown = np.isfinite(values).all(axis=0)
-    if not shown.any():
-      continue
-    x = np.asarray([places[column] for column in columns], float)[shown]
-    canvas.band(axis, x, values[:, shown], style, marker=style.marker, markersize=4)
-    label = style.label + (' (saw all labels)' if runs[0].get('saw_labels') else '')
-    ends.append((x[-1], values[:, shown].mean(0)[-1], label, style.colour))
+    if shown.any():
+      x = np.asarray([places[column] for column in columns], float)[shown]
+      label = style.label + (' (saw all labels)' if runs[0].get('saw_labels') else '')
+      ends.append(canvas.mean_line(axis, x, values[:, shown], style, label))
   axis.set_xscale('log')
   canvas.tidy(axis, 'labels the probe was fitted on', _ACCURACY, percent='y')
   axis.set_xticks([places[column] for column in columns], columns)
@@ -162,23 +139,20 @@ def accuracy_by_labels(results: Mapping) -> figure.Figure | None:
 
 def accuracy_by_level(results: Mapping) -> figure.Figure | None:
   """Validation accuracy against noise level or mask ratio, with the clean input at the left."""
-  looks, ends = canvas.styles(results), []
-  made = canvas.blank(7.6, 4.0)
+  made, ends = canvas.blank(7.6, 4.0), []
   axis = made.subplots()
-  for kind, runs in canvas.grouped(results).items():
+  for style, runs in styles.lines(results):
     curves = [_level_curve(run) for run in runs]
     curves = [curve for curve in curves if curve and curve.keys() == (curves[0] or {}).keys()]
     if not curves:
       continue
     levels = list(curves[0])[1:]
     values = np.asarray([list(curve.values()) for curve in curves], float)
-    style = looks[kind]
-    canvas.band(axis, levels, values[:, 1:], style, marker=style.marker, markersize=4)
+    ends.append(canvas.mean_line(axis, levels, values[:, 1:], style))
     mean = values.mean(0)
     axis.plot([0, levels[0]], mean[:2], color=style.colour, linewidth=1, linestyle=(0, (1, 2)))
     axis.plot([0], mean[:1], style.marker, color=style.colour, markerfacecolor='white',
               markersize=7, markeredgewidth=1.6, clip_on=False)  # fmt: skip
-    ends.append((levels[-1], mean[-1], style.label, style.colour))
   if not ends:
     return None
   x = 'noise level or mask ratio (open marker at 0: the clean input)'
@@ -198,13 +172,13 @@ def _level_curve(run: Mapping) -> dict[float | None, float] | None:
 
 def layer_curve(record: Mapping) -> figure.Figure | None:
   """Validation accuracy by layer of one run (for TensorBoard); None if it was not probed."""
-  result = ((record.get('probes') or {}).get('linear') or {}).get('all') or {}
+  result = at(record, ('probes', 'linear', 'all')) or {}
   values = result.get('by_layer_validation')
   if not values:
     return None
   made = canvas.blank(5.0, 3.2)
   axis = made.subplots()
-  axis.plot(range(len(values)), values, color=canvas.COLOURS[0], marker='o', linewidth=1.7)
+  axis.plot(range(len(values)), values, color=styles.COLOURS[0], marker='o', linewidth=1.7)
   if isinstance(result.get('layer'), int):
     axis.axvline(result['layer'], color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
   title = f'{record["objective"]}, seed {record["seed"]}'
@@ -213,38 +187,3 @@ def layer_curve(record: Mapping) -> figure.Figure | None:
   )
   axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
   return made
-
-
-def draw_all(
-  results: Mapping,
-  curves: Curves,
-  samples: Mapping[str, np.ndarray] | None = None,
-  features: Mapping[str, np.ndarray] | None = None,
-) -> dict[str, figure.Figure]:
-  """Every picture that these results have something to show in, by file name without ending.
-
-  Args:
-    results: the content of results.json.
-    curves: training curves by workdir.
-    samples: examples drawn from the models, (count, T), by workdir.
-    features: test features (layers, N, D), by workdir.
-  """
-  made = {
-    'loss_against_labels': figures_probes.loss_against_labels(results),
-    'similarity': figures_probes.similarity(results, features or {}),
-    'bits_against_accuracy': bits_against_accuracy(results),
-    'label_codes': figures_theory.label_codes(results),
-    'accuracy_by_layer': accuracy_by_layer(results),
-    'accuracy_by_labels': accuracy_by_labels(results),
-    'accuracy_by_level': accuracy_by_level(results),
-    'scaling': figures_scaling.scaling(results, curves),
-    'scaling_by_tokens': figures_scaling.scaling_by_tokens(results, curves),
-    'training_curves': figures_training.training_curves(results, curves),
-    'accuracy_during_training': figures_training.accuracy_during_training(results, curves),
-    'regret_curves': figures_truth.regret_curves(results, curves),
-    'regret_by_size': figures_truth.regret_by_size(results),
-    'regret_by_hidden': figures_truth.regret_by_hidden(results),
-    'latents': figures_truth.latents(results),
-    'samples': figures_samples.samples(results, samples or {}),
-  }
-  return {name: made[name] for name in NAMES if made[name] is not None}

@@ -7,8 +7,8 @@ from matplotlib import figure
 import numpy as np
 
 from probes.measures import at
-from reports import alignment, canvas
-from reports.canvas import FAINT, INK, Style
+from reports import alignment, canvas, styles
+from reports.styles import FAINT, INK, Style
 
 _CURVE = ('prequential', 'all', 'curve')
 _MOST_LAYERS = 13  # layers of one run shown in the similarity map, evenly spaced
@@ -16,9 +16,8 @@ _MOST_LAYERS = 13  # layers of one run shown in the similarity map, evenly space
 
 def loss_against_labels(results: Mapping) -> figure.Figure | None:
   """Bits a label while coding, against labels seen: the loss-data curve, linear and MLP."""
-  looks, groups = canvas.styles(results), canvas.grouped(results)
   lines = [
-    (looks[kind], [run.get('probes') or {} for run in runs]) for kind, runs in groups.items()
+    (style, [run.get('probes') or {} for run in runs]) for style, runs in styles.lines(results)
   ]
   raw = results['controls'].get('raw') or {}
   lines.append((Style('raw input', FAINT, '_', '-.'), [raw]))
@@ -35,12 +34,9 @@ def loss_against_labels(results: Mapping) -> figure.Figure | None:
     for style, members in lines:
       curves = [curve for probes in members if (curve := _curve(probes, key))]
       curves = [curve for curve in curves if curve.keys() == curves[0].keys()]
-      if not curves:
-        continue
-      values = np.asarray([list(curve.values()) for curve in curves], float)
-      x = list(curves[0])
-      canvas.band(axis, x, values, style, marker=style.marker, markersize=4)
-      ends.append((x[-1], values.mean(0)[-1], style.label, style.colour))
+      if curves:
+        values = np.asarray([list(curve.values()) for curve in curves], float)
+        ends.append(canvas.mean_line(axis, list(curves[0]), values, style))
     axis.set_xscale('log')
     name = {'linear_bits': 'linear', 'mlp_bits': 'MLP'}[key]
     canvas.tidy(axis, 'labels seen before', f'bits a label, {name} probe')
@@ -63,12 +59,11 @@ def similarity(results: Mapping, features: Mapping[str, np.ndarray]) -> figure.F
     results: the content of results.json.
     features: workdir -> test features (layers, N, D) of the same examples.
   """
-  looks = canvas.styles(results)
   chosen = []
-  for kind, runs in canvas.grouped(results).items():
+  for style, runs in styles.lines(results):
     run = next((run for run in runs if run['workdir'] in features), None)
     if run is not None:
-      chosen.append((looks[kind], run, features[run['workdir']]))
+      chosen.append((style, run, features[run['workdir']]))
   if len(chosen) < 2:
     return None
   rows = {array.shape[1] for _, _, array in chosen}
@@ -92,7 +87,7 @@ def _spaced(layers: int) -> np.ndarray:
 
 
 def _heat_map(
-  values: np.ndarray, styles: Sequence[Style], picked: Sequence[np.ndarray]
+  values: np.ndarray, looks: Sequence[Style], picked: Sequence[np.ndarray]
 ) -> figure.Figure:
   side = min(11.0, max(5.5, 0.2 * len(values) + 2.2))
   made = canvas.blank(side + 0.9, side)
@@ -103,7 +98,7 @@ def _heat_map(
     axis.axhline(end - 0.5, color='white', linewidth=2)
     axis.axvline(end - 0.5, color='white', linewidth=2)
   middles = [end - len(layers) / 2 - 0.5 for end, layers in zip(ends, picked, strict=True)]
-  names = [style.label for style in styles]
+  names = [style.label for style in looks]
   axis.set_xticks(middles, names, rotation=35, ha='right', fontsize=8.5)
   axis.set_yticks(middles, names, fontsize=8.5)
   axis.tick_params(length=0, colors=INK)

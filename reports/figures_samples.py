@@ -6,8 +6,8 @@ import math
 from matplotlib import axes, figure
 import numpy as np
 
-from reports import canvas
-from reports.canvas import INK
+from reports import canvas, styles
+from reports.styles import INK
 
 COLUMNS = 8
 _ROWS = 8
@@ -42,15 +42,14 @@ def sample_grid(
 
 def samples(results: Mapping, drawn: Mapping[str, np.ndarray]) -> figure.Figure | None:
   """A grid an objective, of its first replicate that has samples, and one of real examples."""
-  looks, grids, shape = canvas.styles(results), [], None
-  for kind, runs in canvas.grouped(results).items():
+  grids, shape = [], None
+  for style, runs in styles.lines(results):
     having = (run for run in runs if run.get('sample_shape') and run['workdir'] in drawn)
     run = next(having, None)
     if run is None:
       continue
     shape = run['sample_shape']
-    title = f'{looks[kind].label}, seed {run["seed"]}'
-    grids.append((title, looks[kind].colour, drawn[run['workdir']]))
+    grids.append((f'{style.label}, seed {run["seed"]}', style.colour, drawn[run['workdir']]))
   if not grids:
     return None
   if real := results['controls'].get('real_samples'):

@@ -1,6 +1,7 @@
-"""Pictures of bits against probe along training, a panel an objective and a line a size.
+"""Pictures of bits along training: against the probe, and against codes of the labels.
 
-The form is that of figure 3 of Chen et al. 2020, "Generative Pretraining from Pixels".
+Against the probe a panel is an objective and a line is a size, the form of figure 3 of Chen et al.
+2020, "Generative Pretraining from Pixels".
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -8,8 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from matplotlib import axes, figure
 import numpy as np
 
-from reports import canvas
-from reports.canvas import Curves, Kind, Style
+from reports import canvas, styles
+from reports.label_sets import LEARNERS
+from reports.reading import Curves
+from reports.styles import INK, Kind, Style
 
 ACCURACY = 'probe/linear/accuracy'
 BITS, LOSS = 'validation/bits_per_dim', 'validation/loss'
@@ -49,7 +52,7 @@ def checkpoints(
 
 def scaling(results: Mapping, curves: Curves) -> figure.Figure | None:
   """Validation bits, or the own loss where there is no likelihood, against the quick probe."""
-  groups = canvas.grouped(results)
+  groups = styles.grouped(results)
   keys = {kind: BITS if _coded(runs) else LOSS for kind, runs in groups.items()}
 
   def name(runs: Sequence[Mapping]) -> str:
@@ -70,7 +73,7 @@ def scaling_by_tokens(results: Mapping, curves: Curves) -> figure.Figure | None:
   def name(runs: Sequence[Mapping]) -> str:
     return f'validation token accuracy,\n{runs[0].get("token_accuracy_of") or "any token"}'
 
-  return _panels(results, curves, dict.fromkeys(canvas.grouped(results), TOKENS), name, 'x')
+  return _panels(results, curves, dict.fromkeys(styles.grouped(results), TOKENS), name, 'x')
 
 
 def _coded(runs: Sequence[Mapping]) -> bool:
@@ -85,7 +88,7 @@ def _panels(
   percent: str = '',
 ) -> figure.Figure | None:
   """A panel for each objective with something to show; `name` of its runs labels its axis."""
-  looks, groups, lines = canvas.styles(results), canvas.grouped(results), {}
+  looks, groups, lines = styles.styles(results), styles.grouped(results), {}
   for kind, runs in groups.items():
     found = checkpoints(runs, curves, keys[kind])
     if found is not None:
@@ -106,7 +109,7 @@ def _panels(
     canvas.tidy(axis, name(runs), '' if place % across else _Y_LABEL, title, percent + 'y')
     axis.margins(0.08)
     if len(sizes) > 1:
-      axis.legend(frameon=False, fontsize=8.5, labelcolor=canvas.INK)
+      axis.legend(frameon=False, fontsize=8.5, labelcolor=INK)
   for axis in places[len(lines) :]:
     axis.remove()
   return made
@@ -128,3 +131,63 @@ def _line(
             linestyle='none')  # fmt: skip
   for own_x, own_y in zip(x_SxX, y_SxX, strict=True) if len(x_SxX) > 1 else ():
     axis.plot(own_x, own_y, color=style.colour, linewidth=0.6, alpha=0.5, zorder=1)
+
+
+# Against codes of the labels.
+
+
+def label_codes(results: Mapping) -> figure.Figure | None:
+  """Points are checkpoints, lines join those of a run; rows are learners, columns objectives."""
+  entries = {(e['learner'], e['objective']): e for e in results.get('theory') or ()}
+  # A learner of which every panel would hold a single point shows nothing.
+  rows = [
+    name
+    for name in LEARNERS
+    if any(_count(entry) > 1 for key, entry in entries.items() if key[0] == name)
+  ]
+  if not rows:
+    return None
+  columns = list(dict.fromkeys(key[1] for key in entries))
+  looks = styles.styles(results)
+  made = canvas.blank(3.2 * len(columns) + 0.6, 2.9 * len(rows))
+  made.get_layout_engine().set(h_pad=0.1)
+  places = made.subplots(len(rows), len(columns), squeeze=False, sharex='col')
+  for down, learner in enumerate(rows):
+    for across, objective in enumerate(columns):
+      axis, entry = places[down, across], entries.get((learner, objective))
+      if entry is None:
+        axis.set_visible(False)
+        continue
+      _code_panel(axis, entry, looks)
+      bound = entry['code'] == 'upper_bound'
+      x = 'validation bits per dimension' + (' (≤)' if bound else '')
+      title = f'{objective}, ' + ('upper bound' if bound else 'exact')
+      y = f'label code, {learner}, bits' if across == 0 else ''
+      canvas.tidy(axis, x if down == len(rows) - 1 else '', y, title if down == 0 else '')
+      axis.margins(0.12)
+  return made
+
+
+def _count(entry: Mapping) -> int:
+  return sum(len(run['points']) for run in entry['runs'])
+
+
+def _code_panel(axis: axes.Axes, entry: Mapping, looks: Mapping[tuple, Style]) -> None:
+  sizes = list(dict.fromkeys(run['size'] for run in entry['runs']))
+  for run in entry['runs']:
+    style = looks[entry['objective'], run['size']]
+    _code_line(axis, run['points'], style, entry['code'] == 'upper_bound')
+  if len(sizes) > 1:
+    for size in sizes:
+      style = looks[entry['objective'], size]
+      axis.plot([], [], style.marker, color=style.colour, linestyle='none', label=size)
+    axis.legend(frameon=False, fontsize=8.5, labelcolor=INK)
+
+
+def _code_line(axis: axes.Axes, points: Sequence[Mapping], style: Style, bound: bool) -> None:
+  """One run: its checkpoints joined in the order of training, the last one larger."""
+  x, y = ([point[name] for point in points] for name in ('bits', 'code'))
+  face = 'white' if bound else style.colour
+  look = {'color': style.colour, 'marker': style.marker, 'markerfacecolor': face}
+  axis.plot(x, y, linewidth=0.9, alpha=0.7, markersize=4, **look)
+  axis.plot(x[-1:], y[-1:], markersize=8, linestyle='none', markeredgewidth=1.6, **look)

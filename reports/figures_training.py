@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from matplotlib import axes, figure, ticker
 import numpy as np
 
-from reports import canvas
-from reports.canvas import FAINT, INK, Curves, Kind
+from reports import canvas, styles
+from reports.reading import Curves
+from reports.styles import FAINT, INK, Kind
 
 
 def aligned(
@@ -34,7 +35,7 @@ def _curve_panel(
   axis: axes.Axes, results: Mapping, curves: Curves, key: str, flops: bool, kinds: Sequence[Kind]
 ) -> bool:
   """Draws `key` against steps or FLOPs for `kinds`; returns whether there was anything to draw."""
-  looks, groups, drawn = canvas.styles(results), canvas.grouped(results), False
+  looks, groups, drawn = styles.styles(results), styles.grouped(results), False
   for kind in kinds:
     found = aligned(groups[kind], curves, key)
     if found is None:
@@ -50,13 +51,13 @@ def _curve_panel(
     axis.set_visible(False)
     return False
   if flops:
-    axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: canvas.scientific(value)))
+    axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: styles.scientific(value)))
   axis.legend(frameon=False, fontsize=8.5, labelcolor=INK)
   return True
 
 
 def _with(results: Mapping, curves: Curves, key: str) -> list[Kind]:
-  groups = canvas.grouped(results).items()
+  groups = styles.grouped(results).items()
   return [kind for kind, runs in groups if aligned(runs, curves, key) is not None]
 
 

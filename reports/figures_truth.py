@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from matplotlib import axes, figure, ticker
 import numpy as np
 
-from reports import canvas, regret, summary
-from reports.canvas import INK, Curves, Kind, Style
+from reports import canvas, regret, styles, summary
 from reports.figures_training import aligned
+from reports.reading import Curves
+from reports.styles import INK, Kind, Style
 
 _REGRET = 'regret, bits per dimension'
 _ACROSS = 3  # heat maps side by side
@@ -36,20 +37,19 @@ def _log_band(axis: axes.Axes, x: np.ndarray, rows: np.ndarray, style: Style, la
 
 def regret_curves(results: Mapping, curves: Curves) -> figure.Figure | None:
   """Validation regret against training tokens and against FLOPs, on logarithmic axes."""
-  looks, groups = canvas.styles(results), canvas.grouped(results)
   made = canvas.blank(9.0, 4.0)
   left, right = made.subplots(1, 2, sharey=True)
   drawn = False
-  for kind, runs in groups.items():
+  for style, runs in styles.lines(results):
     found = aligned(runs, curves, regret.CURVE)
     if found is None:
       continue
     steps, flops, rows = found
     tokens = steps * _tokens_per_step(runs[0])
-    label = _label(looks[kind], (runs[0].get('truth') or {}).get('kind'))
+    label = _label(style, (runs[0].get('truth') or {}).get('kind'))
     for axis, x in ((left, tokens), (right, flops)):
       if np.isfinite(x).all():
-        drawn |= _log_band(axis, x, rows, looks[kind], label)
+        drawn |= _log_band(axis, x, rows, style, label)
   if not drawn:
     return None
   for axis, x, y in ((left, 'training tokens', _REGRET), (right, 'training FLOPs', '')):
@@ -68,8 +68,8 @@ def _tokens_per_step(run: Mapping) -> float:
 
 def regret_by_size(results: Mapping) -> figure.Figure | None:
   """Regret on test against backbone parameters; only where several sizes were trained."""
-  looks, lines = canvas.styles(results), {}
-  for kind, runs in canvas.grouped(results).items():
+  looks, lines = styles.styles(results), {}
+  for kind, runs in styles.grouped(results).items():
     values = [(run.get('truth') or {}).get('regret_bits_per_dim') for run in runs]
     values = [value for value in values if value is not None]
     size = runs[0].get('parameters_backbone')
@@ -91,7 +91,7 @@ def regret_by_size(results: Mapping) -> figure.Figure | None:
     ends.append((x[-1], mean[-1], name + (' (≤)' if points[0][3] == 'bound' else ''), style.colour))
   canvas.tidy(axis, 'parameters of the backbone', _REGRET)
   for log_axis in (axis.xaxis, axis.yaxis):
-    log_axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: canvas.scientific(value)))
+    log_axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: styles.scientific(value)))
     log_axis.set_minor_formatter(ticker.NullFormatter())
   axis.legend(
     [axis.lines[i] for i in range(len(ends))], [end[2] for end in ends], frameon=False,
@@ -102,11 +102,11 @@ def regret_by_size(results: Mapping) -> figure.Figure | None:
 
 def regret_by_hidden(results: Mapping) -> figure.Figure | None:
   """Regret of the views with k hidden tokens, for objectives that hide; also of other codes."""
-  looks, drawn = canvas.styles(results), False
+  looks, drawn = styles.styles(results), False
   made = canvas.blank(7.6, 3.6)
   axis = made.subplots()
   for entry in results['summary']:
-    style = looks[canvas.kind_of(entry)]
+    style = looks[styles.kind_of(entry)]
     lines = [(style.label, '-', entry.get('regret_by_k'))]
     lines += [(f'{style.label}, by {name.replace("_", " ")}', '--', other.get('regret_by_k'))
               for name, other in entry['also'].items()]  # fmt: skip
@@ -132,7 +132,7 @@ def latents(results: Mapping) -> figure.Figure | None:
   entries = [entry for entry in results['summary'] if entry.get('latents')]
   if not entries:
     return None
-  looks, nodes = canvas.styles(results), _nodes(results)
+  looks, nodes = styles.styles(results), _nodes(results)
   raw = summary.level_means(results['controls'].get('raw_latents') or {})
   chances = [c for entry in entries for c in entry['latents_chance'].values() if c is not None]
   down = -(-len(entries) // _ACROSS)
@@ -140,7 +140,7 @@ def latents(results: Mapping) -> figure.Figure | None:
   made = canvas.blank(9.4, (0.95 + 0.42 * levels) * down)
   places = made.subplots(down, _ACROSS, squeeze=False).ravel()
   for index, (axis, entry) in enumerate(zip(places, entries, strict=False)):
-    kind: Kind = canvas.kind_of(entry)
+    kind: Kind = styles.kind_of(entry)
     _heat_map(axis, entry, raw, min(chances, default=0.0), looks[kind])
     names = [_level_name(level, nodes, entry) for level in entry['latents']]
     axis.set_yticks(range(len(names)), names if index % _ACROSS == 0 else [''] * len(names))

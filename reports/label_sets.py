@@ -17,7 +17,6 @@ import numpy as np
 
 from probes.measures import at
 from reports import choice, reading
-from reports.tidy import RAW_CONTROLS
 
 # Learner -> where its code is in the probes' results, and its length in bits there.
 LEARNERS = {
@@ -98,7 +97,7 @@ def read(found: reading.Found) -> tuple[list[Code], list[str]]:
     ]
   of = found.controls.get('of') or {}
   data, seed = (of.get('data_hash') or [None])[-1], at(of, ('evaluation', 'seed'))
-  for name in RAW_CONTROLS:
+  for name in reading.RAW_CONTROLS:
     found_of = _codes_of(found.controls.get(name), data, seed, {})
     codes += [Code(of=name, kind='input', **code) for code in found_of]
   notes += _retuned(codes)

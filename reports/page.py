@@ -1,286 +1,22 @@
-"""The report as one self-contained HTML page: no scripts, no requests, opens from disk."""
+"""The report as one self-contained HTML page: no scripts, no requests, opens from disk.
+
+What it says is in templates/, which see the content of results.json under its own names; here is
+what they need beside it.
+"""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+import pathlib
+from typing import Any
 
-from reports import canvas, fairness, page_codes, page_probes, page_truth, wording
-from reports import results as results_lib
+import jinja2
+
+from probes.measures import Measure, at, headline
+from reports import choice, fairness, reading, styles, summary, wording
 from reports.captions import CAPTIONS
-from reports.markup import STYLE, escape, listed, small, table
-from reports.wording import bits_text, code_text, percent_text, spread_text, tuning_text
 
-
-def _header(results: Mapping) -> str:
-  sentence = (
-    f'{results["dataset"]}: {results["dims"]} dimensions an example, {results["alphabet"]} values '
-    'each.'
-  )
-  lossless = results.get('lossless')
-  of = results.get('note') or results['dataset']
-  if lossless is False:
-    of += ' (the quantised data, not the original)'
-  probed = results.get('probe_dataset')
-  if probed and probed != results['dataset']:
-    sentence += f' Probed on {probed}.'
-  primary = results['primary']
-  rows = {
-    'Bits are of': of,
-    'Primary measure': f'{primary["probe"]} probe, {primary["labels"]} labels, test accuracy',
-    'Tuning': tuning_text(results),
-    **_grammars(results),
-    'Runs': f'{len(results["runs"])} finished'
-    + _counted(results['failures'], 'failed') + _counted(results['unfinished'], 'unfinished'),
-    'Git': results.get('git') or 'unknown',
-    'Versions': ', '.join(f'{k} {v}' for k, v in results['versions'].items()) or 'unknown',
-  }  # fmt: skip
-  fields = ''.join(f'<dt>{escape(k)}</dt><dd>{escape(v)}</dd>' for k, v in rows.items())
-  command = results.get('command')
-  again = f'<p>To make this page again:</p><pre>{escape(command)}</pre>' if command else ''
-  return f'<h1>Bits &amp; Probes</h1><p>{escape(sentence)}</p><dl>{fields}</dl>{again}'
-
-
-def _grammars(results: Mapping) -> dict[str, str]:
-  """A line that lists every draw of the source."""
-  summary = results['summary']
-  grammars = dict.fromkeys(str(grammar) for entry in summary for grammar in entry['grammars'])
-  seeds = dict.fromkeys(str(seed) for entry in summary for seed in entry['seed_values'])
-  return {'Grammars': f'{", ".join(grammars)}; seeds {", ".join(seeds)}'} if grammars else {}
-
-
-def _errors(results: Mapping) -> str:
-  """Numbers that can't be true, above everything else."""
-  lines = ''.join(f'<p class="wrong">{escape(line)}</p>' for line in results['errors'])
-  return f'<h2 class="wrong">Impossible numbers</h2>{lines}' if lines else ''
-
-
-def _counted(items: Sequence, word: str) -> str:
-  return f', {len(items)} {word}' if items else ''
-
-
-def _result_table(results: Mapping) -> str:
-  raw = results['controls'].get('raw') or {}
-  pairs = results_lib.probe_counts(results['runs'], raw)
-  summary, looks = results['summary'], canvas.styles(results)
-  also = any(entry['also'] for entry in summary)
-  levels = any(entry['linear_best_levels'] for entry in summary)
-  tokens = any(entry['token_accuracy'] is not None for entry in summary)
-  head = ['objective', 'code', 'bits per dimension<small>test</small>']
-  head += ['by another code' + small('same weights')] * also
-  head += ['tokens<br>predicted' + small('test, %')] * tokens
-  head += _probe_heads(pairs, levels)
-  rows = []
-  for entry in summary:
-    style = looks[canvas.kind_of(entry)]
-    swatch = f'<span class="swatch" style="background:{style.colour}"></span>'
-    cells = [swatch + escape(style.label), code_text(entry['code']), _bits_cell(entry)]
-    cells += [_also_cell(entry)] * also + [_token_cell(entry)] * tokens
-    cells += _probe_cells(entry, pairs, levels)
-    cells.append(wording.repetitions_text(entry))
-    rows.append(('' if entry.get('trained', True) else 'control', cells))
-  if raw:
-    cells = []
-    for p, n in pairs:
-      cells.append(percent_text((raw.get(p) or {}).get(n, {}).get('accuracy')))
-      cells += [''] * (levels and (p, n) == ('linear', 'all'))
-    cells = [''] * (2 + also + tokens) + cells
-    rows.append(('control', [escape(wording.raw_text(results)), *cells, '']))
-  for name, label in (('histogram', 'per-pixel histogram'), ('uniform', 'uniform')):
-    bits = results['controls'].get(f'{name}_bits_per_dim')
-    if bits is not None:
-      cells = [label, 'exact', bits_text(bits, 'exact')]
-      rows.append(('control', cells + [''] * (len(head) - len(cells) + 1)))
-  last = 'grammars<br>× seeds' if any(entry['grammars'] for entry in summary) else 'seeds'
-  return table([*head, last], rows, left=2)
-
-
-def _probe_heads(pairs: Sequence[tuple[str, str]], levels: bool) -> list[str]:
-  head = []
-  for probe, labels in pairs:
-    primary = (probe, labels) == results_lib.PRIMARY
-    number = 'all labels' if labels == 'all' else f'{labels} labels'
-    head.append(f'{escape(probe)}<br>{escape(number)}' + small('primary' if primary else ''))
-    if levels and (probe, labels) == ('linear', 'all'):
-      head.append('all labels,<br>best level')
-  return head
-
-
-def _probe_cells(entry: Mapping, pairs: Sequence[tuple[str, str]], levels: bool) -> list[str]:
-  cells = []
-  for probe, labels in pairs:
-    name = f'{probe}_{labels}'
-    cell = percent_text(entry.get(name)) + small(spread_text(entry, name, name, 100, 1))
-    if entry.get('saw_labels') and labels != 'all':
-      cell += small('saw all labels', 'flag')
-    cells.append(cell)
-    if levels and (probe, labels) == ('linear', 'all'):
-      best = 'linear_best_level'
-      cell = percent_text(entry[best]) + small(spread_text(entry, best, best, 100, 1))
-      cells.append(cell + small(wording.levels_text(entry)))
-  return cells
-
-
-def _bits_cell(entry: Mapping) -> str:
-  cell = bits_text(entry['bits_per_dim'], entry['code'])
-  if entry['bits_per_dim'] is None:
-    return cell
-  if entry.get('wrong'):
-    cell = f'<span class="wrong">{cell}</span>' + small('impossible, see the top', 'wrong')
-  cell += small(spread_text(entry, 'bits_per_dim', 'bits', 1, 3)) + small(
-    wording.stderr_text(entry)
-  )
-  if entry.get('no_context_learned'):
-    cell += small('no context learned', 'flag')
-  return cell
-
-
-def _also_cell(entry: Mapping) -> str:
-  """Other codes of the same weights; never part of the objective's own column."""
-  cells = [
-    _bits_cell(other) + small(wording.also_text(name, other['code']))
-    for name, other in entry['also'].items()
-  ]
-  return '<br>'.join(cells)
-
-
-def _token_cell(entry: Mapping) -> str:
-  """Token accuracy, and of which tokens; '–' for an objective that predicts none."""
-  name = 'token_accuracy'
-  if entry[name] is None:
-    return '–'
-  spread = small(spread_text(entry, name, name, 100, 1))
-  return percent_text(entry[name]) + spread + small(entry['token_accuracy_of'] or '')
-
-
-def _reading(results: Mapping) -> str:
-  """The lines directly under the result table: units, then what may be said of differences."""
-  unit, few = wording.unit_word(results), results_lib.MINIMUM_SEEDS
-  lines = [
-    f'Probe columns are test accuracy in percent. Small figures: the 95 % t interval over {unit} '
-    f'from {few} {unit}, the lowest and highest run below that; for bits also the standard error '
-    'over test examples and the draws an example.'
-  ]
-  if any(entry['linear_best_levels'] for entry in results['summary']):
-    lines.append(
-      'Best level: test accuracy at the noise level or mask ratio that validation chose, the clean '
-      'input among them; the headline beside it is the clean input.'
-    )
-  if any(entry['token_accuracy'] is not None for entry in results['summary']):
-    lines.append(
-      'Tokens predicted: how often the most probable token is the right one, mean over examples. '
-      'The next token, given all before it, and hidden tokens, given the others, are different '
-      'questions: objectives do not compare on it, sizes of one objective do.'
-    )
-  for label, entry in zip(wording.names(results), results['summary'], strict=True):
-    bits = entry.get('masked_cross_entropy_bits')
-    if bits is not None:
-      line = f'{label} has no likelihood; a masked token costs it {bits:.3f} bits on average'
-      histogram = entry.get('masked_cross_entropy_histogram_bits')
-      if histogram is not None:
-        line += f', any token costs the per-pixel histogram {histogram:.3f}'
-      lines.append(line + '.')
-  body = ''.join(f'<p class="soft">{escape(line)}</p>' for line in lines)
-  same = listed(wording.indistinct_lines(results)) if results['indistinct'] else ''
-  if not results['verdicts']:
-    verdict = (
-      f'<p>No verdicts: fewer than {few} common {unit} for every pair. Ranges of so few that do '
-      'not overlap are no verdict either.</p>'
-    )
-    return body + '<h2>What can be told apart</h2>' + verdict + same
-  primary, count = results['primary'], len(results['verdicts'])
-  measure = escape(f'{primary["probe"]} probe at {primary["labels"]} labels')
-  return body + (
-    f'<h2>Verdicts</h2><p>On the {measure}: paired t over {unit}, ± is the 95 % interval of a '
-    f'pair, Holm over all {count} pairs decides.</p>{listed(wording.verdict_lines(results))}{same}'
-  )
-
-
-def _pictures(pictures: Mapping[str, bytes]) -> str:
-  parts = []
-  for name, data in pictures.items():
-    title, caption = CAPTIONS[name]
-    source = 'data:image/png;base64,' + base64.b64encode(data).decode('ascii')
-    title = escape(title)
-    # A PNG names its width in bytes 16 to 20. No larger than drawn: letters keep their size.
-    size = f'style="max-width: {int.from_bytes(data[16:20]) * 96 / canvas.DPI:.0f}px"'
-    parts.append(
-      f'<h2>{title}</h2><figure><div class="wide"><img {size} alt="{title}" src="{source}"></div>'
-      f'<figcaption>{escape(caption)}</figcaption></figure>'
-    )
-  return ''.join(parts)
-
-
-# What the numbers mean, what went wrong, and the page.
-
-
-def _meaning(results: Mapping) -> str:
-  summary = results['summary']
-  codes, unit = {entry['code'] for entry in summary}, wording.unit_word(results)
-  lines = []
-  if 'exact' in codes:
-    lines.append('Exact bits are −log₂ p(x) over all dimensions, the first one included.')
-  if 'upper_bound' in codes:
-    lines.append(
-      'Bits with ≤ are an upper bound on −log₂ p(x): the truth is lower by an unknown amount, so '
-      'a bound above an exact code does not show that its model compresses worse.'
-    )
-    margin = results_lib.NO_CONTEXT_MARGIN
-    lines.append(
-      f'A bound within {margin:g} bits of the per-pixel histogram is marked “no context learned”.'
-    )
-  if any(entry['also'] for entry in summary):
-    lines.append(
-      'Where the same weights can be scored by another code, that number has a column of its own: '
-      'the objective was not trained for it, and it is never averaged with its own.'
-    )
-  if 'none' in codes:
-    lines.append('n/a: the objective defines no likelihood; no number would be comparable.')
-  lines.append(
-    'Probes read features of the clean input, causal or full as trained. Objectives that train on '
-    'noised or masked input have rarely or never seen a clean one.'
-  )
-  predicts = [e for e in summary if e.get('trained', True) and not e.get('saw_labels')]
-  if any(entry.get('causal') for entry in predicts):
-    lines.append(
-      'A causal model that predicts the next value never used the last one in training, so its '
-      'features there are untrained for it.'
-    )
-  if any(entry.get('saw_labels') for entry in summary):
-    lines.append(
-      'Supervised runs saw all labels before the probe did: their few-label columns are marked '
-      '“saw all labels” and are no few-label result.'
-    )
-  lines.append(
-    'Layer and penalty are chosen on validation, with few labels inside the subset, and with the '
-    'fewest beforehand. The headline is the last checkpoint for all; the best by its own '
-    'validation loss is in the fairness table. Nothing is chosen on test.'
-  )
-  lines.append(
-    f'Below {results_lib.MINIMUM_SEEDS} {unit} there is no interval and no verdict: a range of a '
-    f'few {unit} says little about the next one. The ± of bits covers test examples, not {unit}.'
-  )
-  if unit == 'grammars':
-    lines.append(
-      'A run is one grammar and one seed. Every grammar is a source of its own; seeds of one '
-      'grammar are averaged before an interval or a verdict, because they share it.'
-    )
-  return f'<h2>What the numbers mean</h2>{listed(lines)}'
-
-
-def _troubles(results: Mapping) -> str:
-  parts = []
-  if results['notes']:
-    parts.append(f'<h2>Notes</h2>{listed(results["notes"])}')
-  runs = [('failed', run) for run in results['failures']]
-  runs += [('unfinished', run) for run in results['unfinished']]
-  if runs:
-    rows = [
-      ('', [escape(run['name']), state, escape(run.get('reason') or ''),
-            f'<code>{escape(run.get("log") or "")}</code>'])
-      for state, run in runs
-    ]  # fmt: skip
-    runs_table = table(['run', 'state', 'reason', 'log'], rows, left=4)
-    parts.append(f'<h2>Runs that are not in the tables</h2>{runs_table}')
-  return ''.join(parts)
+_CONTROL_NAMES = {'pca': 'PCA of raw', 'random_relu': 'random ReLU of raw'}
+_MANY = 8  # grammars up to which each has a column of regret
 
 
 def render(results: Mapping, pictures: Mapping[str, bytes]) -> str:
@@ -288,19 +24,157 @@ def render(results: Mapping, pictures: Mapping[str, bytes]) -> str:
 
   Args:
     results: the content of results.json.
-    pictures: PNG bytes by the names of `reports.canvas.draw_all`.
+    pictures: PNG bytes by the names of `reports.pictures.PICTURES`.
   """
-  body = (
-    _header(results) + _errors(results) + '<h2>Results</h2>' + _result_table(results)
-    + _reading(results) + page_probes.probes_section(results)
-    + page_codes.regret_section(results) + page_truth.regret_section(results)
-    + page_truth.terms_table(results) + _pictures(pictures) + page_codes.theory_section(results)
-    + fairness.fairness(results) + _meaning(results) + _troubles(results)
-  )  # fmt: skip
-  title = escape(f'Bits & Probes: {results["dataset"]}')
-  return (
-    '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-    '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    f'<link rel="icon" href="data:,"><title>{title}</title><style>{STYLE}</style></head>'
-    f'<body>{body}</body></html>\n'
+  environment = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent / 'templates'),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
   )
+  environment.globals |= {'wording': wording, 'limits': summary}
+  environment.globals['m'] = environment.get_template('macros.html').module
+  looks = styles.styles(results)
+  entries = [{**entry, 'look': looks[styles.kind_of(entry)]} for entry in results['summary']]
+  return environment.get_template('page.html').render({
+    **results,
+    'results': results,
+    'summary': entries,
+    **_columns(results),
+    'raw_controls': [_control_name(results, name) for name in _measured_controls(results)],
+    'measures': _measures(results),
+    **_regrets(results, entries),
+    'theory_gaps': _gaps(results['theory']),
+    'terms': list(dict.fromkeys(name for entry in entries for name in entry['terms'])),
+    'fairness': fairness.rows(results),
+    **fairness.sameness(results),
+    'pictures': _pictures(pictures),
+  })  # fmt: skip
+
+
+def _columns(results: Mapping) -> dict[str, Any]:
+  """Which columns the result table has, and what it counts."""
+  entries = results['summary']
+  return {
+    'unit': wording.unit_word(results),
+    'codes': {entry['code'] for entry in entries},
+    'grammars': list(dict.fromkeys(g for entry in entries for g in entry['grammars'])),
+    'seeds': list(dict.fromkeys(seed for entry in entries for seed in entry['seed_values'])),
+    'pairs': summary.probe_counts(results['runs'], results['controls'].get('raw')),
+    'also': any(entry['also'] for entry in entries),
+    'levels': any(entry['linear_best_levels'] for entry in entries),
+    'tokens': any(entry['token_accuracy'] is not None for entry in entries),
+  }
+
+
+def _pictures(pictures: Mapping[str, bytes]) -> Iterator[dict[str, Any]]:
+  for name, png in pictures.items():
+    title, caption = CAPTIONS[name]
+    # A PNG names its width in bytes 16 to 20.
+    width = round(int.from_bytes(png[16:20]) * 96 / styles.DPI)
+    content = base64.b64encode(png).decode('ascii')
+    yield {'title': title, 'caption': caption, 'width': width, 'content': content}
+
+
+# Every probe.
+
+
+def _measured_controls(results: Mapping) -> list[str]:
+  return [name for name in reading.RAW_CONTROLS if results['controls'].get(name)]
+
+
+def _control_name(results: Mapping, name: str) -> str:
+  return wording.raw_text(results) if name == 'raw' else _CONTROL_NAMES[name]
+
+
+def _measures(results: Mapping) -> list[tuple[Measure, list[dict[str, str]]]]:
+  """Every measure that was taken, with a cell an objective and control."""
+  entries = [entry['measures'] for entry in results['summary']]
+  controls = [results['controls'][name] for name in _measured_controls(results)]
+  return [
+    (
+      measure,
+      [_mean_cell(entry.get(measure.name), measure) for entry in entries]
+      + [_control_cell(probes, measure) for probes in controls],
+    )
+    for measure in headline()
+    if any(measure.name in entry for entry in entries)
+  ]
+
+
+def _mean_cell(found: Mapping | None, measure: Measure) -> dict[str, str]:
+  """The mean over runs, and under it its spread, a flag and what stands beside."""
+  cell = dict.fromkeys(('spread', 'flag', 'beside'), '')
+  if found is None:
+    return cell | {'text': '–'}
+  scale, decimals, _ = wording.UNITS[measure.unit]
+  decimals = 0 if abs(scale * found['mean']) >= 1000 else decimals
+  if flagged := found.get('flagged'):
+    in_all = flagged == found['replicates']
+    cell['flag'] = measure.flag[-1] + ('' if in_all else f' in {flagged}')
+  cell['spread'] = wording.spread_text(found, 'mean', 'mean', scale, decimals)
+  cell['beside'] = wording.beside_text(measure, found.get('beside'))
+  return cell | {'text': wording.value_text(found['mean'], measure.unit)}
+
+
+def _control_cell(probes: Mapping, measure: Measure) -> dict[str, str]:
+  value = at(probes, measure.path)
+  if value is None:
+    return _mean_cell(None, measure)
+  return {
+    'text': wording.value_text(value, measure.unit),
+    'spread': '',
+    'flag': wording.flag_text(measure, probes),
+    'beside': wording.beside_text(measure, at(probes, measure.beside)),
+  }
+
+
+# Regret.
+
+
+def _regrets(results: Mapping, entries: Sequence[Mapping]) -> dict[str, Any]:
+  """Every regret, own or by another code, and those columns that have something in them."""
+  groups, parts = styles.grouped(results), []
+  for entry in entries:
+    runs = groups[styles.kind_of(entry)]
+    for name, part in {None: entry, **entry['also']}.items():
+      if part['regret'] is not None:
+        label = entry['look'].label
+        label += f', {wording.also_text(name, part["code"])}' if name else ''
+        by_grammar = {grammar: _of_grammar(runs, grammar, name) for grammar in entry['grammars']}
+        parts.append({**part, 'label': label, 'wrong': entry['wrong'], 'by_grammar': by_grammar})
+  grammars = list(dict.fromkeys(g for part in parts for g in part['by_grammar']))
+  shown = grammars if 1 < len(grammars) <= _MANY else []
+  columns = (
+    ('of it slack', 'regret_slack', '{:.4f}'.format),
+    ('samples that\nthe source allows', 'grammatical_samples', lambda x: f'{100 * x:.1f} %'),
+    ('test strings\nseen in training', 'expected_overlap', lambda x: f'{100 * x:.1f} %'),
+  )
+  return {
+    'regrets': parts,
+    'regret_grammars': [g for g in shown if any(p['by_grammar'].get(g) is not None for p in parts)],
+    'regret_columns': [c for c in columns if any(part[c[1]] is not None for part in parts)],
+  }
+
+
+def _of_grammar(runs: Sequence[Mapping], grammar: Any, name: str | None) -> float | None:
+  """Mean regret of one grammar, of the runs' own code or of the other code `name`."""
+  own = [run for run in runs if choice.grammar_of(run) == grammar]
+  values = [
+    at(run if name is None else at(run, ('also', name)), ('truth', 'regret_bits_per_dim'))
+    for run in own
+  ]
+  values = [value for value in values if value is not None]
+  return sum(values) / len(values) if values else None
+
+
+def _gaps(theory: Sequence[Mapping]) -> dict[str, list[str]]:
+  """Why correlations are n/a -> which."""
+  gaps: dict[str, list[str]] = {}
+  for entry in theory:
+    for kind in ('between', 'within'):
+      if reason := entry[kind]['reason']:
+        names = gaps.setdefault(f'n/a {kind} runs: {reason}', [])
+        names.append(f'{entry["objective"]}, {entry["learner"]}')
+  return gaps

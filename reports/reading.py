@@ -18,7 +18,12 @@ import numpy as np
 from reports.errors import ReportError
 
 SCHEMA = 1
-CODES = ('exact', 'upper_bound', 'none')
+CODES = ('exact', 'upper_bound', 'estimate', 'none')
+# Controls without a network: the input itself, and two features of it as wide as the network.
+RAW_CONTROLS = ('raw', 'pca', 'random_relu')
+
+
+Curves = Mapping[str, Sequence[Mapping[str, Any]]]  # points of a training curve, by workdir
 
 
 @dataclasses.dataclass
@@ -117,6 +122,8 @@ def _read_controls(path: pathlib.Path, found: Found) -> None:
     controls = plain(json.loads(path.read_text()))
   except (OSError, ValueError) as error:
     raise ReportError(f'{path} cannot be read: {error}') from error
+  if not isinstance(controls, dict):
+    raise ReportError(f'{path} is not an object')
   for name, value in controls.items():
     if name in found.controls and found.controls[name] != value:
       found.notes.append(f'{path} disagrees with an earlier controls.json about {name}; kept that')
@@ -130,7 +137,7 @@ def read_curve(workdir: str | os.PathLike, only: Sequence[str] = ()) -> list[dic
   kill is skipped.
   """
   try:
-    text = (pathlib.Path(workdir) / 'metrics.jsonl').read_text()
+    text = (pathlib.Path(workdir) / 'metrics.jsonl').read_text(errors='replace')
   except OSError:
     return []
   points: dict[int, dict] = {}
@@ -145,6 +152,12 @@ def read_curve(workdir: str | os.PathLike, only: Sequence[str] = ()) -> list[dic
   return [points[step] for step in sorted(points)]
 
 
+def read_curves(runs: Iterable[Mapping]) -> Curves:
+  """The points of training curves at which validation or a probe was measured."""
+  only = ('validation/', 'probe/')
+  return {run['workdir']: read_curve(run['workdir'], only) for run in runs}
+
+
 def read_arrays(workdir: str | os.PathLike, names: Sequence[str]) -> dict[str, np.ndarray]:
   """Those of the named arrays that a run saved; {} where it saved none or they are unreadable."""
   try:
@@ -152,3 +165,13 @@ def read_arrays(workdir: str | os.PathLike, names: Sequence[str]) -> dict[str, n
       return {name: np.asarray(arrays[name]) for name in names if name in arrays}
   except (OSError, ValueError, zipfile.BadZipFile):
     return {}
+
+
+def mark_of_array(workdir: str | os.PathLike, name: str) -> tuple[int, int] | None:
+  """Checksum and bytes of an array that a run saved, without reading it; None if it has none."""
+  try:
+    with zipfile.ZipFile(pathlib.Path(workdir) / 'arrays.npz') as file:
+      member = file.getinfo(f'{name}.npy')
+      return member.CRC, member.file_size
+  except (OSError, KeyError, zipfile.BadZipFile):
+    return None

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import math
 
 from reports import choice
+from reports.reading import Curves
 
 CURVE = 'validation/regret_bits_per_dim'
 # Standard errors below the truth from which a number is called wrong.
@@ -91,7 +92,7 @@ def lowest_common(pairs: Sequence[tuple[list[Point], list[Point]]], floor: float
   return max((floor, *(envelope(points)[-1][1] for points in curves))) if curves else None
 
 
-def equal_regret(runs: Sequence[Mapping], curves: Mapping[str, Sequence[Mapping]]) -> list[dict]:
+def equal_regret(runs: Sequence[Mapping], curves: Curves) -> list[dict]:
   """FLOPs of each objective relative to the reference at the lowest regret that both reach.
 
   The reference of a size is its first objective whose regret is exact. Replicates are paired; all

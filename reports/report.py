@@ -1,17 +1,12 @@
 """Writes the report of any finished runs: results.json, results.csv, report.html and pictures."""
 
 from collections.abc import Iterable, Mapping, Sequence
-import io
 import json
 import os
 import pathlib
 
-from reports import figures, page
-from reports import results as results_lib
+from reports import page, pictures, reading, results, tidy
 from reports.errors import ReportError
-from reports.terminal import terminal_table
-
-__all__ = ['build', 'terminal_table']
 
 
 def build(
@@ -37,53 +32,32 @@ def build(
   Raises:
     ReportError: nothing to report, data that do not belong in one table, or `out` not writable.
   """
-  results = results_lib.assemble(
-    results_lib.find(dirs), command=command, failures=failures, notes=notes
-  )
-  curves = {
-    run['workdir']: results_lib.read_curve(run['workdir'], only=('validation/', 'probe/'))
-    for run in results['runs']
-    if run['selected']
-  }
-  saved = {
-    run['workdir']: results_lib.read_arrays(run['workdir'], ('samples', 'geometry/features'))
-    for run in results['runs']
-    if run['selected']
-  }
-  drawn = {
-    run['workdir']: saved[run['workdir']]['samples']
-    for run in results['runs']
-    if run.get('sample_shape') and 'samples' in saved.get(run['workdir'], {})
-  }
-  features = {
-    workdir: arrays['geometry/features']
-    for workdir, arrays in saved.items()
-    if 'geometry/features' in arrays
-  }
-  pictures = {}
-  for name, picture in figures.draw_all(results, curves, drawn, features).items():
-    buffer = io.BytesIO()
-    picture.savefig(buffer, format='png', metadata={'Software': None})
-    pictures[name] = buffer.getvalue()
+  found = reading.find(dirs)
+  curves = reading.read_curves(found.runs)
+  made = results.assemble(found, curves, command=command, failures=failures, notes=notes)
+  pngs, marks = pictures.draw(made, curves, pathlib.Path(out) / 'report')
   try:
-    _write(pathlib.Path(out), results, pictures)
+    _write(pathlib.Path(out), made, pngs, marks)
   except OSError as error:
     raise ReportError(f'the report cannot be written to {out}: {error.strerror}') from error
-  return results
+  return made
 
 
-def _write(out: pathlib.Path, results: Mapping, pictures: Mapping[str, bytes]) -> None:
-  (out / 'report').mkdir(parents=True, exist_ok=True)
-  _replace(out / 'results.json', json.dumps(results, indent=1, allow_nan=False).encode() + b'\n')
-  rows = results_lib.tidy_rows(results['runs'], results['controls'])
-  results_lib.write_csv(rows, out / 'results.csv.part')
+def _write(
+  out: pathlib.Path, made: Mapping, pngs: Mapping[str, bytes], marks: Mapping[str, list]
+) -> None:
+  folder = out / 'report'
+  folder.mkdir(parents=True, exist_ok=True)
+  _replace(out / 'results.json', json.dumps(made, indent=1, allow_nan=False).encode() + b'\n')
+  tidy.write_csv(tidy.tidy(made['runs'], made['controls']), out / 'results.csv.part')
   os.replace(out / 'results.csv.part', out / 'results.csv')
-  for name in figures.NAMES:
-    if name in pictures:
-      _replace(out / 'report' / f'{name}.png', pictures[name])
+  for name in pictures.PICTURES:
+    if name in pngs:
+      _replace(folder / f'{name}.png', pngs[name])
     else:
-      (out / 'report' / f'{name}.png').unlink(missing_ok=True)  # of an earlier report
-  _replace(out / 'report.html', page.render(results, pictures).encode())
+      (folder / f'{name}.png').unlink(missing_ok=True)  # of an earlier report
+  _replace(folder / 'pictures.json', json.dumps(marks, indent=1).encode() + b'\n')
+  _replace(out / 'report.html', page.render(made, pngs).encode())
 
 
 def _replace(path: pathlib.Path, content: bytes) -> None:

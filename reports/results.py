@@ -11,31 +11,11 @@ Rules, in one place:
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-import os
-import pathlib
 import re
 from typing import Any
 
-from reports import choice, label_regret, regret, summary, theory
-from reports.choice import fit_state, select
+from reports import choice, differences, label_regret, reading, regret, summary, theory
 from reports.errors import ReportError
-from reports.reading import CODES, SCHEMA, Found, find, plain, read_arrays, read_curve
-from reports.summary import (
-  MINIMUM_SEEDS,
-  NO_CONTEXT_MARGIN,
-  PRIMARY,
-  accuracy,
-  at_best,
-  probe_counts,
-  verdicts,
-)  # fmt: skip
-from reports.tidy import COLUMNS, read_csv, tidy_rows, write_csv
-
-__all__ = [
-  'COLUMNS', 'Found', 'MINIMUM_SEEDS', 'NO_CONTEXT_MARGIN', 'PRIMARY', 'accuracy', 'assemble',
-  'at_best', 'find', 'fit_state', 'load_results', 'plain', 'probe_counts', 'read_arrays',
-  'read_curve', 'select', 'tidy_rows', 'verdicts', 'write_csv',
-]  # fmt: skip
 
 # What results.json promises for every run, in this order; the record's other fields follow.
 RUN_FIELDS = (
@@ -48,33 +28,9 @@ RUN_FIELDS = (
 _TERMS_ROUNDING = 1e-3
 
 
-def load_results(dirs: Iterable[str | os.PathLike]) -> list[dict]:
-  """The tidy rows (one a measurement, keys `COLUMNS`) of any runs.
-
-  Args:
-    dirs: run directories, comparison directories, directories above them, and results.csv files.
-      A directory without runs that holds a results.csv is read from that.
-  """
-  rows, folders = [], []
-  for path in map(pathlib.Path, dirs):
-    if path.is_file():
-      rows += read_csv(path)
-    else:
-      folders.append(path)
-  found = find(folders)
-  if not found.runs:
-    rows += [row for path in folders if (path / 'results.csv').is_file()
-             for row in read_csv(path / 'results.csv')]  # fmt: skip
-    return rows
-  select(found.runs)
-  return rows + tidy_rows(found.runs, found.controls)
-
-
-# Assembling.
-
-
 def assemble(
-  found: Found,
+  found: reading.Found,
+  curves: reading.Curves | None = None,
   *,
   command: str | None = None,
   failures: Iterable[Mapping] = (),
@@ -83,7 +39,8 @@ def assemble(
   """The content of results.json.
 
   Args:
-    found: what `find` returned.
+    found: what `reading.find` returned.
+    curves: training curves by workdir, by default as `reading.read_curves` finds them.
     command: the command that makes these results again.
     failures: {'name', 'log', 'reason'} for runs that failed.
     notes: lines for the reader, such as what was left out and why.
@@ -91,15 +48,15 @@ def assemble(
   Raises:
     ReportError: no finished run; different data in one column; two runs of the same kind.
   """
-  failures = [plain(failure) for failure in failures]
+  failures = [reading.plain(failure) for failure in failures]
   failed = {failure['name'] for failure in failures}
   unfinished = [run for run in found.unfinished if run['name'] not in failed]
   if not found.runs:
     raise ReportError(f'no finished run ({len(failures)} failed, {len(unfinished)} not finished)')
   _refuse_mixtures(found.runs)
-  notes = [*notes, *found.notes, *select(found.runs)]
+  notes = [*notes, *found.notes, *choice.select(found.runs)]
   histogram = found.controls.get('histogram_bits_per_dim')
-  curves = {run['workdir']: read_curve(run['workdir'], only=('validation/',)) for run in found.runs}
+  curves = reading.read_curves(found.runs) if curves is None else curves
   entries = [_run_entry(run, histogram, curves[run['workdir']]) for run in found.runs]
   smallest: dict[str, int] = {}
   for run in entries:
@@ -107,13 +64,13 @@ def assemble(
     smallest[size] = min(parameters, smallest.get(size, parameters))
   runs = sorted(entries, key=lambda run: _order(run, smallest))
   chosen = [run for run in runs if run['selected']]
-  made = verdicts(runs)
-  return plain({
-    'schema': SCHEMA, **_common(runs), 'command': command,
-    'primary': {'probe': PRIMARY[0], 'labels': PRIMARY[1], 'measure': 'accuracy'},
+  made, (probe, labels) = differences.verdicts(runs), summary.PRIMARY
+  return reading.plain({
+    'schema': reading.SCHEMA, **_common(runs), 'command': command,
+    'primary': {'probe': probe, 'labels': labels, 'measure': 'accuracy'},
     'runs': runs, 'controls': {'raw': {}, **found.controls},
     'summary': summary.summarise(runs, histogram), 'verdicts': made,
-    'indistinct': summary.indistinct(runs, made),
+    'indistinct': differences.indistinct(runs, made),
     'equal_regret': regret.equal_regret(chosen, curves),
     'label_regret': label_regret.tables(found), 'theory': theory.correlations(chosen, curves),
     'errors': [error for run in runs for error in run['errors']],
@@ -146,7 +103,7 @@ def _merged_notes(notes: Sequence[str]) -> str | None:
 
 def _run_entry(run: dict, histogram: float | None, curve: Sequence[Mapping]) -> dict:
   entry = {name: run.get(name) for name in RUN_FIELDS} | run
-  entry['fit'] = fit_state(run, curve)
+  entry['fit'] = choice.fit_state(run, curve)
   entry['errors'] = _errors(entry)
   entry['no_context_learned'] = summary.no_context(run['code'], entry['bits_per_dim'], histogram)
   return entry
@@ -208,9 +165,9 @@ def _order(run: Mapping, smallest: Mapping[str, int]) -> tuple:
   control = 2 if not run.get('trained', True) else int(bool(run.get('saw_labels')))
   # A time projection makes a backbone a little larger, not of another size.
   size = (smallest[str(run.get('size'))], str(run.get('size')))
-  rate = run.get('learning_rate') or 0
+  rate = [value or 0 for value in choice.tuning_of(run)]
   replicate = choice.replicate_order(choice.replicate(run))
-  return (size, control, CODES.index(run['code']), run['objective'], rate, replicate)
+  return (size, control, reading.CODES.index(run['code']), run['objective'], rate, replicate)
 
 
 def _source(run: Mapping) -> Any:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from reports.page_codes import aligned, wrapped
+from reports.terminal import aligned, wrapped
 
 
 def lines(made: Mapping) -> list[str]:

@@ -1,8 +1,7 @@
-"""Means, ranges and intervals over replicates, and what may be said of differences."""
+"""Means, ranges and intervals over replicates."""
 
 import collections
 from collections.abc import Callable, Mapping, Sequence
-import itertools
 import math
 
 from probes.measures import at, headline
@@ -14,7 +13,6 @@ PRIMARY = ('linear', '100')
 MINIMUM_SEEDS = statistics.SEEDS
 # A bound this close (bits per dimension) to the per-pixel histogram has learned no context.
 NO_CONTEXT_MARGIN = 0.05
-_LEVEL = 0.05  # family-wise error rate of the verdicts
 
 Read = Callable[[Mapping], float | None]
 
@@ -48,12 +46,17 @@ def at_best(run: Mapping) -> Mapping:
 
 def accuracy(run: Mapping, probe: str, labels: str) -> float | None:
   """Test accuracy of one probe of one run, or None."""
-  return (((run.get('probes') or {}).get(probe) or {}).get(labels) or {}).get('accuracy')
+  return at(run, ('probes', probe, labels, 'accuracy'))
+
+
+def primary(run: Mapping) -> float | None:
+  """Its test accuracy on the one declared measure."""
+  return accuracy(run, *PRIMARY)
 
 
 def by_level(run: Mapping) -> Mapping:
   """The linear probe at noise levels or mask ratios, {} where it was only probed clean."""
-  return (run.get('probes_by_level') or {}).get('linear') or {}
+  return at(run, ('probes_by_level', 'linear')) or {}
 
 
 def no_context(code: str, bits: float | None, histogram: float | None) -> bool | None:
@@ -69,24 +72,29 @@ def no_context(code: str, bits: float | None, histogram: float | None) -> bool |
 def summarise(runs: Sequence[Mapping], histogram: float | None = None) -> list[dict]:
   """One entry an objective and size over its selected runs: mean, min, max, interval from 5."""
   groups = collections.defaultdict(list)
-  rates = collections.defaultdict(set)
+  rates, clips = collections.defaultdict(set), collections.defaultdict(set)
   for run in runs:
     kind = (run['objective'], run.get('size'))
     rates[kind] |= {run.get('learning_rate'), *(run.get('learning_rate_grid') or ())} - {None}
+    clips[kind] |= {run.get('clip_norm')} - {None}
     if run['selected']:
       groups[kind].append(run)
   pairs = probe_counts(runs)
-  return [_entry(members, rates[kind], pairs, histogram) for kind, members in groups.items()]
+  return [
+    _entry(members, rates[kind], clips[kind], pairs, histogram) for kind, members in groups.items()
+  ]
 
 
 def _entry(
   members: Sequence[Mapping],
   rates: set,
+  clips: set,
   pairs: Sequence[tuple[str, str]],
   histogram: float | None,
 ) -> dict:
   first = members[0]
   tuned = bool(first.get('trained', True)) and len(rates) > 1
+  clip_tuned = bool(first.get('trained', True)) and len(clips) > 1
   entry = {'objective': first['objective'], 'seeds': len({run['seed'] for run in members})}
   entry |= {'size': first.get('size'), 'replicates': len(members), 'units': len(units(members))}
   entry |= {name: first.get(name) for name in ('code', 'trained', 'causal', 'saw_labels')}
@@ -94,23 +102,18 @@ def _entry(
   entry |= {'grammars': _grammars(members), 'tuned': tuned}
   entry |= {'learning_rate': first.get('learning_rate')}
   entry |= {'learning_rate_grid': sorted(rates) if tuned else None}
-  entry |= _spread('bits_per_dim', members, lambda run: run['bits_per_dim'], prefix='bits')
-  entry['bits_stderr'] = _mean([run['bits_per_dim_stderr'] for run in members])
-  entry['evaluation_draws'] = first.get('evaluation_draws')
-  flags = [run['no_context_learned'] for run in members]
-  entry['no_context_learned'] = None if None in flags else any(flags)
-  name = 'token_accuracy'
-  entry |= _spread(name, members, lambda run: run.get(name), name)
+  entry |= {'clip_norm_grid': sorted(clips) if clip_tuned else None}
+  entry |= _bits(members, histogram)
+  entry |= _spread('token_accuracy', members, ('token_accuracy',))
   entry['token_accuracy_of'] = first.get('token_accuracy_of')
   for key in ('bits', 'histogram_bits'):
-    values = [(run.get('masked_cross_entropy') or {}).get(key) for run in members]
+    values = [at(run, ('masked_cross_entropy', key)) for run in members]
     entry[f'masked_cross_entropy_{key}'] = _mean(values)
   for probe, labels in pairs:
-    name = f'{probe}_{labels}'
-    entry |= _spread(name, members, lambda run, p=probe, n=labels: accuracy(run, p, n), name)
+    entry |= _spread(f'{probe}_{labels}', members, ('probes', probe, labels, 'accuracy'))
   entry['measures'] = _measures(members)
   best = [by_level(run).get('best') or {} for run in members]
-  entry |= _spread('linear_best_level', members, _at_best_level, 'linear_best_level')
+  entry |= _spread('linear_best_level', members, ('probes_by_level', 'linear', 'best', 'accuracy'))
   entry['linear_best_levels'] = [found.get('level') for found in best if found]
   entry['terms'] = _mean_by_name([run.get('terms') or {} for run in members])
   entry['also'] = _also(members, histogram)
@@ -118,11 +121,22 @@ def _entry(
   return entry | _truth(members) | _latents(members)
 
 
+def _bits(members: Sequence[Mapping], histogram: float | None) -> dict:
+  """What one code costs, and whether any of its runs learned no context."""
+  bits = [run.get('bits_per_dim') for run in members]
+  flags = [no_context(members[0].get('code'), value, histogram) for value in bits]
+  return _spread('bits_per_dim', members, ('bits_per_dim',), 'bits') | {
+    'bits_stderr': _mean([run.get('bits_per_dim_stderr') for run in members]),
+    'evaluation_draws': members[0].get('evaluation_draws'),
+    'no_context_learned': None if None in flags else any(flags),
+  }
+
+
 def _measures(members: Sequence[Mapping]) -> dict[str, dict]:
   """Every other headline number of the probes, by its name, as a summary entry has its bits."""
   made = {}
   for measure in headline():
-    found = _spread('mean', members, lambda run, m=measure: at(run.get('probes'), m.path), 'mean')
+    found = _spread('mean', members, ('probes', *measure.path))
     if found['mean'] is None:
       continue
     if measure.beside:
@@ -140,31 +154,23 @@ def _grammars(runs: Sequence[Mapping]) -> list:
   return sorted(found, key=lambda grammar: (str(type(grammar)), grammar))
 
 
-def _at_best_level(run: Mapping) -> float | None:
-  return (by_level(run).get('best') or {}).get('accuracy')
-
-
 def _also(members: Sequence[Mapping], histogram: float | None) -> dict[str, dict]:
   """The same weights under other codes, by the code's name, as a summary entry has its bits."""
   made: dict[str, dict] = {}
+  kept = ('objective', 'seed', 'settings_of_data')
   for name in dict.fromkeys(name for run in members for name in run.get('also') or {}):
-    having = [run for run in members if name in (run.get('also') or {})]
-    cells = [run['also'][name] for run in having]
-    codes = sorted({str(cell.get('code')) for cell in cells})
+    scored = [
+      {key: run.get(key) for key in kept} | run['also'][name]
+      for run in members
+      if name in (run.get('also') or {})
+    ]
+    codes = sorted({str(run.get('code')) for run in scored})
     if len(codes) > 1:
-      objective = having[0]['objective']
       raise ReportError(
-        f'{objective} scored by {name} is {codes[0]} and {codes[1]}: not one number'
+        f'{scored[0]["objective"]} scored by {name} is {codes[0]} and {codes[1]}: not one number'
       )
-    made[name] = {'code': codes[0], 'replicates': len(having), 'units': len(units(having))}
-    made[name] |= _spread(
-      'bits_per_dim', having, lambda run, n=name: run['also'][n].get('bits_per_dim'), 'bits'
-    )
-    made[name]['bits_stderr'] = _mean([cell.get('bits_per_dim_stderr') for cell in cells])
-    made[name]['evaluation_draws'] = cells[0].get('evaluation_draws')
-    flags = [no_context(codes[0], cell.get('bits_per_dim'), histogram) for cell in cells]
-    made[name]['no_context_learned'] = None if None in flags else any(flags)
-    made[name] |= _truth([{**run, 'truth': run['also'][name].get('truth')} for run in having])
+    made[name] = {'code': codes[0], 'replicates': len(scored), 'units': len(units(scored))}
+    made[name] |= _bits(scored, histogram) | _truth(scored)
   return made
 
 
@@ -175,8 +181,7 @@ def _truth(members: Sequence[Mapping]) -> dict:
   if len(kinds) > 1:
     raise ReportError(f'{members[0]["objective"]} has exact regrets and bounds: not one number')
   entry = {'regret_kind': next(iter(kinds), None)}
-  entry |= _spread('regret', members, lambda run: (run.get('truth') or {}).get(
-    'regret_bits_per_dim'), 'regret')  # fmt: skip
+  entry |= _spread('regret', members, ('truth', 'regret_bits_per_dim'))
   for name, key in (('regret_stderr', 'regret_stderr'), ('regret_slack', 'slack'),
                     ('entropy_bits_per_dim', 'entropy_bits_per_dim'),
                     ('grammatical_samples', 'grammatical_samples'),
@@ -244,115 +249,14 @@ def units(runs: Sequence[Mapping], read: Read = lambda run: 0.0) -> dict:
   return {unit: _mean(values) for unit, values in groups.items()}
 
 
-def _spread(name: str, runs: Sequence[Mapping], read: Read, prefix: str) -> dict:
-  values = [value for value in map(read, runs) if value is not None]
-  independent = list(units(runs, read).values())
+def _spread(
+  name: str, runs: Sequence[Mapping], path: Sequence[str], prefix: str | None = None
+) -> dict:
+  """Mean, range and interval of what records have at a path; `prefix` names all but the mean."""
+  prefix = prefix or name
+  values = [value for run in runs if (value := at(run, path)) is not None]
+  independent = list(units(runs, lambda run: at(run, path)).values())
   found = statistics.interval(independent) if independent else {}
   between = None if found.get('low') is None else [found['low'], found['high']]
   return {name: _mean(values), f'{prefix}_min': min(values, default=None),
           f'{prefix}_max': max(values, default=None), f'{prefix}_ci95': between}  # fmt: skip
-
-
-# What may be said of differences.
-
-
-def verdicts(runs: Sequence[Mapping]) -> list[dict]:
-  """Paired verdicts on the primary measure between all objectives that saw no labels.
-
-  Holm's correction is over the pairs of one size; sizes are not compared with each other. Several
-  grammars are the pairs' units, over the seeds that every objective has of a grammar.
-
-  Returns:
-    The entries of `reports.statistics.verdicts` with their size; none if no pair has the seeds.
-  """
-  made = []
-  for size, objectives in _compared(runs, lambda run: accuracy(run, *PRIMARY)).items():
-    members = [run for group in objectives.values() for run in group]
-    several = len({choice.grammar_of(run) for run in members}) > 1
-    if several:
-      objectives = _balanced(objectives)
-    values = {
-      name: units(group, lambda run: accuracy(run, *PRIMARY)) if several
-      else {run['seed']: accuracy(run, *PRIMARY) for run in group}
-      for name, group in objectives.items()
-    }  # fmt: skip
-    for pair in statistics.verdicts(values):
-      if several:
-        pair['verdict'] = pair['verdict'].replace(' seeds', ' grammars')
-      made.append({'size': size, **pair})
-  return made if any(pair['p'] is not None for pair in made) else []
-
-
-def _compared(runs: Sequence[Mapping], read: Read) -> dict:
-  """Selected runs that saw no labels and hold the measure, by size and objective."""
-  sizes = collections.defaultdict(lambda: collections.defaultdict(list))
-  for run in runs:
-    if run['selected'] and not run.get('saw_labels') and read(run) is not None:
-      sizes[run.get('size')][run['objective']].append(run)
-  return sizes
-
-
-def _balanced(objectives: Mapping[str, Sequence[Mapping]]) -> dict[str, list[Mapping]]:
-  """Keeps, of each grammar, the seeds that every objective with that grammar has."""
-  having = collections.defaultdict(list)
-  for group in objectives.values():
-    by_grammar = collections.defaultdict(set)
-    for run in group:
-      by_grammar[choice.grammar_of(run)].add(run['seed'])
-    for grammar, seeds in by_grammar.items():
-      having[grammar].append(seeds)
-  common = {grammar: set.intersection(*sets) for grammar, sets in having.items()}
-  return {
-    name: [run for run in group if run['seed'] in common[choice.grammar_of(run)]]
-    for name, group in objectives.items()
-  }
-
-
-def indistinct(runs: Sequence[Mapping], made: Sequence[Mapping]) -> list[dict]:
-  """Trained objectives that can't be told apart, on the primary probe and on bits of one code.
-
-  Where a verdict was possible it decides; otherwise a pair can't be told apart if their ranges over
-  replicates overlap, or if there is but one run of each.
-
-  Returns:
-    {'measure', 'size', 'objectives', 'pairs', 'replicates', 'tested'} for every measure and size
-    that has such pairs; `objectives` are all that were compared, `replicates` the fewest of any,
-    `tested` whether verdicts decided.
-  """
-  trained = [run for run in runs if run.get('trained', True)]
-  measures: list[tuple[str, Read, list]] = []
-  if (pair := measured_primary(runs)) is not None:
-    labels = 'all labels' if pair[1] == 'all' else f'{pair[1]} labels'
-    measures.append((f'the {pair[0]} probe at {labels}', lambda run: accuracy(run, *pair), trained))
-  for code, words in (('exact', 'exact bits'), ('upper_bound', 'bounds on bits')):
-    group = [run for run in trained if run['code'] == code]
-    measures.append((words, lambda run: run['bits_per_dim'], group))
-  found = []
-  for place, (name, read, group) in enumerate(measures):
-    tested = made if place == 0 and pair == PRIMARY else []
-    for size, objectives in _compared(group, read).items():
-      pairs = [
-        [a, b]
-        for a, b in itertools.combinations(objectives, 2)
-        if _alike(objectives[a], objectives[b], read, _tested(tested, size, a, b))
-      ]
-      fewest = min(map(len, objectives.values()))
-      if pairs:
-        found.append({'measure': name, 'size': size, 'objectives': list(objectives),
-                      'pairs': pairs, 'replicates': fewest, 'tested': bool(tested)})  # fmt: skip
-  return found
-
-
-def _tested(made: Sequence[Mapping], size: str | None, a: str, b: str) -> float | None:
-  for pair in made:
-    if pair['size'] == size and {pair['first'], pair['second']} == {a, b}:
-      return pair['p_holm']
-  return None
-
-
-def _alike(a: Sequence[Mapping], b: Sequence[Mapping], read: Read, p: float | None) -> bool:
-  if p is not None:
-    return p > _LEVEL
-  first, second = [read(run) for run in a], [read(run) for run in b]
-  overlap = max(min(first), min(second)) <= min(max(first), max(second))
-  return overlap or min(len(a), len(b)) < 2

@@ -1,18 +1,18 @@
-"""The report as plain text for the terminal, at most 100 columns wide."""
+"""The report and its parts as plain text for the terminal, at most 100 columns wide."""
 
 from collections.abc import Mapping, Sequence
 import textwrap
 
-from reports import results as results_lib
-from reports import wording
+from probes.measures import Measure, at
+from reports import summary, wording
 
-_WIDTH = 100
+WIDTH = 100
 
 
 def terminal_table(results: Mapping) -> str:
   """The result table as plain text, at most 100 columns wide."""
   raw = results['controls'].get('raw') or {}
-  pairs = [pair for pair in results_lib.probe_counts(results['runs'], raw) if pair[0] == 'linear']
+  pairs = [pair for pair in summary.probe_counts(results['runs'], raw) if pair[0] == 'linear']
   head = ['objective', 'code', 'bits/dim', *(labels for _, labels in pairs)]
   head.append('g × seeds' if any(entry['grammars'] for entry in results['summary']) else 'seeds')
   rows = [row for label, entry in zip(wording.names(results), results['summary'], strict=True)
@@ -24,7 +24,8 @@ def terminal_table(results: Mapping) -> str:
     bits = results['controls'].get(f'{name}_bits_per_dim')
     if bits is not None:
       rows.append([label, 'exact', f'{bits:.3f}', *[''] * (len(head) - 3)])
-  return '\n'.join([_title(results), '', *_aligned([head, *rows]), '', *_foot(results)])
+  table = aligned([head, *rows], left=2, width=WIDTH)
+  return '\n'.join([_title(results), '', *table, '', *_foot(results)])
 
 
 def _entry_rows(
@@ -32,7 +33,7 @@ def _entry_rows(
 ) -> list[list[str] | str]:
   """The means, their ranges or intervals, then a line for whatever else belongs to these runs."""
   first = [label, wording.code_text(entry['code']), _bits(entry)]
-  under = ['  interval' if entry['units'] >= results_lib.MINIMUM_SEEDS else '  range', '']
+  under = ['  interval' if entry['units'] >= summary.MINIMUM_SEEDS else '  range', '']
   under.append(wording.spread_text(entry, 'bits_per_dim', 'bits', 1, 3))
   for probe, labels in pairs:
     name = f'{probe}_{labels}'
@@ -56,49 +57,23 @@ def _bits(entry: Mapping) -> str:
   return bits if entry['bits_stderr'] is None else f'{bits} ±{entry["bits_stderr"]:.3f}'
 
 
-def _aligned(rows: Sequence[Sequence[str] | str]) -> list[str]:
-  """Columns two apart, the first two to the left; the first is shortened if need be. A string
-  among the rows is a line without columns."""
-  widths = [max(map(len, column)) for column in zip(*_cells(rows), strict=True)]
-  gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= _WIDTH else 1
-  widths[0] = max(8, min(widths[0], _WIDTH - sum(widths[1:]) - gap * (len(widths) - 1)))
-  lines = []
-  for row in rows:
-    if isinstance(row, str):
-      lines.append(row)
-      continue
-    first = row[0] if len(row[0]) <= widths[0] else row[0][: widths[0] - 1] + '…'
-    cells = [first.ljust(widths[0]), row[1].ljust(widths[1])]
-    cells += [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
-    lines.append((' ' * gap).join(cells).rstrip())
-  return [lines[0], '-' * max(map(len, lines)), *lines[1:]]
-
-
-def _cells(rows: Sequence[Sequence[str] | str]) -> list[Sequence[str]]:
-  return [row for row in rows if not isinstance(row, str)]
-
-
 def _title(results: Mapping) -> str:
   primary = results['primary']
-  return _wrapped(
+  return wrapped(
     f'{results["dataset"]}, {results["dims"]} dimensions of {results["alphabet"]} values; '
     f'{wording.tuning_text(results)}; linear probe, test accuracy in % by number of labels '
     f'(primary: {primary["labels"]})'
   )
 
 
-def _wrapped(text: str) -> str:
-  return '\n'.join(textwrap.wrap(text, _WIDTH, subsequent_indent='  ', break_on_hyphens=False))
-
-
 def _foot(results: Mapping) -> list[str]:
-  summary = results['summary']
+  entries = results['summary']
   lines = [f'ERROR: {error}' for error in results['errors']]
-  if any(entry['code'] == 'upper_bound' for entry in summary):
+  if any(entry['code'] == 'upper_bound' for entry in entries):
     lines.append('≤: an upper bound, not comparable with an exact code. n/a: no likelihood.')
-  for label, entry in zip(wording.names(results), summary, strict=True):
+  for label, entry in zip(wording.names(results), entries, strict=True):
     lines += _about(label, entry)
-  if any(entry.get('saw_labels') for entry in summary):
+  if any(entry.get('saw_labels') for entry in entries):
     lines.append('*: saw all labels.')
   lines += wording.equal_regret_lines(results)
   if results['equal_regret']:
@@ -107,14 +82,14 @@ def _foot(results: Mapping) -> list[str]:
     lines += wording.verdict_lines(results)
   else:
     unit = wording.unit_word(results)
-    lines.append(f'No verdicts: fewer than {results_lib.MINIMUM_SEEDS} common {unit}.')
+    lines.append(f'No verdicts: fewer than {summary.MINIMUM_SEEDS} common {unit}.')
   lines += wording.indistinct_lines(results)
   lines += results['notes']
   for state in ('failures', 'unfinished'):
     word = 'failed' if state == 'failures' else 'unfinished'
     lines += [f'{word}: {run["name"]} ({run.get("reason") or "unknown"}), log {run.get("log")}'
               for run in results[state]]  # fmt: skip
-  return [_wrapped(line) for line in lines]
+  return [wrapped(line) for line in lines]
 
 
 def _about(label: str, entry: Mapping) -> list[str]:
@@ -143,3 +118,82 @@ def _about(label: str, entry: Mapping) -> list[str]:
     parts = ', '.join(f'{name} {value:.4f}' for name, value in entry['terms'].items())
     lines.append(f'{label}: terms of its bound {parts}.')
   return lines
+
+
+def probe_lines(probes: Mapping, measures: Sequence[Measure]) -> list[str]:
+  """One line a measure of one set of features."""
+  lines = []
+  for measure in measures:
+    value = at(probes, measure.path)
+    if value is None:
+      continue
+    beside = wording.beside_text(measure, at(probes, measure.beside))
+    extra = list(filter(None, (wording.flag_text(measure, probes), beside)))
+    unit = wording.UNITS[measure.unit][2]
+    lines.append(
+      f'{measure.title:28} {wording.value_text(value, measure.unit):>8} {unit}'
+      + (f' ({", ".join(extra)})' if extra else '')
+    )
+  return lines
+
+
+def label_regret_lines(made: Mapping) -> list[str]:
+  """`label_regret.tables` as blocks of text."""
+  blocks = []
+  for found in made['sets']:
+    known = found['truth_bits'] is not None
+    intervals = any(row['bits_ci95'] is not None for row in found['rows'])
+    head = ['', 'learner', 'runs', 'bits', 'interval' if intervals else 'range']
+    head += ['regret ≥'] + ['true regret'] * known + ['saved', 'over best']
+    rows = []
+    for row in found['rows']:
+      cells = [wording.learned_from(row), row['learner'], str(row['replicates'])]
+      cells += [wording.length_text(row['bits']), wording.lengths_text(row)]
+      cells.append(wording.length_text(row['regret']))
+      cells += [wording.length_text(wording.true_regret(found, row))] * known
+      for name in ('saved', 'saved_in_all'):
+        cells.append(wording.length_text(row[name], True) if row['kind'] == 'pretrained' else '')
+      rows.append(cells)
+    about = wording.labels_lines(found)
+    lines = [wording.labels_text(found), '', *aligned([head, *rows], left=2), '', *about]
+    blocks.append('\n'.join(map(wrapped, lines)))
+  foot = (
+    'Saved: bits fewer than learning from scratch; over best: than the best code without '
+    'pretraining, so below zero pretraining did not pay. Interval (95 % t over runs) from 5 runs, '
+    'range below that.'
+  )
+  return [*blocks, '\n'.join(map(wrapped, [wording.LOWER_BOUND, foot, *made['notes']]))]
+
+
+def wrapped(text: str) -> str:
+  """The text in lines of at most 100 columns; a shorter one as it is."""
+  if len(text) <= WIDTH:
+    return text
+  return '\n'.join(textwrap.wrap(text, WIDTH, subsequent_indent='  ', break_on_hyphens=False))
+
+
+def aligned(
+  rows: Sequence[Sequence[str] | str], left: int = 1, width: int | None = None
+) -> list[str]:
+  """Columns two apart, the first `left` of them to the left, the first row underlined.
+
+  A string among the rows is a line without columns. To stay within `width` columns are one apart
+  and the first is shortened, if need be.
+  """
+  columns = zip(*(row for row in rows if not isinstance(row, str)), strict=True)
+  widths, gap = [max(map(len, column)) for column in columns], 2
+  if width is not None:
+    gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= width else 1
+    widths[0] = max(8, min(widths[0], width - sum(widths[1:]) - gap * (len(widths) - 1)))
+  lines = []
+  for row in rows:
+    if isinstance(row, str):
+      lines.append(row)
+      continue
+    first = row[0] if len(row[0]) <= widths[0] else row[0][: widths[0] - 1] + '…'
+    padded = [
+      cell.ljust(size) if i < left else cell.rjust(size)
+      for i, (cell, size) in enumerate(zip([first, *row[1:]], widths, strict=True))
+    ]
+    lines.append((' ' * gap).join(padded).rstrip())
+  return [lines[0], '-' * max(map(len, lines)), *lines[1:]]

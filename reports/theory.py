@@ -13,13 +13,13 @@ import math
 from typing import Any
 
 import numpy as np
-import scipy.stats
+import pandas as pd
 
 from probes.measures import at
-from reports import label_sets, statistics
+from reports import label_sets, reading, statistics
 
 BITS = 'validation/bits_per_dim'
-# What validation logs with config.probe.code_during_training, in bits, by learner.
+# What validation logs with config.evaluators.label_code, in bits, by learner.
 CODES = {'linear': 'probe/prequential/linear_bits', 'MLP': 'probe/prequential/mlp_bits'}
 # Points below which an order says nothing: two are always in one.
 FEWEST = 3
@@ -65,7 +65,7 @@ def _agrees(along: float | None, record: float | None) -> bool:
   return record is None or along is None or abs(along - record) <= _SAME * record
 
 
-def correlations(runs: Sequence[Mapping], curves: Mapping[str, Sequence[Mapping]]) -> list[dict]:
+def correlations(runs: Sequence[Mapping], curves: reading.Curves) -> list[dict]:
   """One entry an objective and learner of the label code, over all sizes and seeds.
 
   Args:
@@ -148,10 +148,15 @@ def within(members: Sequence[Mapping]) -> dict:
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
   """Pearson's correlation of ranks, ties at their mean rank; None where either does not vary."""
-  ranks = [scipy.stats.rankdata(values) for values in (x, y)]
+  ranks = [_ranks(values) for values in (x, y)]
   if min(np.ptp(rank) for rank in ranks) == 0:
     return None
   return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _ranks(values: Sequence[float]) -> np.ndarray:
+  """From 1 on, ties at their mean rank."""
+  return pd.Series(values).rank().to_numpy()
 
 
 def permutation_p(x: Sequence[float], y: Sequence[float]) -> float:
@@ -163,8 +168,8 @@ def permutation_p(x: Sequence[float], y: Sequence[float]) -> float:
   if len(x) > _ALL_ORDERS:
     degrees = len(x) - 2
     t = rho * math.sqrt(degrees / max(1 - rho**2, 1e-300))
-    return float(2 * scipy.stats.t.sf(t, degrees))
-  first, second = (scipy.stats.rankdata(values) - (len(x) + 1) / 2 for values in (x, y))
+    return statistics.t_tail(t, degrees)
+  first, second = (_ranks(values) - (len(x) + 1) / 2 for values in (x, y))
   scale = math.sqrt((first @ first) * (second @ second))
   orders = second[np.array(list(itertools.permutations(range(len(x)))))]
   return float(np.mean(np.abs(orders @ first) / scale >= rho - 1e-9))

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from reports import canvas, choice
+from probes.measures import Measure, at
+from reports import choice, styles
 
 PUBLISHED = (
   'For context: published figures for equal likelihood are 16 times the compute of an '
@@ -11,12 +12,26 @@ PUBLISHED = (
   'here.'
 )
 
+LOWER_BOUND = (
+  'Regret is a lower bound: the length of a code minus that of the best of all learners tried on '
+  'the same labels; a learner that nobody tried may do better.'
+)
+# Of a measure's unit: factor from the stored value to the printed one, decimals, and its name.
+UNITS = {
+  'fraction': (100, 1, '%'),
+  'points': (100, 1, 'points'),
+  'bits': (1, 2, 'bits'),
+  'ratio': (1, 2, ''),
+  'dimensions': (1, 1, 'dimensions'),
+}
+
 
 def bits_text(value: float | None, code: str) -> str:
-  """'1.903', '≤ 2.213', or 'n/a' where there is no likelihood."""
+  """'1.903', '≤ 2.213', '≈ 2.05', or 'n/a' where there is no likelihood."""
   if value is None:
     return 'n/a'
-  return f'≤ {value:.3f}' if code == 'upper_bound' else f'{value:.3f}'
+  sign = {'upper_bound': '≤ ', 'estimate': '≈ '}.get(code, '')
+  return f'{sign}{value:.3f}'
 
 
 def percent_text(value: float | None) -> str:
@@ -37,7 +52,7 @@ def spread_text(entry: Mapping, name: str, prefix: str, scale: float, decimals: 
 
 def code_text(code: str) -> str:
   """The code as a reader's word."""
-  return {'exact': 'exact', 'upper_bound': 'bound', 'none': 'none'}[code]
+  return {'upper_bound': 'bound'}.get(code, code)
 
 
 def tuning_text(results: Mapping) -> str:
@@ -53,7 +68,7 @@ def tuning_text(results: Mapping) -> str:
 
 def names(results: Mapping) -> list[str]:
   """The objective of each summary entry, with its size where there are several."""
-  return [style.label for style in canvas.styles(results).values()]
+  return [style.label for style in styles.styles(results).values()]
 
 
 def verdict_lines(results: Mapping) -> list[str]:
@@ -168,3 +183,96 @@ def equal_regret_lines(results: Mapping) -> list[str]:
       f'{found["regret"]:.2g} bits per dimension{spread}.'
     )
   return lines
+
+
+# Measures of the probes.
+
+
+def value_text(value: float | None, unit: str) -> str:
+  """A measure as text in the unit that people read, '–' if absent."""
+  scale, decimals, _ = UNITS[unit]
+  if value is None:
+    return '–'
+  decimals = 0 if abs(scale * value) >= 1000 else decimals
+  return f'{scale * value:.{decimals}f}'
+
+
+def beside_text(measure: Measure, value: float | None) -> str:
+  """What is printed beside a measure: 'error 12.3'."""
+  if not measure.beside or value is None:
+    return ''
+  return f'{measure.beside[-1].replace("_", " ")} {value_text(value, measure.unit)}'
+
+
+def flag_text(measure: Measure, probes: Mapping) -> str:
+  """The flag of one set of features, such as 'vacuous'; '' where it is not raised."""
+  return measure.flag[-1] if measure.flag and at(probes, measure.flag) else ''
+
+
+# Codes of labels.
+
+
+def length_text(value: float | None, sign: bool = False) -> str:
+  """A code's length in bits as people read it: '1,137', '-12.3', 'n/a' where there are none."""
+  if value is None:
+    return 'n/a'
+  decimals = 0 if abs(value) >= 100 else 1
+  return f'{value:{"+" if sign else ""},.{decimals}f}'
+
+
+def labels_text(found: Mapping) -> str:
+  """Which labels the codes of one set are of."""
+  return (
+    f'{found["dataset"] or "features"}: {found["labels"]:,} labels in the order of seed '
+    f'{found["seed"]}, the first {found["first"]} uniformly; uniform '
+    f'{length_text(found["uniform_bits"])} bits'
+  )
+
+
+def labels_lines(found: Mapping) -> list[str]:
+  """What the numbers of one set of labels are measured against."""
+  best, own = found['best'], found['scratch']
+  lines = [
+    f'Best of the {best["tried"]} codes tried: {length_text(best["bits"])} bits ({best["name"]}).'
+  ]
+  for size, scratch in own.items():
+    where = f' ({size})' if len(own) > 1 else ''
+    if scratch is None:
+      lines.append(f'From scratch{where}: n/a, no untrained backbone and no raw input.')
+      continue
+    lines.append(
+      f'From scratch{where}: {length_text(scratch["bits"])} bits ({scratch["name"]})'
+      + ('.' if scratch['fine_tuned'] else ', for no untrained backbone was fine-tuned.')
+    )
+  if found['without_pretraining']:
+    without = found['without_pretraining']
+    lines.append(
+      f'Best without pretraining: {length_text(without["bits"])} bits ({without["name"]}).'
+    )
+  if found['truth_bits'] is not None:
+    lines.append(
+      f'Under the true law the labels cost {length_text(found["truth_bits"])} bits given the whole '
+      'input: true regret is measured against that.'
+    )
+  return lines
+
+
+def lengths_text(row: Mapping) -> str:
+  """The interval of a row's codes, their range without one, '' for one run."""
+  if row['bits_ci95'] is not None:
+    low, high = row['bits_ci95']
+  elif row['replicates'] > 1:
+    low, high = row['bits_min'], row['bits_max']
+  else:
+    return ''
+  return f'{length_text(low)}–{length_text(high)}'
+
+
+def true_regret(found: Mapping, row: Mapping) -> float | None:
+  """Bits above what a perfect learner pays; None where that is not known."""
+  return None if found['truth_bits'] is None else row['bits'] - found['truth_bits']
+
+
+def learned_from(row: Mapping) -> str:
+  """'autoregressive (nano)'."""
+  return row['of'] + (f' ({row["size"]})' if row['size'] else '')

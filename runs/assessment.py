@@ -19,7 +19,7 @@ from probes.features import Features, assemble
 from runs.errors import UserError
 from runs.experiment import Experiment
 from runs.parts import Parts
-from training import distributed, preemption, sharding
+from training import distributed, keys, preemption, sharding
 from training.errors import Preempted, TrainingError
 
 # Streams of evaluation keys, one a split.
@@ -35,12 +35,19 @@ def bits_per_dim(experiment: Experiment, nats_N: np.ndarray) -> float:
   return float(np.mean(nats_N)) / (experiment.dataset.dims * math.log(2))
 
 
-def bits_cell(experiment: Experiment, nats_N: np.ndarray) -> dict[str, float]:
-  """Mean and standard error (over examples) in bits per dimension."""
-  stderr = float(np.std(nats_N, ddof=1)) / math.sqrt(len(nats_N))
+def standard_error(values_N: np.ndarray) -> float | None:
+  """Of their mean; None for one value, which says nothing of a spread, and for none."""
+  count = len(values_N)
+  return float(np.std(values_N, ddof=1)) / math.sqrt(count) if count > 1 else None
+
+
+def bits_cell(experiment: Experiment, nats_N: np.ndarray) -> dict[str, float | None]:
+  """Mean and standard error (over examples; None for one) in bits per dimension."""
+  stderr = standard_error(nats_N)
+  bits = experiment.dataset.dims * math.log(2)
   return {
     'bits_per_dim': bits_per_dim(experiment, nats_N),
-    'bits_per_dim_stderr': stderr / (experiment.dataset.dims * math.log(2)),
+    'bits_per_dim_stderr': None if stderr is None else stderr / bits,
   }
 
 
@@ -48,10 +55,8 @@ def accuracy_cell(values: dict[str, np.ndarray]) -> dict[str, float | None]:
   """Mean and standard error over the examples that were asked for tokens; None without any."""
   found_N = values.get('token_accuracy', np.zeros(0))
   found_N = found_N[np.isfinite(found_N)]
-  count = len(found_N)
-  stderr = float(np.std(found_N, ddof=1)) / math.sqrt(count) if count > 1 else None
-  mean = float(np.mean(found_N)) if count else None
-  return {'token_accuracy': mean, 'token_accuracy_stderr': stderr}
+  mean = float(np.mean(found_N)) if len(found_N) else None
+  return {'token_accuracy': mean, 'token_accuracy_stderr': standard_error(found_N)}
 
 
 def assess(
@@ -165,10 +170,11 @@ def _score_own(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dic
 
 def _score_hidden(experiment: Experiment, params: Any, hiding: Any) -> dict[str, Any]:
   """The masked cross-entropy in bits, and the histogram's."""
-  _, values = _test_values(experiment, params, hiding)
+  _, values = _test_values(experiment, params, hiding, experiment.histogram is not None)
   return {
     'bits': float(np.mean(values['loss'])) / math.log(2),
-    'histogram_bits': histogram_bits(experiment.dataset),
+    # On the positions that were hidden, which need not be as hard as all of them.
+    'histogram_bits': float(np.mean(values['table'])) if 'table' in values else None,
   }
 
 
@@ -186,12 +192,16 @@ def _score_also(
   return cell, {'nats': values['nats']}
 
 
-def _test_values(experiment: Experiment, params: Any, objective: Any) -> tuple[int, dict]:
+def _test_values(
+  experiment: Experiment, params: Any, objective: Any, beside: bool = False
+) -> tuple[int, dict]:
   """Draws an example and per-example values on the whole test split."""
   test = experiment.dataset.test
   draws = objective.draws(experiment.config.evaluation.draws, experiment.space)
   with tqdm.tqdm(total=len(test), desc='score', unit='example', disable=None, leave=False) as bar:
-    return draws, experiment.per_example(params, test, draws, TEST, objective, progress=bar.update)
+    return draws, experiment.per_example(
+      params, test, draws, TEST, objective, beside, progress=bar.update
+    )
 
 
 def _truth(
@@ -328,8 +338,7 @@ def probe_levels(
   for level in levels:
     preemption.check()
     by_split = {
-      split: experiment.features(params, getattr(dataset, split).tokens_NxT, level=level)
-      for split in ('train', 'validation')
+      split: experiment.noisy_features(params, split, level) for split in ('train', 'validation')
     }
     by_split['test'] = by_split['validation'][:, :0]
     rows.append({'level': level, **linear.validated(assemble(dataset, by_split), config.linear)})
@@ -391,7 +400,7 @@ def sample(experiment: Experiment, params: Any) -> np.ndarray | None:
   count, objective = experiment.config.evaluation.samples, experiment.objective
   if not count or not objective.trains or objective.code is Code.NONE:
     return None
-  key = jax.random.fold_in(jax.random.key(experiment.config.evaluation.seed), 2)
+  key = jax.random.fold_in(keys.key(experiment.config.evaluation.seed), 2)
 
   def draw(params: Any, key: jax.Array) -> jax.Array:
     bound = (

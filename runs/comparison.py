@@ -6,7 +6,7 @@ import shlex
 
 import jax
 
-from reports import report
+from reports import report, terminal
 from runs import plan, pool
 from training import preemption
 
@@ -16,6 +16,7 @@ def compare(
   objectives: Sequence[str] | None,
   seeds: Sequence[int] | None,
   rates: Sequence[float] | None,
+  clips: Sequence[float] | None,
   sizes: Sequence[str] | None,
   overrides: Sequence[str],
   workdir: str,
@@ -29,13 +30,15 @@ def compare(
   """Runs all that `plan.make` plans, probes the controls, reports; returns the exit code.
 
   Args:
-    path, objectives, seeds, rates, sizes, overrides, workdir, data_dir: as in `plan.make`.
+    path, objectives, seeds, rates, clips, sizes, overrides, workdir, data_dir: as in `plan.make`.
     command: that makes these results again, for the report.
     environment: of the runs.
     jobs: runs at a time; None for what the machine holds.
     cache: directory of compiled programs; None for one in `workdir`.
   """
-  runs, notes = plan.make(path, objectives, seeds, rates, overrides, workdir, data_dir, sizes=sizes)
+  runs, notes = plan.make(
+    path, objectives, seeds, rates, overrides, workdir, data_dir, sizes=sizes, clips=clips
+  )
   for note in notes:
     print(note)
   environment = pool.with_cache(environment, cache or os.path.join(workdir, 'compilation_cache'))
@@ -60,7 +63,7 @@ def show(
   results: dict, workdir: str, failures: Sequence[pool.Failure], tensorboard: bool = False
 ) -> int:
   """Prints a report's table, where all of it is, and what failed; returns the exit code."""
-  print(report.terminal_table(results))
+  print(terminal.terminal_table(results))
   print(f'\nreport      {os.path.join(workdir, "report.html")}')
   if tensorboard:
     print(f'TensorBoard tensorboard --logdir={shlex.quote(workdir)}')

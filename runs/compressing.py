@@ -94,7 +94,7 @@ def export(coder: Coder, split: str, out: str) -> list[str]:
   if split not in ('train', 'validation', 'test'):
     raise UserError(f"split '{split}' is unknown; known: train, validation, test")
   config = coder.settings()
-  dataset, _ = experiment.load_datasets(config, coder.data_dir)
+  dataset, _ = experiment.load_datasets(config, coder.data_dir, coder.run)
   examples = getattr(dataset, split)
   if not isinstance(examples, Examples):
     raise UserError(f"'{dataset.name}' has no fixed {split} split: it is drawn afresh for ever")

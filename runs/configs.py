@@ -141,6 +141,14 @@ def read_saved(workdir: str) -> dict[str, Any]:
   return saved
 
 
+def read_record(workdir: str) -> dict[str, Any] | None:
+  """The record of a finished run, None if it is not finished."""
+  try:
+    return json.loads(epath.Path(workdir, 'run.json').read_text())
+  except FileNotFoundError:
+    return None
+
+
 def _modernise(config: dict[str, Any]) -> None:
   """Says, in today's fields, what a run of an earlier version did."""
   for section, fields_ in _YOUNGER.items():

@@ -9,6 +9,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from codes import histogram
 from data import pipeline, sources
 from data.dataset import Dataset, Examples, with_fewer
 from models import decoding, kernels, patterns, transformer
@@ -17,14 +18,16 @@ import objectives
 from objectives import scoring
 from probes import features as features_lib
 from probes import settings
-from runs import configs, tuning
+from runs import configs, provenance, tuning
 from runs.errors import UserError
-from training import distributed, evaluation, optimizer, placement, sharding
+from training import distributed, evaluation, keys, optimizer, placement, sharding
 from training.loop import Costs
 from training.state import Task
 
 # As many layers as a CPU runs faster, and compiles no slower, written out than in a loop.
 _FEW_LAYERS = 12
+# Keys of noise at which probes look, one stream a split, after those of evaluations and samples.
+_PROBE_STREAM = 3
 # Features before pooling that one batch may hold, over all layers.
 _SEQUENCE_BYTES = 2**28
 
@@ -45,6 +48,7 @@ class Experiment:
   model: ModelConfig
   apply: Any
   mesh: jax.sharding.Mesh
+  hashes: dict[str, str] | None  # of both data sets before any rows are left out
 
   @functools.cached_property
   def task(self) -> Task:
@@ -56,7 +60,9 @@ class Experiment:
       }
 
     loss = scoring.make_loss(self.objective, self.apply, self.space)
-    return Task(init, scoring.draw, loss, jax.random.key(self.config.training.seed))
+    key = keys.key(self.config.training.seed)
+    matrices = (*transformer.MATRICES, *self.objective.matrices)
+    return Task(init, scoring.draw, loss, key, matrices, self.objective.apart)
 
   @functools.cached_property
   def decode(self) -> Any:
@@ -89,12 +95,17 @@ class Experiment:
   def _compiled(self) -> dict[tuple, Any]:
     return {}
 
-  def _evaluate(self, objective: objectives.Objective, draws: int) -> Any:
-    """The jitted evaluation of an objective with so many draws, built once."""
-    key = (objective, draws)
+  def _evaluate(self, objective: objectives.Objective, draws: int, beside: bool) -> Any:
+    """The jitted evaluation of an objective with so many draws, built once.
+
+    `beside` has the histogram's cost on the same views beside it.
+    """
+    key = (objective, draws, beside)
     if key not in self._compiled:
-      truth = self.dataset.truth
-      evaluate = scoring.make_evaluation(objective, self.apply, self.space, draws, truth)
+      table_TxV = self.histogram if beside else None
+      evaluate = scoring.make_evaluation(
+        objective, self.apply, self.space, draws, self.dataset.truth, table_TxV
+      )
       out = sharding.replicated(self.mesh)
       self._compiled[key] = jax.jit(evaluate, out_shardings=out)
     return self._compiled[key]
@@ -106,15 +117,17 @@ class Experiment:
     draws: int,
     stream: int,
     objective: objectives.Objective | None = None,
+    beside: bool = False,
     **arguments: Any,
   ) -> dict[str, Any]:
     """Per-example nats, loss and terms of a whole split, means over draws.
 
     `objective` scores the same parameters by another code than their own. `stream` keeps the keys
-    of different splits apart; they never depend on the training seed.
+    of different splits apart; they never depend on the training seed. With `beside`, 'table' is
+    what the histogram pays on the same views, in bits.
     """
-    key = jax.random.fold_in(jax.random.key(self.config.evaluation.seed), stream)
-    function = self._evaluate(objective or self.objective, draws)
+    key = jax.random.fold_in(keys.key(self.config.evaluation.seed), stream)
+    function = self._evaluate(objective or self.objective, draws, beside)
     return evaluation.over_split(
       lambda batch: function(params, batch, key),
       {'tokens': examples.tokens_NxT, 'label': examples.labels_N},
@@ -122,6 +135,15 @@ class Experiment:
       self.mesh,
       **arguments,
     )
+
+  @functools.cached_property
+  def histogram(self) -> np.ndarray | None:
+    """Bits of every value at every charged position by the training histogram, TxV; None for an
+    endless source."""
+    if self.dataset.epoch is None:
+      return None
+    tokens_NxT = self.dataset.train.tokens_NxT[:, : self.dataset.dims]
+    return histogram.position_table(tokens_NxT, self.dataset.vocabulary)
 
   def extraction(self, level: float | None) -> Any:
     """The jitted feature extraction at one noise level, built once."""
@@ -132,17 +154,21 @@ class Experiment:
       self._compiled[key] = jax.jit(extract, out_shardings=sharding.replicated(self.mesh))
     return self._compiled[key]
 
-  def features(
-    self, params: Any, tokens_NxT: Any, level: float | None = None, **arguments: Any
-  ) -> Any:
-    """Mean-pooled features of examples, clean or at a noise level, (L+1, N, D)."""
-    return self._pooled(params, tokens_NxT, level, **arguments)[0]
+  def features(self, params: Any, tokens_NxT: Any, **arguments: Any) -> Any:
+    """Mean-pooled features of clean examples, (L+1, N, D)."""
+    return self._pooled(params, tokens_NxT, None, 0, **arguments)[0]
+
+  def noisy_features(self, params: Any, split: str, level: float) -> Any:
+    """Mean-pooled features of a split of the probed data at a noise level, (L+1, N, D)."""
+    tokens_NxT = getattr(self.probe_dataset, split).tokens_NxT
+    return self._pooled(params, tokens_NxT, level, features_lib.SPLITS.index(split))[0]
 
   def _pooled(
-    self, params: Any, tokens_NxT: Any, level: float | None = None, **arguments: Any
+    self, params: Any, tokens_NxT: Any, level: float | None, split: int, **arguments: Any
   ) -> Any:
-    """Features under both poolings, (2, L+1, N, D)."""
-    key = jax.random.key(self.config.evaluation.seed)
+    """Features under both poolings, (2, L+1, N, D); noise is the split's own."""
+    key = keys.key(self.config.evaluation.seed)
+    key = jax.random.fold_in(key, _PROBE_STREAM + split)
     function = self.extraction(level)
     extracted = evaluation.over_split(
       lambda batch: function(params, batch, key),
@@ -158,7 +184,7 @@ class Experiment:
     if 'sequences' not in self._compiled:
       made = features_lib.make_sequences(self.objective, self.apply, self.space)
       self._compiled['sequences'] = jax.jit(made, out_shardings=sharding.replicated(self.mesh))
-    key, function = jax.random.key(self.config.evaluation.seed), self._compiled['sequences']
+    key, function = keys.key(self.config.evaluation.seed), self._compiled['sequences']
     example = 4 * (self.model.layers + 1) * self.model.length * self.model.width
     return evaluation.over_split(
       lambda batch: function(params, batch, key, layer),
@@ -173,8 +199,8 @@ class Experiment:
     """Features of all three splits of the probed data set, and what else a probe may ask for."""
     dataset = self.probe_dataset
     pooled = {
-      split: self._pooled(params, getattr(dataset, split).tokens_NxT, level, **arguments)
-      for split in features_lib.SPLITS
+      split: self._pooled(params, getattr(dataset, split).tokens_NxT, level, number, **arguments)
+      for number, split in enumerate(features_lib.SPLITS)
     }
 
     def sequences(split: str, layer: int, rows: Any) -> Any:
@@ -211,8 +237,13 @@ class Experiment:
     return ('validation', 'test') if self.objective.trains and own else features_lib.SPLITS
 
 
-def load_datasets(config: ml_collections.ConfigDict, data_dir: str) -> tuple[Dataset, Dataset]:
-  """What is compressed and what is probed; UserError in one line."""
+def load_datasets(
+  config: ml_collections.ConfigDict, data_dir: str, workdir: str | None = None
+) -> tuple[Dataset, Dataset]:
+  """What is compressed and what is probed; UserError in one line.
+
+  `workdir` is that of the run that the config is of: the data must be those that it began with.
+  """
   try:
     dataset = sources.load(config.data, data_dir)
     same = config.probe_data.name == '' or config.probe_data == config.data
@@ -232,6 +263,8 @@ def load_datasets(config: ml_collections.ConfigDict, data_dir: str) -> tuple[Dat
       f"data '{dataset.name}' and probe_data '{probed.name}' mean other colours by one token: "
       'give both one data.palette'
     )
+  if workdir is not None:
+    provenance.check_data(workdir, provenance.hashes(dataset, probed))
   return dataset, probed
 
 
@@ -304,12 +337,18 @@ def _unrolled(setting: str, layers: int, remat: bool, mesh: jax.sharding.Mesh) -
   )
 
 
-def build(config: ml_collections.ConfigDict, data_dir: str) -> Experiment:
-  """Builds everything but parameters; UserError, one line, for any setting that can't be."""
+def build(
+  config: ml_collections.ConfigDict, data_dir: str, workdir: str | None = None
+) -> Experiment:
+  """Builds everything but parameters; UserError, one line, for any setting that can't be.
+
+  Whatever opens a run gives its `workdir`, and is refused if its data are other ones now.
+  """
   check_settings(config)
   with distributed.primary_first('the data sets'):
-    dataset, probe_dataset = load_datasets(config, data_dir)
-  distributed.check_equal('data set', f'{dataset.digest} {probe_dataset.digest}')
+    dataset, probe_dataset = load_datasets(config, data_dir, workdir)
+  hashes = provenance.hashes(dataset, probe_dataset)
+  distributed.check_equal('data set', ' '.join(hashes.values()))
   if config.probe.train_rows < 0:
     raise UserError(f'probe.train_rows must not be negative, not {config.probe.train_rows}')
   if config.probe.train_rows and probe_dataset.classes:
@@ -322,7 +361,7 @@ def build(config: ml_collections.ConfigDict, data_dir: str) -> Experiment:
     dataset.ordinal,
     dataset.shape,
   )
-  return assemble(config, space, sharding.make_mesh(), dataset, probe_dataset)
+  return assemble(config, space, sharding.make_mesh(), dataset, probe_dataset, hashes)
 
 
 def assemble(
@@ -331,6 +370,7 @@ def assemble(
   mesh: jax.sharding.Mesh,
   dataset: Dataset | None = None,
   probe_dataset: Dataset | None = None,
+  hashes: dict[str, str] | None = None,
 ) -> Experiment:
   """The part of `build` that needs to know of the data only the space that it lives in."""
   check_settings(config)
@@ -373,4 +413,5 @@ def assemble(
     model=model,
     apply=transformer.make_apply(model, mesh, placement.make_placement(mesh, model.layers)),
     mesh=mesh,
+    hashes=hashes,
   )

@@ -10,8 +10,19 @@ import sys
 import tqdm
 
 from probes.measures import MEASURES, at
-from reports import page_probes, reading, report
-from runs import assessment, comparison, configs, experiment, finished, pool, run, tuning
+from reports import reading, report, terminal
+from runs import (
+  assessment,
+  comparison,
+  configs,
+  experiment,
+  finished,
+  lock,
+  pool,
+  provenance,
+  run,
+  tuning,
+)
 from runs.errors import UserError
 from training import preemption
 
@@ -50,31 +61,33 @@ def one(workdir: str, data_dir: str, overrides: Sequence[str]) -> list[str]:
   Raises:
     UserError: the run is not finished, or has no labels.
   """
-  config, record = finished.read(workdir, overrides)
-  settings = configs.plain(config)['probe']['finetune']
-  if record.get('finetune_settings') == settings:
-    return [f'{workdir} is fine-tuned']
-  built = experiment.build(config, data_dir)
-  if not built.probed:
-    raise UserError(f"'{built.probe_dataset.name}' has no labels")
-  state, _ = run.restore(built, workdir, best=False)
-  features = built.probe_features(state.params)
-  directory = os.path.join(workdir, _FITS)
-  with tqdm.tqdm(desc='fine-tune', unit='fit', disable=None, leave=False) as bar:
-    tuner = tuning.remembering(features.tuner, directory, bar.update)
-    tunable = dataclasses.replace(features, tuner=tuner)
-    found, arrays = assessment.all_probed(
-      assessment.fit_probes(lambda: tunable, config, ('finetune',))
-    )
-  preemption.defer()
-  record['probes'] |= found
-  record['finetune_settings'] = settings
-  arrays = {**run.read_arrays(workdir), **arrays}
-  run.write_record(workdir, record, arrays)
-  run.to_tensorboard(built, workdir, record, arrays.get('samples'))
-  shutil.rmtree(directory)
-  rows = page_probes.terminal_lines(record['probes'], MEASURES['finetune'])
-  return [f'{record["objective"]} seed {record["seed"]}', *rows]
+  with lock.held(workdir, make=False):
+    config, record = finished.read(workdir, overrides)
+    settings = configs.plain(config)['probe']['finetune']
+    if record.get('finetune_settings') == settings:
+      return [f'{workdir} is fine-tuned']
+    provenance.goes_on(workdir, record, provenance.made_with())
+    built = experiment.build(config, data_dir, workdir)
+    if not built.probed:
+      raise UserError(f"'{built.probe_dataset.name}' has no labels")
+    state, _ = run.restore(built, workdir, best=False)
+    features = built.probe_features(state.params)
+    directory = os.path.join(workdir, _FITS)
+    with tqdm.tqdm(desc='fine-tune', unit='fit', disable=None, leave=False) as bar:
+      tuner = tuning.remembering(features.tuner, directory, bar.update)
+      tunable = dataclasses.replace(features, tuner=tuner)
+      found, arrays = assessment.all_probed(
+        assessment.fit_probes(lambda: tunable, config, ('finetune',))
+      )
+    preemption.defer()
+    record['probes'] |= found
+    record['finetune_settings'] = settings
+    arrays = {**run.read_arrays(workdir), **arrays}
+    record = run.write_record(workdir, record, arrays)
+    run.to_tensorboard(built, workdir, record, arrays.get('samples'))
+    shutil.rmtree(directory)
+    rows = terminal.probe_lines(record['probes'], MEASURES['finetune'])
+    return [f'{record["objective"]} seed {record["seed"]}', *rows]
 
 
 def every(workdir: str, data_dir: str, overrides: Sequence[str], jobs: int | None) -> int:

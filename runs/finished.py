@@ -51,7 +51,7 @@ def backbone(
     )
     built = experiment.assemble(config, space, sharding.make_mesh())
   else:
-    built = experiment.build(config, data_dir)
+    built = experiment.build(config, data_dir, workdir)
   try:
     reading = prequential.reading(built.objective, built.model, built.space)
   except ValueError as error:

@@ -11,6 +11,7 @@ import tensorboardX
 
 from probes.features import SPLITS, Features
 from probes.measures import at, headline
+from runs import whole
 from runs.errors import UserError
 from training.metrics import write_atomically
 
@@ -53,6 +54,7 @@ def write(
   np.savez_compressed(buffer, **arrays)
   write_atomically(os.path.join(out, 'arrays.npz'), buffer.getvalue())
   where = os.path.join(out, 'probes.json')
+  record = whole.without_failed(record, where)
   write_atomically(where, json.dumps(record, indent=1, allow_nan=False) + '\n')
   with tensorboardX.SummaryWriter(out) as board:
     for labels, cell in probes.get('linear', {}).items():

@@ -1,5 +1,7 @@
 """Makes a finished run of an ImageGPT checkpoint."""
 
+from collections.abc import Iterator
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -11,7 +13,7 @@ import ml_collections
 
 from models import imagegpt
 from models.config import PRESETS, ModelConfig
-from runs import evaluators, experiment, run
+from runs import evaluators, experiment, lock, run
 from runs.errors import UserError
 from training import checkpoint, loop
 from training import optimizer as optimizer_lib
@@ -38,22 +40,31 @@ def import_run(
   Raises:
     UserError: the checkpoint can't be read, or does not fit the data or the objective; one line.
   """
-  try:
+  with _in_one_line(weights):
     config = adopt(config, weights)
     built = experiment.build(config, data_dir)
     check(built, imagegpt.model_config(imagegpt.read_config(weights)))
-    run.open_workdir(workdir, config)
+  with lock.held(workdir):  # What does not fit leaves nothing.
+    run.open_workdir(workdir, config, built)
     record = run.read_record(workdir)
     if record is not None:
       return record
-    _, params = imagegpt.load(weights)
+    with _in_one_line(weights):
+      _, params = imagegpt.load(weights)
+    save(built, params, workdir)
+    known = {**dict.fromkeys(_UNKNOWN), 'trained_on': 'imported weights'}
+    return run.execute(built, workdir, known={**known, 'imported': config.imported.to_dict()})
+
+
+@contextlib.contextmanager
+def _in_one_line(weights: str) -> Iterator[None]:
+  """What is wrong with a checkpoint, as a UserError that names it."""
+  try:
+    yield
   except ValueError as error:
     message = str(error)
     where = '' if weights in message else f'{weights}: '
     raise UserError(where + message) from error
-  save(built, params, workdir)
-  known = {**dict.fromkeys(_UNKNOWN), 'trained_on': 'imported weights'}
-  return run.execute(built, workdir, known={**known, 'imported': config.imported.to_dict()})
 
 
 def adopt(config: ml_collections.ConfigDict, weights: str) -> ml_collections.ConfigDict:
@@ -95,11 +106,11 @@ def check(built: experiment.Experiment, model: ModelConfig) -> None:
 def save(built: experiment.Experiment, params: Any, workdir: str) -> None:
   """Writes the checkpoint of a run that has made all its updates; keeps one that is there."""
   settings = built.config.training
-  checkpoints = checkpoint.Checkpoints(os.path.join(workdir, 'checkpoints'))
+  checkpoints = checkpoint.Checkpoints(os.path.join(workdir, 'checkpoints'), writes=True)
   try:
     if checkpoints.steps():
       return
-    optimizer = optimizer_lib.make_optimizer(built.config.optimizer, settings.steps)
+    optimizer = optimizer_lib.for_task(built.task, built.config.optimizer, settings.steps)
     abstract = state_lib.abstract_state(built.task, optimizer, built.mesh)
     placed = jax.tree.map(
       lambda x, like: jax.device_put(x, like.sharding),

@@ -40,7 +40,7 @@ def measure(
     updates: before every block of labels.
   """
   config, _ = finished.read(workdir)
-  built = experiment.build(config, data_dir)
+  built = experiment.build(config, data_dir, workdir)
   probed, slots = built.probe_dataset, built.objective.slots(built.space)
   if slots is None:
     raise UserError('only an autoregressive run has an order in which a label could come last')

@@ -27,7 +27,10 @@ def add_truth(table: dict, data_dir: str) -> str | None:
   if config.probe.train_rows:
     probed = with_fewer(probed, config.probe.train_rows)
   if probed.digest != table['data']:
-    return f'{table["workdir"]}: its data are made differently now, so no true regret'
+    return (
+      f'{table["workdir"]}: no true regret, its labels were {table["data"][:12]} and are made '
+      f'differently now, {probed.digest[:12]}'
+    )
   train, count = probed.train, table['labels']
   order = prequential.coding_order(len(train), count, table['seed'])
   table['truth_bits'] = float(

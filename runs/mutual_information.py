@@ -1,13 +1,12 @@
 """What pairs of data share, one pair after another."""
 
 from collections.abc import Iterator, Sequence
-import json
 import os
 import sys
 from typing import Any
 
 from codes import mutual_information, pairs
-from runs import configs, experiment
+from runs import configs, experiment, whole
 from training.metrics import write_atomically
 
 
@@ -50,5 +49,5 @@ def survey(
     found.append(mutual_information.result(pair, measure))
     if out:
       merged = mutual_information.merged(earlier, found)
-      write_atomically(path, json.dumps(merged, indent=1) + '\n')
+      write_atomically(path, whole.dumps(merged))
     yield found[-1]

@@ -38,7 +38,7 @@ def classify(
     them, or None.
   """
   config, _ = finished.read(workdir)
-  built = experiment.build(config, data_dir)
+  built = experiment.build(config, data_dir, workdir)
   if built.mesh.size > 1:
     raise UserError('this runs on one device: hide the others, as with CUDA_VISIBLE_DEVICES=0')
   state, _ = run.restore(built, workdir, best=False)

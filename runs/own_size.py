@@ -16,7 +16,7 @@ def measure(workdir: str, data_dir: str) -> dict[str, Any]:
     (`codes.training_time.first_epoch`).
   """
   config, record = finished.read(workdir)
-  built = experiment.build(config, data_dir)
+  built = experiment.build(config, data_dir, workdir)
   made = {'run': {name: record.get(name) for name in ('objective', 'seed', 'size', 'dataset')}}
   made['run'] |= {'code': record['code'], 'bits_per_dim': record['bits_per_dim']}
   made['run']['validation'] = (record.get('validation') or {}).get('bits_per_dim')

@@ -19,7 +19,7 @@ from codes import histogram
 from models.config import PRESETS
 import objectives
 from probes import baselines, features
-from runs import assessment, configs, experiment
+from runs import assessment, configs, experiment, whole
 from runs import run as run_lib
 from runs.errors import UserError
 from training.metrics import write_atomically
@@ -33,7 +33,8 @@ _DEFAULT = (
 )
 # Real examples shown beside samples.
 _PICTURES = 32
-_CONTROLS = ('untrained', 'untrained_causal')
+# Initial parameters as each objective's backbone is called and scaled.
+_CONTROLS = ('untrained', 'untrained_causal', 'untrained_gaussian')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +95,7 @@ def make(
   workdir: str,
   data_dir: str,
   sizes: Sequence[str] | None = None,
+  clips: Sequence[float] | None = None,
   build: bool = True,
 ) -> tuple[list[PlannedRun], list[str]]:
   """Every run, checked before the first one starts.
@@ -140,9 +142,10 @@ def make(
   for size, (tag, repeated) in itertools.product(sizes or [None], own.replicates.items()):
     for seed in seeds or own.seeds:
       for name, (fitting, trains) in by_name.items():
-        for rate in rates if rates and trains else [None]:
+        grid = itertools.product(rates or [None], clips or [None]) if trains else [(None, None)]
+        for tuning in grid:
           arguments = [*repeated, *fitting, f'--config.training.seed={seed}']
-          runs.append(_plan(path, name, size, rate, seed, tag, arguments, workdir, data_dir))
+          runs.append(_plan(path, name, size, tuning, seed, tag, arguments, workdir, data_dir))
   if not runs:
     raise UserError('no objective is left to compare')
   for run in runs:
@@ -230,14 +233,17 @@ def _applies(override: str, path: str, name: str) -> bool:
   return setting[1] in objectives.settings(name)
 
 
-def _plan(path, name, size, rate, seed, tag, arguments, workdir, data_dir) -> PlannedRun:
-  parts = [name]
+def _plan(path, name, size, tuning, seed, tag, arguments, workdir, data_dir) -> PlannedRun:
+  parts, (rate, clip) = [name], tuning
   if size is not None:
     arguments = [*arguments, f'--config.model.preset={size}']
     parts.append(size)
   if rate is not None:
     arguments = [*arguments, f'--config.optimizer.learning_rate={rate!r}']
     parts.append(f'lr{rate:g}')
+  if clip is not None:
+    arguments = [*arguments, f'--config.optimizer.clip_norm={clip!r}']
+    parts.append(f'clip{clip:g}')
   parts.append(f'seed{seed}')
   if tag:
     parts.append(tag)
@@ -269,7 +275,7 @@ def _probed(name: str, found: features.Features, config: ml_collections.ConfigDi
 def write_controls(planned: PlannedRun, workdir: str, data_dir: str) -> None:
   """Probes of the raw input and the codes that know nothing, to WORKDIR/controls.json."""
   path = os.path.join(workdir, 'controls.json')
-  built = experiment.build(planned.config, data_dir)
+  built = experiment.build(planned.config, data_dir, planned.workdir)
   dataset, probed, width = built.dataset, built.probe_dataset, built.model.width
   asked = configs.plain(planned.config)
   key = {name: asked[name] for name in ('data', 'probe_data', 'probe', 'evaluation')}
@@ -300,4 +306,4 @@ def write_controls(planned: PlannedRun, workdir: str, data_dir: str) -> None:
     by_split = {'train': raw.train, 'validation': raw.validation}
     found = assessment.fit_latents(by_split, probed, planned.config)['linear']
     controls['raw_latents'] = {name: by_layer[0] for name, by_layer in found.items()}
-  write_atomically(path, json.dumps(controls, indent=1, allow_nan=False) + '\n')
+  write_atomically(path, whole.dumps(controls))

@@ -7,8 +7,8 @@ from typing import Any
 from experiments import base
 from probes import exchange
 from probes.measures import headline
-from reports import page_probes
-from runs import assessment, configs, experiment, finished, foreign, run
+from reports import terminal
+from runs import assessment, configs, experiment, finished, foreign, lock, provenance, run
 from runs.errors import UserError
 from training import preemption
 from training import state as state_lib
@@ -26,41 +26,43 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
   Raises:
     UserError: the run is not finished, has no labels, or its labels are other ones now.
   """
-  built, record, state = _open(workdir, data_dir, overrides, best)
-  if record['probes'] and record.get('probe_data_hash') not in (None, built.probe_dataset.digest):
-    # Curves, fine-tuning and the best checkpoint would stay those of the run's own labels.
-    raise UserError(
-      f'these are other labels than those of {workdir}: write its features with --export, and '
-      'probe them with --features'
-    )
-  experiment.check_probes(built)
-  probes, failed, arrays = assessment.probe(built, state.params)
-  if not probes:
-    assessment.all_probed((probes, failed, arrays))
-  if best and built.objective.trains:
-    cell = {'step': int(state.step), 'bits_per_dim': None, 'bits_per_dim_stderr': None}
-    record['at_best'] = {**(record['at_best'] or cell), 'probes': probes}
-    arrays = {}
-  else:
-    # Fine-tuning took longer than all of these; it stays until it is asked for again.
-    kept = {name: record['probes'][name] for name in ('finetune',) if name in record['probes']}
-    settings = record.setdefault('settings_of_results', {})
-    own = settings.get('probe', {}).get('finetune') if kept else None
-    settings['probe'] = configs.plain(built.config.probe)
-    if own is not None:
-      settings['probe']['finetune'] = own
-    record['probes'], record['probes_failed'] = kept | probes, failed
-    record['probe_data_hash'] = built.probe_dataset.digest
-  preemption.defer()
-  record['parameters'] = state_lib.count(state.params)
-  arrays = {**run.read_arrays(workdir), **arrays}
-  run.write_record(workdir, record, arrays)
-  run.to_tensorboard(built, workdir, record, arrays.get('samples'))
-  return [
-    run.summary({**record, 'probes': probes, 'probes_failed': failed}),
-    *page_probes.terminal_lines(probes, headline()),
-    f'python -m launch.report {os.path.abspath(workdir)} shows it',
-  ]
+  with lock.held(workdir, make=False):
+    built, record, state = _open(workdir, data_dir, overrides, best)
+    provenance.goes_on(workdir, record, provenance.made_with())
+    if record['probes'] and record.get('probe_data_hash') not in (None, built.probe_dataset.digest):
+      # Curves, fine-tuning and the best checkpoint would stay those of the run's own labels.
+      raise UserError(
+        f'these are other labels than those of {workdir}: write its features with --export, and '
+        'probe them with --features'
+      )
+    experiment.check_probes(built)
+    probes, failed, arrays = assessment.probe(built, state.params)
+    if not probes:
+      assessment.all_probed((probes, failed, arrays))
+    if best and built.objective.trains:
+      cell = {'step': int(state.step), 'bits_per_dim': None, 'bits_per_dim_stderr': None}
+      record['at_best'] = {**(record['at_best'] or cell), 'probes': probes}
+      arrays = {}
+    else:
+      # Fine-tuning took longer than all of these; it stays until it is asked for again.
+      kept = {name: record['probes'][name] for name in ('finetune',) if name in record['probes']}
+      settings = record.setdefault('settings_of_results', {})
+      own = settings.get('probe', {}).get('finetune') if kept else None
+      settings['probe'] = configs.plain(built.config.probe)
+      if own is not None:
+        settings['probe']['finetune'] = own
+      record['probes'], record['probes_failed'] = kept | probes, failed
+      record['probe_data_hash'] = built.probe_dataset.digest
+    preemption.defer()
+    record['parameters'] = state_lib.count(state.params)
+    arrays = {**run.read_arrays(workdir), **arrays}
+    record = run.write_record(workdir, record, arrays)
+    run.to_tensorboard(built, workdir, record, arrays.get('samples'))
+    return [
+      run.summary({**record, 'probes': probes, 'probes_failed': failed}),
+      *terminal.probe_lines(probes, headline()),
+      f'python -m launch.report {os.path.abspath(workdir)} shows it',
+    ]
 
 
 def export(
@@ -76,7 +78,7 @@ def _open(
   workdir: str, data_dir: str, overrides: Sequence[str], best: bool
 ) -> tuple[experiment.Experiment, dict[str, Any], state_lib.TrainState]:
   config, record = finished.read(workdir, overrides)
-  built = experiment.build(config, data_dir)
+  built = experiment.build(config, data_dir, workdir)
   if not built.probed:
     raise UserError(f"'{built.probe_dataset.name}' has no labels to probe")
   return built, record, run.restore(built, workdir, best=best)[0]
@@ -105,4 +107,4 @@ def of_file(path: str, out: str | None, overrides: Sequence[str]) -> list[str]:
   for labels, cell in probes.get('linear', {}).items():
     name = 'linear, all labels' if labels == 'all' else f'linear, {labels} labels'
     lines.append(f'{name:28} {100 * cell["accuracy"]:8.1f} %')
-  return [*lines, *page_probes.terminal_lines(probes, headline()), written]
+  return [*lines, *terminal.probe_lines(probes, headline()), written]

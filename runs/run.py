@@ -3,11 +3,9 @@
 from collections.abc import Iterator, Mapping
 import contextlib
 import functools
-import importlib.metadata
 import io
 import json
 import os
-import subprocess
 from typing import Any
 
 from etils import epath
@@ -18,8 +16,9 @@ import tensorboardX
 import objectives
 from probes.measures import at, headline
 from reports import figures, figures_samples
-from runs import assessment, configs, evaluators, parts
+from runs import assessment, configs, evaluators, lock, parts, provenance, whole
 from runs import experiment as experiment_lib
+from runs.configs import read_record
 from runs.errors import UserError
 from runs.experiment import Experiment
 from training import checkpoint, distributed, loop, preemption, profile
@@ -27,54 +26,57 @@ from training import optimizer as optimizer_lib
 from training import state as state_lib
 from training.errors import STOPPED, Preempted
 from training.metrics import MetricsWriter, is_remote, write_atomically
+from training.metrics import board as board_of
 from training.watchdog import WATCHDOG
-
-_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'scikit-learn')
-
-
-def versions() -> dict[str, str]:
-  return {name: importlib.metadata.version(name) for name in _PACKAGES}
-
-
-def git_revision() -> str | None:
-  """The revision of this code, with a + if it has uncommitted changes; None outside git."""
-  here = os.path.dirname(os.path.abspath(__file__))
-  try:
-    out = subprocess.run(
-      ['git', 'describe', '--always', '--abbrev=12', '--exclude=*', '--dirty=+'],
-      cwd=here,
-      capture_output=True,
-      text=True,
-      check=True,
-    )
-    return out.stdout.strip() or None
-  except (OSError, subprocess.CalledProcessError):
-    return None
-
 
 # Settings of results: they may change until the record is written.
 _RESULTS = ('probe', 'evaluation')
 _BEGUN = 'checkpoints'  # In the directory of every run that has begun.
 
 
-def open_workdir(workdir: str, config: ml_collections.ConfigDict) -> None:
-  """Makes the run directory and writes config.json, or checks that the one there is the same."""
+def open_workdir(
+  workdir: str, config: ml_collections.ConfigDict, experiment: Experiment | None = None
+) -> dict[str, Any]:
+  """Makes the run directory and writes config.json, or checks that the one there is the same.
+
+  With the `experiment`, what it is made of stands there too, or is compared: `runs.provenance`.
+
+  Returns:
+    The content of config.json.
+
+  Raises:
+    UserError: a run of another config, of other data or under other settings of JAX has begun
+      there, or nothing can be written; one line.
+  """
+  saved: dict[str, Any] = {'config': configs.plain(config)}
+  if experiment is not None:
+    saved |= provenance.made_with() | (experiment.hashes or {})
+  path = os.path.join(workdir, 'config.json')
   try:
     with distributed.primary_first('the run directory'):
       epath.Path(workdir).mkdir(parents=True, exist_ok=True)
       # A run that was refused has computed nothing yet: its config may still be put right.
       begun = epath.Path(workdir, _BEGUN).exists() or read_record(workdir)
       begun = begun or not distributed.is_primary()  # The first process has just written it.
-      if begun and epath.Path(workdir, 'config.json').exists():
-        if check_same(workdir, config) and distributed.is_primary():
+      if begun and epath.Path(path).exists():
+        changed = check_same(workdir, config)
+        began = configs.read_saved(workdir)
+        if changed:
           # The record will be made under these settings; all else stays as the run began.
-          saved = configs.read_saved(workdir)
-          saved['config'] |= {name: configs.plain(config)[name] for name in _RESULTS}
-          write_atomically(os.path.join(workdir, 'config.json'), json.dumps(saved, indent=1))
-        return
-      experiment_lib.check_run(config)
-      saved = {'config': configs.plain(config), 'git': git_revision(), 'versions': versions()}
-      write_atomically(os.path.join(workdir, 'config.json'), json.dumps(saved, indent=1))
+          began['config'] |= {name: saved['config'][name] for name in _RESULTS}
+          if distributed.is_primary():
+            write_atomically(path, json.dumps(began, indent=1))
+        if experiment is None:
+          return began
+        provenance.check_data(workdir, experiment.hashes or {})
+        if not provenance.goes_on(workdir, began, saved):
+          return began
+        saved = began
+      else:
+        experiment_lib.check_run(config)
+      if distributed.is_primary():
+        write_atomically(path, json.dumps(saved, indent=1))
+      return saved
   except OSError as error:
     raise UserError(f'workdir {workdir} can not be written: {error.strerror}') from error
 
@@ -85,14 +87,6 @@ def check_same(workdir: str, config: ml_collections.ConfigDict) -> bool:
   trains = objectives.OBJECTIVES[config.objective.name].trains
   trained = not trains or checkpoint.newest(directory) == config.training.steps
   return configs.check_same(workdir, config, trained and read_record(workdir) is None)
-
-
-def read_record(workdir: str) -> dict[str, Any] | None:
-  """The record of a finished run, None if it is not finished."""
-  try:
-    return json.loads(epath.Path(workdir, 'run.json').read_text())
-  except FileNotFoundError:
-    return None
 
 
 def execute(
@@ -108,14 +102,16 @@ def execute(
   `known` replaces fields of the record that only a run trained here can fill in.
   """
   experiment_lib.check_probes(experiment)
-  open_workdir(workdir, experiment.config)
-  checkpoints = checkpoint.Checkpoints(os.path.join(workdir, _BEGUN))
-  with telling(workdir):
-    try:
-      tracer = profile.Tracer(workdir, profiled)
-      return _execute(experiment, workdir, checkpoints, restore_step, known or {}, tracer)
-    finally:
-      checkpoints.close()
+  with lock.held(workdir):
+    made = provenance.of_record(open_workdir(workdir, experiment.config, experiment))
+    checkpoints = checkpoint.Checkpoints(os.path.join(workdir, _BEGUN), writes=True)
+    known = {**made, **(known or {})}
+    with telling(workdir):
+      try:
+        tracer = profile.Tracer(workdir, profiled)
+        return _execute(experiment, workdir, checkpoints, restore_step, known, tracer)
+      finally:
+        checkpoints.close()
 
 
 @contextlib.contextmanager
@@ -203,7 +199,7 @@ def _execute(
     record['probes_failed'] |= {f'{name} at best': why for name, why in failed.items()}
   writer.close()
   if distributed.is_primary():
-    write_record(workdir, record, arrays)
+    record = write_record(workdir, record, arrays)
     to_tensorboard(experiment, workdir, record, arrays.get('samples'))
   kept.remove()
   return record
@@ -211,13 +207,14 @@ def _execute(
 
 def _parts(experiment: Experiment, workdir: str, prefix: str, step: int) -> parts.Parts:
   """The pieces of the record of one checkpoint."""
-  of = [step, experiment.dataset.digest, experiment.probe_dataset.digest, git_revision()]
+  of = [step, experiment.dataset.digest, experiment.probe_dataset.digest]
+  of.append(provenance.git_revision())
   return parts.Parts(os.path.join(workdir, 'parts'), experiment.config, of, prefix)
 
 
 def _abstract(experiment: Experiment) -> state_lib.TrainState:
   config = experiment.config
-  optimizer = optimizer_lib.make_optimizer(config.optimizer, config.training.steps)
+  optimizer = optimizer_lib.for_task(experiment.task, config.optimizer, config.training.steps)
   return state_lib.abstract_state(experiment.task, optimizer, experiment.mesh)
 
 
@@ -225,7 +222,7 @@ def restore(experiment: Experiment, workdir: str, *, best: bool) -> tuple[Any, d
   """State and counters of a finished run; an untrained one is made again from its seed."""
   if not experiment.objective.trains:
     config = experiment.config
-    optimizer = optimizer_lib.make_optimizer(config.optimizer, config.training.steps)
+    optimizer = optimizer_lib.for_task(experiment.task, config.optimizer, config.training.steps)
     return state_lib.init_state(experiment.task, optimizer, experiment.mesh), {}
   checkpoints = checkpoint.Checkpoints(os.path.join(workdir, _BEGUN))
   try:
@@ -277,6 +274,7 @@ def _describe(
     'loss_unit': objective.loss_unit,
     'learning_rate': config.optimizer.learning_rate if objective.trains else None,
     'learning_rate_grid': None,
+    'clip_norm': config.optimizer.clip_norm if objective.trains else None,
     'input_scale': config.model.token_init,
     'parameters': sum(parameters.values()),
     'parameters_backbone': parameters['backbone'],
@@ -290,19 +288,25 @@ def _describe(
     'saw_labels': objective.uses_labels,
     'wall_seconds': counters.wall_seconds,
     'workdir': workdir if is_remote(workdir) else os.path.abspath(workdir),
-    'git': git_revision(),
-    'versions': versions(),
     'at_best': None,
   }
 
 
-def write_record(workdir: str, record: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-  """Arrays first: a run.json means that everything is there."""
+def write_record(
+  workdir: str, record: dict[str, Any], arrays: dict[str, np.ndarray]
+) -> dict[str, Any]:
+  """Arrays first: a run.json means that everything is there.
+
+  What can't be written, a number that is not finite above all, costs only itself: the record
+  without it, as `runs.whole.without_failed` leaves it, is written and returned.
+  """
   buffer = io.BytesIO()
   np.savez_compressed(buffer, **arrays)
   write_atomically(os.path.join(workdir, 'arrays.npz'), buffer.getvalue())
+  record = whole.without_failed(record, os.path.join(workdir, 'run.json'))
   text = json.dumps(record, indent=1, allow_nan=False)
   write_atomically(os.path.join(workdir, 'run.json'), text + '\n')
+  return record
 
 
 def read_arrays(workdir: str) -> dict[str, np.ndarray]:
@@ -322,16 +326,11 @@ def to_tensorboard(
     results[f'final/probe/linear/{labels}_labels'] = cell['accuracy']
   for measure in headline():
     results[f'final/probe/{measure.name}'] = at(record['probes'], measure.path)
-  settings = {
-    'objective': record['objective'],
-    'seed': record['seed'],
-    'size': record['size'],
-    'learning_rate': experiment.config.optimizer.learning_rate,
-  }
-  # TensorBoard takes its columns from whichever run it reads first, so every run declares all of
-  # them, also the bits of an objective that has none; values are written only where they exist.
+  settings = {'size': record['size'], **_hyperparameters(experiment.config)}
+  # Every run declares all metrics, also the bits of an objective that has none; values are written
+  # only where they exist.
   declared = tensorboardX.summary.hparams(settings, dict.fromkeys(results, 0.0))
-  with tensorboardX.SummaryWriter(workdir) as board:
+  with board_of(workdir) as board:
     for summary_proto in declared:
       board.file_writer.add_summary(summary_proto)
     for name, value in results.items():
@@ -346,13 +345,31 @@ def to_tensorboard(
       board.add_image('samples', np.kron(grid, np.ones((4, 4), np.uint8)), step, dataformats='HW')
 
 
+def _hyperparameters(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Everything that can tell the runs of a sweep apart, under the same names in every run.
+
+  TensorBoard takes its columns from whichever run it reads first, and objectives and data sets
+  have fields of their own: those stand in one column each.
+  """
+  told = {'objective': config.objective.name, 'seed': config.training.seed}
+  for section in ('objective', 'data'):
+    own = [f'{name}={value}' for name, value in configs.fields(config[section]) if name != 'name']
+    told[f'{section}.settings'] = ', '.join(own)
+  told['data'] = config.data.name
+  for section in ('model', 'optimizer', 'training'):
+    told |= {f'{section}.{name}': value for name, value in configs.fields(config[section])}
+  return told
+
+
 def summary(record: dict) -> str:
   """One line on a finished run."""
   if record['bits_per_dim'] is None:
     bits = 'bits/dim n/a'
   else:
     sign = '' if record['code'] == 'exact' else '≤ '
-    bits = f'{sign}{record["bits_per_dim"]:.3f} bits/dim ± {record["bits_per_dim_stderr"]:.3f}'
+    bits = f'{sign}{record["bits_per_dim"]:.3f} bits/dim'
+    if record['bits_per_dim_stderr'] is not None:
+      bits += f' ± {record["bits_per_dim_stderr"]:.3f}'
   line = f'{record["objective"]} seed {record["seed"]}: {bits}'
   cells = record['probes'].get('linear', {})
   if cells:

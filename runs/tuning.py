@@ -44,10 +44,10 @@ def _make_fits(
 ) -> finetuning.Fits:
   parts = (experiment.objective, experiment.apply, experiment.space, layer)
   head = loss_lib.init_head(experiment.model.width, experiment.probe_dataset.classes)
-  config = experiment.config
+  config, decayed = experiment.config, (*experiment.task.decayed, 'head_DxC')
   return finetuning.Fits(
     {**params, 'head': head},
-    finetuning.make_optimizer(config.optimizer, weight_decay, warmup),
+    finetuning.make_optimizer(config.optimizer, weight_decay, warmup, decayed),
     scoring.draw,
     loss_lib.make_loss(*parts, generative),
     loss_lib.make_logits(*parts),

@@ -3,9 +3,11 @@
 import json
 import math
 import pathlib
+import re
 
 import numpy as np
 
+from reports import page, reading
 from reports import results as results_lib
 
 OBJECTIVES = {
@@ -100,9 +102,24 @@ def write_comparison(top: pathlib.Path, seeds: int = 2, **changes) -> pathlib.Pa
   return top
 
 
+def tight(html: str) -> str:
+  """A page without the line breaks of its templates beside tags; inside a text they are spaces."""
+  return re.sub(r'\s+', ' ', re.sub(r'(?<=>)\s*\n\s*|\s*\n\s*(?=<)', '', html))
+
+
+def page_of(top: pathlib.Path) -> str:
+  """The page that a report left."""
+  return tight((top / 'report.html').read_text())
+
+
+def render(results: dict) -> str:
+  """The page without pictures."""
+  return tight(page.render(results, {}))
+
+
 def assemble(*dirs: pathlib.Path) -> dict:
   """results.json without drawing anything."""
-  return results_lib.assemble(results_lib.find(dirs))
+  return results_lib.assemble(reading.find(dirs))
 
 
 # A source whose law is known: curves are exact power laws, so every ratio is known beforehand.

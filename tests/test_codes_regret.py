@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from records import make_record, write_run
+from records import make_record, render, write_run
 
 from data import hierarchy
 from launch import label_regret as command
-from reports import label_regret, label_sets, page, page_codes, reading
+from reports import label_regret, label_sets, reading, terminal
 from reports import results as results_lib
 from reports.errors import ReportError
 from runs import label_truth
@@ -97,7 +97,7 @@ def test_without_a_fine_tuned_untrained_backbone_the_best_learner_is_named(tmp_p
   }  # fmt: skip
   assert table['best']['name'] == 'linear, autoregressive (nano)'
   assert row_of(table, 'autoregressive', 'linear')['saved'] == 20.0
-  text = '\n'.join(page_codes.regret_lines(tables(tmp_path)))
+  text = '\n'.join(terminal.label_regret_lines(tables(tmp_path)))
   assert 'for no untrained backbone was fine-tuned' in text
 
 
@@ -106,7 +106,7 @@ def test_nothing_to_save_over_is_not_zero(tmp_path):
   made = tables(tmp_path)
   row = row_of(made['sets'][0], 'autoregressive', 'linear')
   assert row['saved'] is None and row['saved_in_all'] is None and row['regret'] == 0.0
-  line = next(t for t in page_codes.regret_lines(made)[0].splitlines() if 'linear  ' in t)
+  line = next(t for t in terminal.label_regret_lines(made)[0].splitlines() if 'linear  ' in t)
   assert line.split()[-2:] == ['n/a', 'n/a']
 
 
@@ -231,7 +231,7 @@ def test_true_regret_from_the_rebuilt_data(tmp_path):
   assert label_truth.add_truth(table, str(tmp_path)) is None
   # No two symbols of a level share a production: the root is certain, and costs nothing.
   assert table['truth_bits'] == pytest.approx(0.0, abs=1e-4)
-  text = '\n'.join(page_codes.regret_lines({'sets': [table], 'notes': []}))
+  text = '\n'.join(terminal.label_regret_lines({'sets': [table], 'notes': []}))
   assert 'true regret' in text and 'Under the true law the labels cost 0.0 bits' in text
   table['data'] = DATA
   assert 'no true regret' in label_truth.add_truth(table, str(tmp_path))
@@ -271,7 +271,7 @@ def test_bad_input_is_one_line(tmp_path):
 def test_page_has_a_section(top):
   results = results_lib.assemble(reading.find([top]))
   assert results['label_regret'] == tables(top)
-  html = page.render(results, {})
+  html = render(results)
   section = html[html.index('<h2>Regret on the labels</h2>') :].split('<h2>')[1]
   assert '<td>60.0<small>50.0–70.0</small></td><td>20.0</td><td>+35.0</td><td>-20.0</td>' in section
   assert 'Regret is a lower bound' in section

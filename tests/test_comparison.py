@@ -1,5 +1,7 @@
 """What a comparison consists of, and runs on a source whose truth is known."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -215,7 +217,30 @@ def test_features_at_a_level_are_means_over_the_examples_own_draws(data_dir):
   built = tiny.build(data_dir, 'masked_diffusion', '--config.probe.batch_size=7')
   params = built.task.init(jax.random.key(0))
   tokens = built.dataset.test.tokens_NxT[:10]
-  many = built.features(params, tokens, level=0.5)
+  many = built.noisy_features(params, 'test', 0.5)[:, :10]
   other = tiny.build(data_dir, 'masked_diffusion', '--config.probe.batch_size=100')
-  np.testing.assert_allclose(many, other.features(params, tokens, level=0.5), atol=1e-5)
+  np.testing.assert_allclose(many, other.noisy_features(params, 'test', 0.5)[:, :10], atol=1e-5)
   assert np.abs(many - built.features(params, tokens)).max() > 1e-3
+
+
+def test_every_split_has_noise_of_its_own(data_dir):
+  """The same examples as two splits are hidden at other places."""
+  built = tiny.build(data_dir, 'masked_diffusion')
+  same = dataclasses.replace(built.probe_dataset, validation=built.probe_dataset.test)
+  built = dataclasses.replace(built, probe_dataset=same)
+  params = built.task.init(jax.random.key(0))
+  one, two = (built.noisy_features(params, split, 0.5) for split in ('validation', 'test'))
+  assert np.abs(one - two).max(axis=(0, 2)).min() > 1e-4
+
+
+def test_a_grid_of_clip_norms_is_planned_with_the_rates(data_dir, tmp_path):
+  runs, _ = plan.make(
+    'experiments/digits.py', ['autoregressive', 'untrained'], [0], [1e-3, 2e-3], [],
+    str(tmp_path), data_dir, clips=[0.5, 1.0],
+  )  # fmt: skip
+  assert [run.name for run in runs] == [
+    'autoregressive-lr0.001-clip0.5-seed0', 'autoregressive-lr0.001-clip1-seed0',
+    'autoregressive-lr0.002-clip0.5-seed0', 'autoregressive-lr0.002-clip1-seed0',
+    'untrained-seed0',
+  ]  # fmt: skip
+  assert runs[0].config.optimizer.clip_norm == 0.5

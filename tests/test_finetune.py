@@ -20,7 +20,7 @@ from objectives import finetuning as loss_lib
 from objectives import scoring
 from probes import finetune, prequential
 from probes.features import Features
-from reports import results
+from reports import tidy
 from runs import run, tuning
 from training import finetuning, preemption
 from training.errors import Preempted
@@ -399,10 +399,8 @@ def test_a_comparison_is_fine_tuned_and_reported(data_dir, tmp_path):
   hits = (arrays['finetune/all/predictions'] == labels).mean()
   assert found['all']['accuracy'] == pytest.approx(hits)
   assert not (where / 'finetune_fits').exists()
-  rows = results.load_results([tmp_path])
-  value = next(
-    r['value'] for r in rows if (r['measure'], r['labels']) == ('finetune/accuracy', 'all')
-  )
+  rows = tidy.load_results([tmp_path])
+  (value,) = rows[(rows.measure == 'finetune/accuracy') & (rows.labels == 'all')].value
   assert value == pytest.approx(hits)
   assert 'fine-tuned, all labels' in (tmp_path / 'report.html').read_text()
   # Done is done; other settings are another question.

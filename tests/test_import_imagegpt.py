@@ -1,5 +1,6 @@
 """A checkpoint as a run: imported, reported, probed again; configs of the published sizes."""
 
+import dataclasses
 import functools
 import json
 
@@ -12,7 +13,7 @@ import weight_writers
 from experiments import igpt_l, igpt_m, igpt_s, igpt_xl
 from models import imagegpt, transformer
 from models.config import PRESETS, ModelConfig
-from reports import results
+from reports import reading, results
 from runs import assessment, configs, experiment, imported, run
 from runs.errors import UserError
 from training import optimizer as optimizer_lib
@@ -58,7 +59,7 @@ def test_a_checkpoint_becomes_a_run_like_any_other(checkpoint, data_dir, tmp_pat
   built = experiment.build(saved, data_dir)
   state, _ = run.restore(built, workdir, best=False)
   model, params = imagegpt.load(str(checkpoint))
-  assert built.model == model
+  assert built.model == dataclasses.replace(model, unroll=True)  # of our choosing on a CPU
   jax.tree.map(np.testing.assert_array_equal, state.params['backbone'], params)
   tokens = built.dataset.test.tokens_NxT
   apply = jax.jit(functools.partial(transformer.make_apply(model), pattern=('causal',), shift=True))
@@ -67,7 +68,7 @@ def test_a_checkpoint_becomes_a_run_like_any_other(checkpoint, data_dir, tmp_pat
   assert record['bits_per_dim'] == pytest.approx(-float(picked.mean()) / np.log(2), rel=1e-5)
   probes, _, _ = assessment.probe(built, state.params)
   assert probes['linear']['all'] == record['probes']['linear']['all']
-  found = results.assemble(results.find([workdir]))
+  found = results.assemble(reading.find([workdir]))
   assert any('not trained here' in note for note in found['notes'])
   # Again: nothing to do. Another checkpoint: refused.
   assert imported.import_run(str(checkpoint), config, workdir, data_dir) == record
@@ -117,5 +118,5 @@ def test_published_sizes_have_the_published_training(preset, file):
   assert schedule(config.training.steps) == pytest.approx(0, abs=1e-9)
   assert (config.optimizer.beta1, config.optimizer.beta2) == (0.9, 0.95)
   assert config.optimizer.weight_decay == 0
-  optimizer_lib.make_optimizer(config.optimizer, config.training.steps)
+  optimizer_lib.make_optimizer(config.optimizer, config.training.steps, ())
   ModelConfig(512, 4096 if preset == 'igpt_xl' else 1024, **PRESETS[preset])

@@ -230,6 +230,8 @@ def test_tensorboard_lists_every_run_with_its_metrics(comparison):
     for group in groups:
       values = {m['name']['tag']: m['value'] for m in group['metricValues']}
       found[group['hparams']['objective']] = values
+      assert group['hparams']['optimizer.weight_decay'] == 0.01
+      assert (group['hparams']['objective.settings'] == '') == ('untrained' in group['name'])
     assert sorted(found) == ['autoregressive', 'masked', 'untrained']
     for objective, values in found.items():
       rate = '' if objective == 'untrained' else '-lr0.002'

@@ -404,3 +404,50 @@ def test_soft_inputs_are_charged_for_their_product_with_the_table():
   space, model = base.Space(5, 4, 4, ordinal=True), ModelConfig(5, 4, 8, 2, 2, time_input=True)
   cost = objectives.get('gaussian_diffusion').cost(model, space)
   assert cost == (model.forward_flops() + 2 * 6 * 8 * 4, 4)
+
+
+def test_the_chain_rule_charges_every_position_once_whatever_the_random_bits():
+  """Exact slots: no offset, however near to the next stratum, may move a draw into it."""
+  for draws in (3, 49, 64, 784, 1024):
+    strata = base.evaluation_strata(jax.random.key(0), draws, midpoints=True)
+    slots = np.floor(np.asarray(strata) * np.float32(draws)).astype(int)
+    np.testing.assert_array_equal(slots, np.arange(draws))
+  space = base.Space(vocabulary=5, length=64, dims=64)
+  (chain,) = objectives.get('masked_diffusion').also(space).values()
+  assert chain.numbered and chain.draws(2, space) == 64
+  evaluate = jax.jit(scoring.make_evaluation(chain, _by_position, space, 64))
+  batch = {
+    'tokens': jnp.zeros((200, 64), jnp.int32),
+    'label': jnp.zeros(200, jnp.int32),
+    'index': jnp.arange(200),
+  }
+  nats = evaluate(PARAMS, batch, jax.random.key(0))['nats']
+  # Position t pays log(4 e^-t' + 1) with t' = t / 10: twice the one and never the other would show.
+  expected = sum(np.log(4 * np.exp(-t / 10) + 1) for t in range(64))
+  np.testing.assert_allclose(nats, expected, rtol=1e-5)
+
+
+def _by_position(params, inputs, *, pattern, shift=False, time_B=None):
+  """Token 0 has the logit t / 10 at position t, every other token 0."""
+  logits = jnp.arange(64.0)[:, None] / 10 * jax.nn.one_hot(0, 5)[None]
+  return transformer.Outputs(jnp.broadcast_to(logits[None], (len(inputs), 64, 5)), None)
+
+
+@pytest.mark.parametrize('pattern', ['random', 'block', 'half_plane'])
+def test_another_code_is_charged_on_the_very_positions_that_were_hidden(pattern):
+  """The table's cost, by hand from the views of the same keys."""
+  space = base.Space(5, 12, 12, shape=(3, 4))
+  objective = objectives.get('masked', pattern=pattern, ratio=0.3, corruption='mask')
+  table = np.random.default_rng(0).uniform(0, 9, (12, 5))
+  tokens = np.random.default_rng(1).integers(0, 5, (6, 12)).astype(np.int32)
+  evaluate = jax.jit(scoring.make_evaluation(objective, _uniform, space, 3, table_TxV=table))
+  labels, index = jnp.zeros(6, jnp.int32), jnp.arange(6)
+  values = evaluate(PARAMS, {'tokens': tokens, 'label': labels, 'index': index}, jax.random.key(7))
+  for row in range(6):
+    _, view_key = jax.random.split(jax.random.fold_in(jax.random.key(7), row))
+    costs = []
+    for key in jax.random.split(view_key, 3):
+      view = objective.view(base.Example(jnp.asarray(tokens[row]), 0, 0.0, key), space)
+      hidden = np.flatnonzero(np.asarray(view.inputs) == 5)
+      costs.append(np.mean([table[t, tokens[row, t]] for t in hidden]))
+    assert float(values['table'][row]) == pytest.approx(np.mean(costs), rel=1e-5)

@@ -1,9 +1,7 @@
 """The report against hand-written records: every shown number is recomputed independently."""
 
 import base64
-import csv
 import json
-import math
 import pathlib
 import re
 import shutil
@@ -12,10 +10,19 @@ import sys
 
 import numpy as np
 import pytest
-from records import HISTOGRAM, OBJECTIVES, assemble, make_record, write_comparison, write_run
+from records import (
+  HISTOGRAM,
+  OBJECTIVES,
+  assemble,
+  make_record,
+  page_of,
+  render,
+  write_comparison,
+  write_run,
+)
 from scipy import stats
 
-from reports import figures, page, report
+from reports import canvas, choice, figures, reading, report, terminal, tidy
 from reports import results as results_lib
 from reports.errors import ReportError
 
@@ -100,7 +107,7 @@ def test_summary_from_five_seeds_has_t_intervals_and_holm_corrected_pairs(tmp_pa
     assert pairs[pair]['p_holm'] == pytest.approx(min(1, running), rel=1e-6)
   below = pairs[frozenset(('autoregressive', 'untrained'))]
   assert below['verdict'].startswith('autoregressive > untrained by ')
-  assert below['verdict'] in report.terminal_table(results)
+  assert below['verdict'] in terminal.terminal_table(results)
 
 
 def test_learning_rate_is_chosen_by_own_validation_loss_not_by_test(tmp_path):
@@ -121,13 +128,32 @@ def test_learning_rate_is_chosen_by_own_validation_loss_not_by_test(tmp_path):
   assert entry['bits_per_dim'] == pytest.approx(1.9)
   assert entry['learning_rate_grid'] == [1e-3, 2e-3, 4e-3, 8e-3] and entry['tuned']
   assert any('0.008 left out' in note for note in results['notes'])
-  assert 'untuned' not in report.terminal_table(results)
+  assert 'untuned' not in terminal.terminal_table(results)
+
+
+def test_learning_rate_and_clip_norm_are_chosen_together(tmp_path):
+  losses = {(1e-3, 0.5): 2.0, (1e-3, 1.0): 1.7, (2e-3, 0.5): 1.6, (2e-3, 1.0): 1.8}
+  for (rate, clip), loss in losses.items():
+    record = make_record('masked', 0, learning_rate=rate, clip_norm=clip)
+    record['validation'] = {'loss': loss, 'best_loss': loss, 'best_step': record['steps']}
+    write_run(tmp_path / f'runs/masked-lr{rate}-clip{clip}', record)
+  results = report.build([tmp_path], tmp_path)
+  (entry,) = results['summary']
+  chosen = [run for run in results['runs'] if run['selected']]
+  assert [(run['learning_rate'], run['clip_norm']) for run in chosen] == [(2e-3, 0.5)]
+  assert entry['learning_rate_grid'] == [1e-3, 2e-3] and entry['clip_norm_grid'] == [0.5, 1.0]
+  assert any('the chosen clip norm 0.5 is at the edge of its grid' in n for n in results['notes'])
+  write_run(tmp_path / 'again', {**chosen[0], 'workdir': 'again'})
+  with pytest.raises(
+    ReportError, match='learning rate 0.002, clip norm 0.5: name only one of them'
+  ):
+    report.build([tmp_path], tmp_path)
 
 
 def test_one_learning_rate_is_printed_as_untuned(two):
   top, results = two
-  assert 'untuned' in report.terminal_table(results)
-  assert 'untuned' in (top / 'report.html').read_text()
+  assert 'untuned' in terminal.terminal_table(results)
+  assert 'untuned' in page_of(top)
 
 
 def test_a_bound_at_the_histogram_is_flagged(tmp_path):
@@ -138,8 +164,8 @@ def test_a_bound_at_the_histogram_is_flagged(tmp_path):
   results = assemble(tmp_path)
   flags = {entry['objective']: entry['no_context_learned'] for entry in results['summary']}
   assert flags == dict.fromkeys(OBJECTIVES) | {'masked_diffusion': True}
-  assert 'no context learned</small>' in page.render(results, {})
-  assert 'masked_diffusion: no context learned' in report.terminal_table(results)
+  assert 'no context learned</small>' in render(results)
+  assert 'masked_diffusion: no context learned' in terminal.terminal_table(results)
 
 
 def test_overfit_and_underfit_are_told_from_the_curve():
@@ -150,11 +176,11 @@ def test_overfit_and_underfit_are_told_from_the_curve():
   def curve(earlier):
     return [{'step': 700, 'validation/loss': earlier}, {'step': 800, 'validation/loss': 1.0}]
 
-  assert results_lib.fit_state(run(1.03, 1.0, 300), []) == 'overfit'
-  assert results_lib.fit_state(run(1.01, 1.0, 300), []) == 'ok'
-  assert results_lib.fit_state(run(1.0, 1.0), curve(1.03)) == 'underfit'
-  assert results_lib.fit_state(run(1.0, 1.0), curve(1.005)) == 'ok'
-  assert results_lib.fit_state({'validation': {'loss': None}}, []) is None
+  assert choice.fit_state(run(1.03, 1.0, 300), []) == 'overfit'
+  assert choice.fit_state(run(1.01, 1.0, 300), []) == 'ok'
+  assert choice.fit_state(run(1.0, 1.0), curve(1.03)) == 'underfit'
+  assert choice.fit_state(run(1.0, 1.0), curve(1.005)) == 'ok'
+  assert choice.fit_state({'validation': {'loss': None}}, []) is None
 
 
 # What is refused, and what is only listed.
@@ -191,13 +217,13 @@ def test_bits_at_the_best_step_stand_beside_the_last(tmp_path):
   write_run(tmp_path, make_record('masked_diffusion', 0, at_best=best, validation=validation))
   write_run(tmp_path, make_record('autoregressive', 0))  # its best is its last
   results = assemble(tmp_path)
-  text = page.render(results, {})
+  text = render(results)
   last = results['summary'][0]['bits_per_dim']
   cells = f'<td>{last:.3f}</td><td>≤ 2.123</td>'
   assert f'test bits at the best step</td>{cells}' in text
-  rows = results_lib.load_results([tmp_path])
-  (row,) = [row for row in rows if row['measure'] == 'at_best/bits_per_dim']
-  assert (row['value'], row['stderr']) == (2.1234, 0.01)
+  rows = tidy.load_results([tmp_path])
+  (row,) = rows[rows.measure == 'at_best/bits_per_dim'].itertuples()
+  assert (row.value, row.stderr) == (2.1234, 0.01)
 
 
 def test_duplicates_are_refused_but_one_directory_named_twice_counts_once(tmp_path):
@@ -223,10 +249,10 @@ def test_failed_unfinished_and_unreadable_runs_are_listed_not_averaged(tmp_path)
   reasons = {run['name']: run['reason'] for run in results['unfinished']}
   assert reasons['killed'] == 'not finished'
   assert 'cannot be read' in reasons['cut'] and 'schema 7' in reasons['new']
-  text = (tmp_path / 'report.html').read_text()
+  text = page_of(tmp_path)
   assert '/logs/masked-0.log' in text and 'exit code 1 &lt;b&gt;' in text
   assert str(tmp_path / 'runs' / 'killed' / 'train.log') in text
-  assert 'failed: masked-0 (exit code 1 <b>)' in report.terminal_table(results)
+  assert 'failed: masked-0 (exit code 1 <b>)' in terminal.terminal_table(results)
 
 
 def test_nothing_finished_or_no_directory_is_one_clear_line(tmp_path):
@@ -235,59 +261,34 @@ def test_nothing_finished_or_no_directory_is_one_clear_line(tmp_path):
   with pytest.raises(ReportError, match='is not a directory'):
     report.build([tmp_path / 'absent'], tmp_path)
   write_run(tmp_path, make_record('masked', 0))
+  for text, message in (('{"raw"', 'controls.json cannot be read'), ('[]', 'is not an object')):
+    (tmp_path / 'controls.json').write_text(text)
+    with pytest.raises(ReportError, match=message):
+      report.build([tmp_path], tmp_path)
+  (tmp_path / 'controls.json').unlink()
   (tmp_path / 'file').write_text('')
   with pytest.raises(ReportError, match='cannot be written'):
     report.build([tmp_path], tmp_path / 'file')
 
 
-# Tidy rows.
-
-
-def test_tidy_rows_are_the_same_from_runs_and_from_csv(two):
-  tmp_path, _ = two
-  rows = results_lib.load_results([tmp_path])
-  from_csv = results_lib.load_results([tmp_path / 'results.csv'])
-  assert sorted(map(repr, rows)) == sorted(map(repr, from_csv))
-  assert all(isinstance(row['value'], float) and math.isfinite(row['value']) for row in rows)
-  with (tmp_path / 'results.csv').open(newline='') as file:
-    assert tuple(next(csv.reader(file))) == results_lib.COLUMNS
-  record = json.loads((tmp_path / 'runs/masked_diffusion-1-0.002/run.json').read_text())
-  mine = [r for r in rows if r['objective'] == 'masked_diffusion' and r['seed'] == 1]
-
-  def one(measure, **where):
-    (row,) = [
-      r for r in mine if r['measure'] == measure and all(r[k] == v for k, v in where.items())
-    ]
-    return row
-
-  bits = one('bits_per_dim', split='test')
-  assert (bits['value'], bits['stderr']) == (record['bits_per_dim'], 0.012)
-  assert (bits['code'], bits['unit'], bits['selected']) == ('upper_bound', 'bits/dim', True)
-  linear = record['probes']['linear']
-  assert one('linear/accuracy', labels='100')['value'] == linear['100']['accuracy']
-  draw = one('linear/accuracy_of_draw', labels='40', draw=2)
-  assert (draw['value'], draw['layer']) == (linear['40']['draws'][2], 3)
-  layer = one('linear/accuracy', split='validation', layer=3)
-  assert layer['value'] == linear['all']['by_layer_validation'][3]
-  assert not [r for r in rows if r['objective'] == 'masked' and r['measure'] == 'bits_per_dim']
-  raw = [r for r in rows if r['objective'] == 'raw' and r['measure'] == 'linear/accuracy']
-  assert {r['labels'] for r in raw} == {'all', '10', '40', '100', '250'}
+# Reading.
 
 
 def test_reading_stops_at_a_run_and_survives_a_resumed_curve(tmp_path):
   path = write_run(tmp_path, make_record('masked', 0))
   (path / 'checkpoints' / '800' / 'run.json').write_text('{"schema": 1}')
-  assert len(results_lib.find([tmp_path]).runs) == 1
+  assert len(reading.find([tmp_path]).runs) == 1
   lines = ['{"step": 5, "validation/loss": 9.0}', '{"step": 5, "validation/loss": 1.0}', '{"st']
   (path / 'metrics.jsonl').write_text('\n'.join(lines))
-  assert results_lib.read_curve(path) == [{'step': 5, 'validation/loss': 1.0}]
+  assert reading.read_curve(path) == [{'step': 5, 'validation/loss': 1.0}]
 
 
 def test_hundreds_of_runs_are_one_report(tmp_path):
   for rate in (1e-3, 2e-3, 4e-3, 8e-3):
     write_comparison(tmp_path / f'{rate}', seeds=10, learning_rate=rate)
-  results = report.build([tmp_path], tmp_path / 'out')
+  results = assemble(tmp_path)
   assert len(results['runs']) == 200
+  assert sum(run['selected'] for run in results['runs']) == 50
 
 
 # Terminal, pictures, page.
@@ -295,7 +296,7 @@ def test_hundreds_of_runs_are_one_report(tmp_path):
 
 def test_terminal_table_shows_values_ranges_and_marks(two):
   _, results = two
-  text = report.terminal_table(results)
+  text = terminal.terminal_table(results)
   assert max(map(len, text.splitlines())) <= 100
   lines = {line.split()[0]: line for line in text.splitlines() if line and line[0] != ' '}
   entry = {e['objective']: e for e in results['summary']}
@@ -310,7 +311,7 @@ def test_terminal_table_shows_values_ranges_and_marks(two):
 
 
 def test_labels_at_line_ends_keep_order_and_distance():
-  places = figures.spread([0.5, 0.51, 0.1, 0.49], gap=0.1)
+  places = canvas.spread([0.5, 0.51, 0.1, 0.49], gap=0.1)
   assert places == pytest.approx([0.5, 0.6, 0.1, 0.4])
 
 
@@ -322,7 +323,7 @@ def test_one_run_without_controls_is_enough(tmp_path, objective):
   results = report.build([tmp_path], tmp_path)
   assert (tmp_path / 'report/accuracy_by_layer.png').stat().st_size > 5000
   assert results['controls'] == {'raw': {}}
-  assert not re.search(r'\bnan\b', page.render(results, {}).lower())
+  assert not re.search(r'\bnan\b', render(results).lower())
 
 
 def test_a_run_without_probes_still_reports(tmp_path):
@@ -350,7 +351,7 @@ def test_page_is_self_contained_and_escapes(tmp_path):
   write_comparison(tmp_path, note='<script>alert(1)</script>')
   command = 'make compare ARGS="--seeds=0,1 && echo <ok>"'
   report.build([tmp_path], tmp_path, command=command)
-  text = (tmp_path / 'report.html').read_text()
+  text = page_of(tmp_path)
   assert '<script' not in text and '&lt;script&gt;' in text and 'echo &lt;ok&gt;' in text
   assert not re.search(r'(https?:)?//[a-z]', re.sub(r'base64,[A-Za-z0-9+/=]+', '', text))
   assert not re.search(r'(src|href)="(?!data:)', text) and '@import' not in text
@@ -374,7 +375,7 @@ def test_page_in_a_browser(two, tmp_path):
   if browser is None:
     pytest.skip('no Chromium on this machine')
   top, results = two
-  text = (top / 'report.html').read_text()
+  text = page_of(top)
   check = (
     '<script>addEventListener("load",()=>{document.title="loaded "+[...document.images].filter('
     'i=>i.complete&&i.naturalWidth>0).length+" wide "+(document.documentElement.scrollWidth<='
@@ -401,7 +402,7 @@ def test_program_prints_the_table_or_one_line_of_error(two, tmp_path):
     [*program, f'--out={tmp_path / "new"}', str(top)], capture_output=True, text=True, cwd=root
   )
   assert done.returncode == 0, done.stderr
-  assert report.terminal_table(results) in done.stdout
+  assert terminal.terminal_table(results) in done.stdout
   assert (tmp_path / 'new' / 'results.csv').exists()
   bad = subprocess.run([*program, str(tmp_path / 'no')], capture_output=True, text=True, cwd=root)
   assert bad.returncode == 2 and 'Traceback' not in bad.stderr

@@ -5,10 +5,18 @@ import math
 
 import numpy as np
 import pytest
-from records import HISTOGRAM, OBJECTIVES, assemble, make_record, write_comparison, write_run
+from records import (
+  HISTOGRAM,
+  OBJECTIVES,
+  assemble,
+  make_record,
+  page_of,
+  render,
+  write_comparison,
+  write_run,
+)
 
-from reports import figures, figures_samples, page, report
-from reports import results as results_lib
+from reports import figures, figures_samples, reading, report, terminal, tidy
 from reports.errors import ReportError
 
 ALSO = {'code': 'upper_bound', 'bits_per_dim': 2.31, 'bits_per_dim_stderr': 0.02}
@@ -61,28 +69,29 @@ def test_other_codes_have_a_column_and_rows_of_their_own(tmp_path):
   diffusion = entry_of(results, 'masked_diffusion')
   assert diffusion['bits_per_dim'] == pytest.approx(2.2)  # without the exact 2.21 beside it
   assert diffusion['also']['chain rule in raster order']['bits_per_dim'] == pytest.approx(2.21)
-  text = (tmp_path / 'report.html').read_text()
+  text = page_of(tmp_path)
   assert 'by another code<small>same weights</small>' in text
   cell = '<td>≤ 2.320<small>2.310–2.330</small><small>± 0.020, 64 draws</small>'
-  assert f'<td>n/a</td>{cell}<small>by masked diffusion&#x27;s bound</small></td>' in text
-  lines = report.terminal_table(results).splitlines()
+  assert f'<td>n/a</td>{cell}<small>by masked diffusion&#39;s bound</small></td>' in text
+  lines = terminal.terminal_table(results).splitlines()
   assert "  also: ≤ 2.320 ±0.020 by masked diffusion's bound" in lines
   assert '  also: 2.210 ±0.012 by chain rule in raster order' in lines
-  rows = results_lib.load_results([tmp_path])
-  mine = [r for r in rows if r['measure'] == 'also/masked_diffusion/bits_per_dim']
-  assert [(r['objective'], r['code'], r['stderr']) for r in mine] == [
-    ('masked', 'upper_bound', 0.02)
-  ] * 2
-  assert sorted(r['value'] for r in mine) == pytest.approx([2.31, 2.33])
-  assert not [r for r in rows if r['objective'] == 'masked' and r['measure'] == 'bits_per_dim']
+  rows = tidy.load_results([tmp_path])
+  mine = rows[rows.measure == 'also/masked_diffusion/bits_per_dim']
+  assert (
+    list(zip(mine.objective, mine.code, mine.stderr, strict=True))
+    == [('masked', 'upper_bound', 0.02)] * 2
+  )
+  assert sorted(mine.value) == pytest.approx([2.31, 2.33])
+  assert rows[(rows.objective == 'masked') & (rows.measure == 'bits_per_dim')].empty
 
 
 def test_another_code_at_the_histogram_has_learned_no_context(tmp_path):
   also = {'masked_diffusion': ALSO | {'bits_per_dim': HISTOGRAM - 0.04}}
   results = assemble(write_all(tmp_path, masked={'also': also}))
   assert entry_of(results, 'masked')['also']['masked_diffusion']['no_context_learned']
-  assert "masked, by masked diffusion's bound: no context" in report.terminal_table(results)
-  assert 'no context learned</small>' in page.render(results, {})
+  assert "masked, by masked diffusion's bound: no context" in terminal.terminal_table(results)
+  assert 'no context learned</small>' in render(results)
 
 
 def test_other_codes_of_two_kinds_are_not_pooled(tmp_path):
@@ -100,19 +109,19 @@ def test_terms_stand_in_a_table_and_must_add_up(tmp_path):
   assert entry_of(results, 'masked_diffusion')['terms'] == pytest.approx(TERMS)
   assert results['errors'] == []
   cells = ''.join(f'<td>{value:.4f}</td>' for value in TERMS.values())
-  assert f'masked_diffusion</td>{cells}<td>≤ 2.200</td>' in page.render(results, {})
-  assert 'prior 0.0125, reconstruction 0.2500, diffusion 1.9375' in report.terminal_table(results)
+  assert f'masked_diffusion</td>{cells}<td>≤ 2.200</td>' in render(results)
+  assert 'prior 0.0125, reconstruction 0.2500, diffusion 1.9375' in terminal.terminal_table(results)
   wrong = {'terms': TERMS | {'prior': 0.5}, 'bits_per_dim': 2.2}
   results = assemble(write_all(tmp_path / 'wrong', masked_diffusion=wrong))
   assert len(results['errors']) == 2 and 'add up to 2.6875' in results['errors'][0]
 
 
 def test_what_was_trained_on_and_input_scales_stand_in_the_fairness_table(tmp_path):
-  text = page.render(assemble(write_all(tmp_path)), {})
+  text = render(assemble(write_all(tmp_path)))
   assert 'trained on</td><td>–</td><td>the bound</td>' in text
   assert 'schedule linear<br>gamma -8, 8' in text
   assert 'The input scale (standard deviation of initial tokens and positions) differs' in text
-  same = page.render(assemble(write_comparison(tmp_path / 'same')), {})
+  same = render(assemble(write_comparison(tmp_path / 'same')))
   assert 'The input scale (' not in same and 'trained on</td>' not in same
 
 
@@ -130,20 +139,21 @@ def test_best_level_is_the_one_chosen_on_validation_beside_the_clean_headline(tm
   clean = [r['probes']['linear']['all']['accuracy'] for r in results['runs']
            if r['objective'] == 'masked']  # fmt: skip
   assert entry['linear_all'] == pytest.approx(np.mean(clean))
-  text = (tmp_path / 'report.html').read_text()
+  text = page_of(tmp_path)
   assert '<td>79.0<small>79.0–79.0</small><small>at 0.5</small></td>' in text
   assert '<th>all labels,<br>best level</th>' in text
-  assert '\n  best level, all labels: 79.0 at 0.5\n' in report.terminal_table(results)
+  assert '\n  best level, all labels: 79.0 at 0.5\n' in terminal.terminal_table(results)
   assert results['notes'] == []
   (axis,) = figures.accuracy_by_level(results).axes
   assert list(axis.lines[0].get_xdata()) == [0.15, 0.5]
   assert list(axis.lines[0].get_ydata()) == [0.83, 0.86]
   assert list(axis.lines[2].get_ydata()) == [0.81]  # clean
-  rows = {r['measure']: r for r in results_lib.load_results([tmp_path]) if r['seed'] == 0}
-  assert rows['by_level/clean/linear/accuracy']['value'] == 0.81
-  assert rows['by_level/0.5/linear/accuracy']['split'] == 'validation'
-  assert rows['best_level/linear/accuracy']['value'] == 0.79
-  assert rows['best_level/linear/level']['value'] == 0.5
+  rows = tidy.load_results([tmp_path])
+  rows = rows[rows.measure.str.contains('level/') & (rows.seed == 0)].set_index('measure')
+  assert rows.value['by_level/clean/linear/accuracy'] == 0.81
+  assert rows.split['by_level/0.5/linear/accuracy'] == 'validation'
+  assert rows.value['best_level/linear/accuracy'] == 0.79
+  assert rows.value['best_level/linear/level'] == 0.5
 
 
 def test_a_best_level_that_validation_did_not_choose_is_told(tmp_path):
@@ -161,7 +171,7 @@ def test_clean_can_be_the_best_level(tmp_path):
   (entry,) = results['summary']
   assert entry['linear_best_level'] == pytest.approx(0.84)
   assert entry['linear_best_levels'] == [None, 0.5]
-  assert 'clean (1 of 2), at 0.5 (1 of 2)' in page.render(results, {})
+  assert 'clean (1 of 2), at 0.5 (1 of 2)' in render(results)
 
 
 # Samples.
@@ -200,7 +210,7 @@ def test_samples_of_the_first_seed_stand_beside_real_ones(tmp_path):
   assert (tmp_path / 'report' / 'samples.png').stat().st_size > 5000
   assert not any('samples' in run for run in results['runs'])  # the record holds no arrays
   by_dir = {
-    run['workdir']: results_lib.read_arrays(run['workdir'], ('samples',)).get('samples')
+    run['workdir']: reading.read_arrays(run['workdir'], ('samples',)).get('samples')
     for run in results['runs']
   }
   shown = figures_samples.samples(results, {k: v for k, v in by_dir.items() if v is not None})

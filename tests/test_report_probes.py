@@ -5,11 +5,10 @@ import re
 
 import numpy as np
 import pytest
-from records import assemble, make_record, write_comparison, write_run
+from records import assemble, make_record, page_of, render, write_comparison, write_run
 
 from probes.measures import headline
-from reports import figures_probes, page, page_probes, report
-from reports import results as results_lib
+from reports import figures_probes, reading, report, summary, terminal, tidy
 
 
 @pytest.fixture(scope='module', name='made')
@@ -46,12 +45,12 @@ def test_summary_has_means_and_ranges_of_every_measure(made):
 
 def test_result_table_keeps_to_the_primary_probe(made):
   _, results = made
-  assert {probe for probe, _ in results_lib.probe_counts(results['runs'])} == {'linear'}
+  assert {probe for probe, _ in summary.probe_counts(results['runs'])} == {'linear'}
 
 
 def test_page_shows_every_measure_with_unit_spread_flag_and_caveat(made):
   top, results = made
-  html = (top / 'report.html').read_text()
+  html = page_of(top)
   section = html[html.index('<h2>Every probe</h2>') :]
   section = section[: section.index('</ul>')]
   entry = next(e for e in results['summary'] if e['objective'] == 'autoregressive')
@@ -75,8 +74,7 @@ def test_a_report_without_other_probes_has_no_such_section(tmp_path):
   record['probes'] = {'linear': {'all': {'accuracy': 0.5, 'layer': 1}}}
   write_run(tmp_path, record)
   results = report.build([tmp_path], tmp_path)
-  assert page_probes.probes_section(results) == ''
-  assert '<h2>Every probe</h2>' not in page.render(results, {})
+  assert '<h2>Every probe</h2>' not in render(results)
 
 
 def test_loss_curve_skips_the_uniform_block_and_averages_runs(made):
@@ -97,9 +95,7 @@ def test_loss_curve_skips_the_uniform_block_and_averages_runs(made):
 def test_similarity_is_one_with_itself_and_near_zero_between_strangers(made):
   _, results = made
   features = {
-    run['workdir']: results_lib.read_arrays(run['workdir'], ('geometry/features',))[
-      'geometry/features'
-    ]
+    run['workdir']: reading.read_arrays(run['workdir'], ('geometry/features',))['geometry/features']
     for run in results['runs']
   }
   picture = figures_probes.similarity(results, features)
@@ -124,13 +120,16 @@ def test_strangers_of_another_source_are_not_compared(tmp_path):
 
 def test_tidy_rows_hold_every_measure(made):
   top, results = made
-  rows = results_lib.load_results([top])
+  rows = tidy.load_results([top])
   run = next(run for run in results['runs'] if run['objective'] == 'masked' and run['seed'] == 1)
-  own = [row for row in rows if row['objective'] == 'masked' and row['seed'] == 1]
+  own = rows[(rows.objective == 'masked') & (rows.seed == 1)]
 
   def value(measure, **where):
-    (row,) = [r for r in own if r['measure'] == measure and where.items() <= r.items()]
-    return row['value'], row['unit']
+    found = own[own.measure == measure]
+    for name, wanted in where.items():
+      found = found[found[name] == wanted]
+    (row,) = found.itertuples()
+    return row.value, row.unit
 
   probes = run['probes']
   assert value('linear/usable_bits') == (probes['linear']['all']['usable_bits'], 'bits')
@@ -141,10 +140,10 @@ def test_tidy_rows_hold_every_measure(made):
   assert value('pac/bound/by_layer', layer=3)[0] == 0.95
   assert value('prequential/curve/linear_bits', labels='20') == (pytest.approx(1.3), 'bits/label')
   assert value('knn/accuracy', split='test')[0] == probes['knn']['all']['accuracy']
-  assert [r['value'] for r in rows if r['objective'] == 'pca'] == [0.61]
+  assert list(rows[rows.objective == 'pca'].value) == [0.61]
 
 
 def test_terminal_lines_by_hand():
   probes = {'pac': {'all': {'bound': 0.5, 'vacuous': False, 'error': 0.25}}}
-  (line,) = page_probes.terminal_lines(probes, headline())
+  (line,) = terminal.probe_lines(probes, headline())
   assert line.split() == ['certified', 'error', '≤', '50.0', '%', '(error', '25.0)']

@@ -12,13 +12,15 @@ from records import (
   STEPS,
   assemble,
   hierarchy_record,
+  page_of,
   power_law,
+  render,
   write_hierarchy,
   write_hierarchy_run,
 )
 from scipy import stats
 
-from reports import figures, figures_truth, page, regret, report
+from reports import figures_truth, reading, regret, report, styles, terminal, tidy
 from reports import results as results_lib
 from reports.errors import ReportError
 
@@ -80,7 +82,7 @@ def test_equal_regret_of_the_comparison_is_the_known_factor(three):
   assert (found['compared'], found['replicates']) == (3, 3)
   # the lowest regret that all of them reach: the slower objective's last point, worst grammar
   assert found['regret'] == pytest.approx(power_law(STEPS[-1] * 3.5e9, FACTOR, 2))
-  text = report.terminal_table(results)
+  text = terminal.terminal_table(results)
   assert 'masked_diffusion takes 16 times the FLOPs of autoregressive' in text
   assert '64 times for Gaussian' in text.replace('\n  ', ' ')
 
@@ -105,8 +107,8 @@ def test_curves_that_do_not_overlap_are_not_reached(tmp_path):
   results = assemble(tmp_path)
   (found,) = results['equal_regret']
   assert found['ratio'] is None and found['regret'] is None
-  assert 'masked_diffusion: equal regret not reached' in report.terminal_table(results)
-  assert 'equal regret not reached' in page.render(results, {})
+  assert 'masked_diffusion: equal regret not reached' in terminal.terminal_table(results)
+  assert 'equal regret not reached' in render(results)
 
 
 def test_regret_below_its_noise_is_no_target(tmp_path):
@@ -129,10 +131,10 @@ def test_regret_below_zero_by_three_standard_errors_is_an_error(tmp_path, value,
   truth |= {'regret_bits_per_dim': value, 'regret_stderr': 0.001}
   change_run(tmp_path, 'masked_diffusion', 1, truth=truth, bits_per_dim=ENTROPY + value)
   results = assemble(tmp_path)
-  text, terminal = page.render(results, {}), report.terminal_table(results)
+  text, table = render(results), terminal.terminal_table(results)
   assert len(results['errors']) == int(wrong)
   assert ('Impossible numbers' in text) == wrong
-  assert ('ERROR: masked_diffusion, grammar 1, seed 0' in terminal) == wrong
+  assert ('ERROR: masked_diffusion, grammar 1, seed 0' in table) == wrong
   assert entry_of(results, 'masked_diffusion')['wrong'] == int(wrong)
   if wrong:
     assert '(3.1 standard errors)' in results['errors'][0] and '<p class="wrong">' in text
@@ -161,19 +163,15 @@ def test_grammars_are_replicates_not_duplicates(three):
   assert (entry['regret_min'], entry['regret_max']) == pytest.approx((min(regrets), max(regrets)))
   assert (entry['replicates'], entry['grammars'], entry['seeds']) == (3, [0, 1, 2], 1)
   assert entry['regret_ci95'] is None and results['verdicts'] == []
-  text = (top / 'report.html').read_text()
+  text = page_of(top)
   assert '<dt>Grammars</dt><dd>0, 1, 2; seeds 0</dd>' in text
   assert all(f'grammar {grammar}</th>' in text for grammar in range(3))
   assert all(f'<td>≤ {value:.4f}</td>' in text for value in regrets)
   assert 'gaussian_diffusion is left out: names' in text
-  assert 'gaussian_diffusion is left out: names' in report.terminal_table(results)
-  rows = results_lib.load_results([top])
-  found = {r['grammar']: r['value'] for r in rows if r['measure'] == 'regret_bits_per_dim'
-           and r['objective'] == 'masked_diffusion'}  # fmt: skip
-  assert found == pytest.approx(dict(enumerate(regrets)))
-  assert sorted(map(repr, rows)) == sorted(
-    map(repr, results_lib.load_results([top / 'results.csv']))
-  )
+  assert 'gaussian_diffusion is left out: names' in terminal.terminal_table(results)
+  rows = tidy.load_results([top])
+  mine = rows[(rows.measure == 'regret_bits_per_dim') & (rows.objective == 'masked_diffusion')]
+  assert dict(zip(mine.grammar, mine.value, strict=True)) == pytest.approx(dict(enumerate(regrets)))
 
 
 def test_the_same_grammar_and_seed_twice_and_other_sources_are_refused(tmp_path):
@@ -199,7 +197,7 @@ def test_both_names_of_the_grammar_are_read_and_its_sources_are_one_line(tmp_pat
   results = assemble(tmp_path)
   assert results['summary'][0]['grammars'] == [0, 1]
   assert results['note'] == 'random hierarchy model 0, 1: 16 tokens'
-  assert 'raw input (g 0)' in report.terminal_table(results)
+  assert 'raw input (g 0)' in terminal.terminal_table(results)
 
 
 def test_intervals_are_over_grammars_with_seeds_averaged_inside(tmp_path):
@@ -216,7 +214,7 @@ def test_intervals_are_over_grammars_with_seeds_averaged_inside(tmp_path):
   assert entry['linear_100_ci95'] == pytest.approx(expected, abs=1e-9)
   assert {pair['seeds'] for pair in results['verdicts']} == {5}
   assert all('5 grammars' in pair['verdict'] for pair in results['verdicts'])
-  assert results_lib.assemble(results_lib.find([tmp_path]))['notes'] == []
+  assert results_lib.assemble(reading.find([tmp_path]))['notes'] == []
 
 
 def test_a_missing_grammar_is_told(tmp_path):
@@ -225,6 +223,22 @@ def test_a_missing_grammar_is_told(tmp_path):
   path.unlink()
   notes = assemble(tmp_path)['notes']
   assert notes == ['masked (nano) lacks grammar 2, seed 0: its mean is over fewer replicates']
+
+
+def test_a_grammar_that_an_objective_lacks_has_a_column_with_a_gap(tmp_path):
+  write_hierarchy(tmp_path)
+  (path,) = tmp_path.glob('runs/masked_diffusion-1-*/run.json')
+  path.unlink()
+  for objective in ('autoregressive', 'masked_diffusion'):
+    truth = hierarchy_record(objective, 2)['truth'] | {'regret_bits_per_dim': None}
+    change_run(tmp_path, objective, 2, truth=truth)
+  text = render(assemble(tmp_path))
+  section = text[text.index('<h2>Regret</h2>') :].split('</table>')[0]
+  assert 'grammar 1</th>' in section and 'grammar 2</th>' not in section
+  zero, one = (power_law(STEPS[-1] * 3.5e9, 1.0, grammar) for grammar in range(2))
+  assert f'<td>{zero:.4f}</td><td>{one:.4f}</td>' in section
+  bound = power_law(STEPS[-1] * 3.5e9, FACTOR, 0)
+  assert f'<td>≤ {bound:.4f}</td><td>–</td>' in section
 
 
 def test_objectives_that_can_not_be_told_apart_are_named(tmp_path):
@@ -242,14 +256,14 @@ def test_objectives_that_can_not_be_told_apart_are_named(tmp_path):
     'On the linear probe at 100 labels, autoregressive and masked_diffusion can not be told apart: '
     'their ranges over grammars overlap.'
   )
-  assert sentence in page.render(results, {})
-  assert sentence in report.terminal_table(results).replace('\n  ', ' ')
+  assert sentence in render(results)
+  assert sentence in terminal.terminal_table(results).replace('\n  ', ' ')
 
 
 def test_one_run_each_tells_nothing_apart(tmp_path):
   results = assemble(write_hierarchy(tmp_path, grammars=1))
   assert len(results['indistinct'][0]['pairs']) == 3
-  assert 'there is but one run of each' in page.render(results, {})
+  assert 'there is but one run of each' in render(results)
 
 
 # Latents, sizes, pictures.
@@ -279,7 +293,7 @@ def test_latents_are_means_over_nodes_and_replicates(three):
 
 def test_regret_pictures_show_the_values(three):
   top, results = three
-  curves = {run['workdir']: results_lib.read_curve(run['workdir']) for run in results['runs']}
+  curves = {run['workdir']: reading.read_curve(run['workdir']) for run in results['runs']}
   left, right = figures_truth.regret_curves(results, curves).axes
   assert left.get_xscale() == right.get_xscale() == left.get_yscale() == 'log'
   expected = [np.mean([power_law(s * 3.5e9, 1.0, g) for g in range(3)]) for s in STEPS]
@@ -313,6 +327,6 @@ def test_several_sizes_have_rows_a_reference_and_a_picture_of_their_own(tmp_path
   x, y = axis.lines[0].get_data()
   assert list(x) == list(sizes.values())
   assert y[0] / y[1] == pytest.approx(5.0)
-  assert 'micro: masked_diffusion takes 16 times' in report.terminal_table(results)
-  looks = figures.styles(results)
+  assert 'micro: masked_diffusion takes 16 times' in terminal.terminal_table(results)
+  looks = styles.styles(results)
   assert len({look.colour for look in looks.values()}) == 4

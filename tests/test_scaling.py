@@ -4,10 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from records import assemble, make_record, write_run
+from records import assemble, make_record, page_of, render, write_run
 
-from reports import figures, figures_scaling, page, report
-from reports import results as results_lib
+from reports import figures_scaling, pictures, reading, report, tidy
 
 STEPS = (0, 100, 200, 400)
 SIZES = {'nano': 2e5, 'micro': 1.2e6}
@@ -45,7 +44,7 @@ def sized_report(tmp_path_factory):
 
 
 def curves_of(results):
-  return {run['workdir']: results_lib.read_curve(run['workdir']) for run in results['runs']}
+  return {run['workdir']: reading.read_curve(run['workdir']) for run in results['runs']}
 
 
 def runs_of(results, objective, size):
@@ -130,21 +129,23 @@ def test_one_size_has_no_legend_and_too_few_points_no_picture(tmp_path):
   (axis,) = figures_scaling.scaling(results, curves_of(results)).axes
   assert axis.get_title(loc='left') == 'autoregressive' and axis.get_legend() is None
   few = {workdir: points[:2] for workdir, points in curves_of(results).items()}
-  made = figures.draw_all(results, few)
-  assert 'scaling' not in made and 'scaling_by_tokens' not in made
+  pngs, _ = pictures.draw(results, few, tmp_path)
+  assert 'bits_against_accuracy' in pngs
+  assert 'scaling' not in pngs and 'scaling_by_tokens' not in pngs
 
 
 def test_the_report_holds_pictures_captions_and_token_accuracy(sized):
   top, results = sized
   for name in ('scaling', 'scaling_by_tokens'):
     assert (top / 'report' / f'{name}.png').stat().st_size > 5000
-  text = (top / 'report.html').read_text()
+  text = page_of(top)
   for words in ('at most 250 labels', 'fewer bits lie to the right', 'not a converged model'):
     assert words in text
   assert 'tokens<br>predicted' in text
   assert '<td>45.0<small>40.0–50.0</small><small>next token</small></td>' in text
-  rows = [r for r in results_lib.load_results([top]) if r['measure'] == 'token_accuracy']
-  assert {(r['seed'], r['size'], r['value']) for r in rows if r['split'] == 'test'} == {
+  rows = tidy.load_results([top])
+  rows = rows[(rows.measure == 'token_accuracy') & (rows.split == 'test')]
+  assert set(zip(rows.seed, rows['size'], rows.value, strict=True)) == {
     (seed, size, 0.4 + 0.1 * seed) for seed in (0, 1) for size in SIZES
   }
   entry = results['summary'][0]
@@ -156,9 +157,8 @@ def test_records_from_before_token_accuracy_still_read(tmp_path):
   results = assemble(tmp_path)
   assert results['summary'][0]['token_accuracy'] is None
   assert results['runs'][0]['token_accuracy'] is None
-  assert 'tokens<br>predicted' not in page.render(results, {})
-  rows = results_lib.load_results([tmp_path])
-  assert not [row for row in rows if row['measure'] == 'token_accuracy']
+  assert 'tokens<br>predicted' not in render(results)
+  assert 'token_accuracy' not in set(tidy.load_results([tmp_path]).measure)
 
 
 def test_the_learning_rate_is_chosen_for_every_size_by_itself(tmp_path):

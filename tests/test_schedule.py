@@ -122,7 +122,7 @@ def test_an_unknown_evaluator_is_refused(data_dir):
 def test_progress_of_training_reaches_the_view(data_dir):
   """0 at the first update, and what is left of it at the last; 1 where training has no length."""
   experiment = tiny.build(data_dir, 'masked')
-  optimizer = optimizer_lib.make_optimizer(experiment.config.optimizer, 8)
+  optimizer = optimizer_lib.for_task(experiment.task, experiment.config.optimizer, 8)
   task = experiment.task
   seen = []
 

@@ -1,4 +1,4 @@
-"""What a sweep starts, word for word, and what launch.status sees of it."""
+"""What a sweep starts, word for word, and what reports.status sees of it."""
 
 import dataclasses
 import json
@@ -15,8 +15,10 @@ import pytest
 import records
 import tiny
 
-from launch import entry, status, sweep
+from launch import entry, sweep
 from pods import backends
+from reports import status
+from reports.errors import ReportError
 from runs import plan, pool, run
 from runs import sweep as runs_sweep
 from runs.errors import UserError
@@ -293,8 +295,11 @@ def test_status_of_every_kind_of_run(tmp_path):
   shutil.copytree(tmp_path / 'p1', tmp_path / 'copy' / 'p1')
   shutil.copy(tmp_path / 'sweep.json', tmp_path / 'copy')
   assert status.survey(str(tmp_path / 'copy'), 600, now) == list(found.values())
-  with pytest.raises(UserError, match='does not exist'):
+  with pytest.raises(ReportError, match='does not exist'):
     status.survey(str(tmp_path / 'nowhere'), 600, now)
+  (tmp_path / 'empty').mkdir()
+  with pytest.raises(ReportError, match='empty holds no run and no sweep.json'):
+    status.survey(str(tmp_path / 'empty'), 600, now)
 
 
 def test_a_plan_keeps_what_was_planned_before(tmp_path):

@@ -99,11 +99,13 @@ def test_published_palettes(tmp_path):
   np.testing.assert_array_equal(palette.read(tmp_path / 'good.npy'), centres.astype(np.float32))
   for name, bad in {
     'shape': centres[:, :2], 'bytes': (centres * 100).astype(np.uint8), 'range': centres * 128,
-    'nan': centres * np.nan,
+    'nan': centres * np.nan, 'unit': (centres + 1) / 2,
   }.items():  # fmt: skip
     np.save(tmp_path / f'{name}.npy', bad)
     with pytest.raises(ValueError, match=f'palette .*{name}.npy can not be used'):
       palette.read(tmp_path / f'{name}.npy')
+  with pytest.raises(ValueError, match=r'scale of \[0, 1\]; 2 \* palette - 1 puts it right'):
+    palette.read(tmp_path / 'unit.npy')
   (tmp_path / 'text.npy').write_text('hello')
   for name in ('text.npy', 'none.npy'):
     with pytest.raises(ValueError, match='can not be used'):

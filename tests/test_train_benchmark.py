@@ -34,7 +34,7 @@ def test_the_peer_is_the_same_network_with_the_same_updates():
 
   task = jax_train.make_task(ModelConfig(**_SIZE.model()), sharding.make_mesh())
   params = _moved(task.init(jax.random.key(0)))
-  optimizer = optimizer_lib.make_optimizer(ml_collections.ConfigDict(OPTIMIZER), STEPS)
+  optimizer = optimizer_lib.for_task(task, ml_collections.ConfigDict(OPTIMIZER), STEPS)
   update = jax.jit(state_lib.make_update(task, optimizer, OPTIMIZER['clip_norm']))
   state = state_lib.TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
   peer = torch_train.Training(_SIZE)
@@ -68,8 +68,8 @@ def test_utilisation_is_analytic_flops_over_the_fastest_product():
   row = {'case': 'alone', 'ratios': [0.5, 2.0, 1.0], 'tokens_per_second': 1000.0}
   rows = [row | {'side': 'ours', 'matmul_flops': 1e9}, row | {'side': 'torch', 'matmul_flops': 4e9}]
   utilisation.add_utilisation(rows, size, peak_gflops=0.0)
-  # 6 N_matmul + 12 L T D a token.
-  flops = 6 * (4 * 12 * 64**2 + 64 * 17) + 12 * 4 * 64 * 64
+  # 6 N_matmul + 12 L T D a token, of which a causal pattern asks for (T + 1) / 2T.
+  flops = 6 * (4 * 12 * 64**2 + 64 * 17) + 12 * 4 * 64 * 64 * 65 / 128
   assert rows[0]['mfu'] == pytest.approx(1000 * flops / 4e9)
   assert rows[0]['ratio'] == 1.0 and rows[0]['peak_from'] == 'product by torch'
   utilisation.add_utilisation(rows, size, peak_gflops=8.0)

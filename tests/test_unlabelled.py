@@ -98,5 +98,5 @@ def test_a_code_of_very_many_passes_is_left_out_and_the_report_says_so(
   built = tiny.build(data_dir, 'masked_diffusion')
   record = run.execute(built, str(tmp_path / 'runs' / 'masked_diffusion'))
   assert record['also'] == {} and record['also_left_out'] == ['chain rule in raster order']
-  notes = results.assemble(results.find([tmp_path]))['notes']
+  notes = results.assemble(reading.find([tmp_path]))['notes']
   assert any('was not scored by chain rule in raster order' in note for note in notes)

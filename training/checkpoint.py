@@ -15,11 +15,12 @@ import jax
 import orbax.checkpoint as ocp
 
 from training import distributed
+from training import state as state_lib
 from training.errors import CheckpointError, NotSaved, Preempted, TrainingError
 from training.state import TrainState
 
 
-def _manager(directory: str, keep: int) -> ocp.CheckpointManager:
+def _manager(directory: str, keep: int, writes: bool) -> ocp.CheckpointManager:
   policy = ocp.checkpoint_managers.preservation_policy.LatestN(keep)
   # Two managers save the same step at once: processes that meet must know for which of them.
   meeting = ocp.options.MultiprocessingOptions(
@@ -28,7 +29,8 @@ def _manager(directory: str, keep: int) -> ocp.CheckpointManager:
   options = ocp.CheckpointManagerOptions(
     preservation_policy=policy,
     enable_async_checkpointing=True,
-    cleanup_tmp_directories=True,
+    create=writes,
+    cleanup_tmp_directories=writes,
     multiprocessing_options=meeting,
   )
   return ocp.CheckpointManager(epath.Path(directory), options=options)
@@ -38,13 +40,16 @@ class Checkpoints:
   """Saves in the background and atomically: a killed process leaves the previous one intact.
 
   `last/` keeps two, so that one that turns out unreadable has a predecessor; `best/` keeps one.
+
+  Only who trains `writes`: then what was left unfinished is removed. A reader makes and removes
+  nothing, since what looks unfinished may be being written.
   """
 
-  def __init__(self, directory: str):
+  def __init__(self, directory: str, *, writes: bool = False):
     self._directory = os.path.abspath(directory) if '://' not in directory else directory
     _quiet()
-    self._last = _manager(os.path.join(self._directory, 'last'), keep=2)
-    self._best = _manager(os.path.join(self._directory, 'best'), keep=1)
+    self._last = _manager(os.path.join(self._directory, 'last'), keep=2, writes=writes)
+    self._best = _manager(os.path.join(self._directory, 'best'), keep=1, writes=writes)
 
   def steps(self) -> list[int]:
     """Steps of the finished checkpoints, ascending."""
@@ -54,7 +59,16 @@ class Checkpoints:
     return self._best.latest_step()
 
   def save(self, state: TrainState, step: int, counters: dict, *, last: bool, best: bool) -> None:
-    """Starts saving as a last one, a best one or both; `counters` the loop needs to go on."""
+    """Starts saving as a last one, a best one or both; `counters` the loop needs to go on.
+
+    Raises:
+      TrainingError: the state is not finite; nothing is saved.
+    """
+    if not state_lib.is_finite(state):
+      raise TrainingError(
+        f'step {step}: parameters or the state of the optimizer are not finite; lower '
+        'optimizer.learning_rate; the last good checkpoint is untouched'
+      )
     items = ocp.args.Composite(
       state=ocp.args.StandardSave(state._asdict()), counters=ocp.args.JsonSave(counters)
     )

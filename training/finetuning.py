@@ -4,7 +4,7 @@ The update is the training loop's; what is left out of the loop is what a fit of
 need: checkpoints, logs and a schedule that decays (early stop takes its place).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -13,13 +13,15 @@ import ml_collections
 import numpy as np
 import optax
 
-from training import evaluation, preemption, sharding
+from training import evaluation, keys, preemption, sharding
 from training import optimizer as optimizer_lib
 from training import state as state_lib
 from training.state import Task, TrainState
 
 
-def make_optimizer(config: Any, weight_decay: float, warmup: int) -> optax.GradientTransformation:
+def make_optimizer(
+  config: Any, weight_decay: float, warmup: int, decayed: Collection[str]
+) -> optax.GradientTransformation:
   """AdamW as in training, at a rate held in its state, constant after the warm-up.
 
   One compiled update serves every learning rate.
@@ -34,7 +36,7 @@ def make_optimizer(config: Any, weight_decay: float, warmup: int) -> optax.Gradi
     }
   )
   # Cosine from 1 to 1: constant for as long as training may last.
-  constant = optimizer_lib.make_optimizer(settings, steps=2**30)
+  constant = optimizer_lib.make_optimizer(settings, 2**30, decayed)
   return optax.chain(constant, optax.inject_hyperparams(optax.scale)(step_size=1.0))
 
 
@@ -112,7 +114,7 @@ class Fits:
     step = jax.device_put(np.int32(0), sharding.replicated(self._mesh))
     # A copy: updates reuse the buffers of their state.
     state = TrainState(step, jax.tree.map(jnp.copy, self._params), opt_state)
-    key = jax.random.key(int(np.random.SeedSequence(tuple(seed)).generate_state(1)[0]))
+    key = keys.key(int(np.random.SeedSequence(tuple(seed)).generate_state(1)[0]))
     owned = sharding.local_rows(size, self._mesh)
     outputs, before = [], None
     for done, rows in enumerate(order, 1):

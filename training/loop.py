@@ -68,7 +68,7 @@ def restore_or_init(
   restore_step: int | None = None,
 ) -> tuple[TrainState, Counters]:
   """The newest checkpoint (or that of `restore_step`), else a fresh state."""
-  optimizer = optimizer_lib.make_optimizer(config.optimizer, config.training.steps)
+  optimizer = optimizer_lib.for_task(task, config.optimizer, config.training.steps)
   if restore_step is None and not checkpoints.steps():
     return state_lib.init_state(task, optimizer, mesh), Counters()
   abstract = state_lib.abstract_state(task, optimizer, mesh)
@@ -98,7 +98,7 @@ def _asking(update: Callable[..., Any]) -> Callable[..., Any]:
 def make_step(task: Task, config: Any) -> Any:
   """The jitted step: (state, batch, asked) -> (state, metrics); the state's buffers are reused."""
   settings = config.training
-  optimizer = optimizer_lib.make_optimizer(config.optimizer, settings.steps)
+  optimizer = optimizer_lib.for_task(task, config.optimizer, settings.steps)
   update = state_lib.make_update(
     task, optimizer, config.optimizer.clip_norm, settings.microbatches, settings.steps
   )
@@ -250,10 +250,19 @@ class _Log:
     raise asked or Preempted(preemption.MESSAGE)
 
   def _best(self, step: int, found: dict[str, Any]) -> bool:
-    """Whether this is the lowest validation loss so far; remembers it."""
+    """Whether this is the lowest validation loss so far; remembers it.
+
+    Raises:
+      TrainingError: it is not finite, though every loss of training was.
+    """
     loss = found.get('validation/loss')
     if loss is None:
       return False
+    if not math.isfinite(loss):
+      raise TrainingError(
+        f'step {step}: validation/loss is {loss} (learning rate {self._rate(step):.3g}); lower '
+        'optimizer.learning_rate; the last good checkpoint is untouched'
+      )
     counters = self._counters
     counters.validation = {k: v for k, v in found.items() if k.startswith('validation/')}
     best = counters.best_loss is None or loss < counters.best_loss
@@ -282,7 +291,7 @@ class _Log:
         if not math.isfinite(values[name]):
           raise TrainingError(
             f'step {step}: {name} is {values[name]} (loss {values["loss"]:.4g}, gradient norm '
-            f'{values["gradient_norm"]:.4g}, learning rate {self._rates_S[step - 1]:.3g}); '
+            f'{values["gradient_norm"]:.4g}, learning rate {self._rate(step):.3g}); '
             'lower optimizer.learning_rate or optimizer.clip_norm; '
             'the last good checkpoint is untouched'
           )
@@ -290,6 +299,10 @@ class _Log:
       self._counters.clipped_steps += int(values.pop('clipped'))
       self._answer = max(self._answer, values.pop('asked'))
       self._counters.window.append(values)
+
+  def _rate(self, step: int) -> float:
+    """The learning rate of the update that made `step`; that of the first before it."""
+    return float(self._rates_S[max(step, 1) - 1])
 
   def _columns(self, step: int) -> dict[str, float]:
     tokens, flops = step * self._costs.tokens, step * self._costs.flops
@@ -307,7 +320,7 @@ class _Log:
     self._counters.train = scalars
     about = {
       'gradient_norm': means['gradient_norm'],
-      'learning_rate': float(self._rates_S[step - 1]),
+      'learning_rate': self._rate(step),
       'tokens_per_second': rate,
       'input_fraction': self.clock.input_fraction(),
       'clipped_fraction': self._counters.clipped_steps / step,

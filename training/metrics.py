@@ -4,6 +4,7 @@ import json
 import math
 import os
 import tempfile
+import time
 from typing import Any
 
 from etils import epath
@@ -20,12 +21,22 @@ def is_remote(path: str) -> bool:
   return '://' in path
 
 
+def board(workdir: str, purge_step: int | None = None) -> tensorboardX.SummaryWriter:
+  """A writer of TensorBoard's events, which drops those of earlier files from `purge_step` on.
+
+  Files are named by the second: without the rest of the time one would replace another.
+  """
+  suffix = f'.{time.time_ns()}'
+  return tensorboardX.SummaryWriter(workdir, purge_step=purge_step, filename_suffix=suffix)
+
+
 class MetricsWriter:
   """Writes `metrics.jsonl` and TensorBoard events into one directory.
 
-  On resume, what was written after the restored step is dropped from both, so that a curve never
-  shows a step twice. Of several processes one is `active`; the others write nothing. In a bucket,
-  where nothing can be appended, the file is replaced at every `flush`.
+  What an earlier process wrote after the restored step, or at all if nothing was restored, is
+  dropped from both, so that a curve never shows a step twice. Of several processes one is `active`;
+  the others write nothing. In a bucket, where nothing can be appended, the file is replaced at
+  every `flush`.
   """
 
   def __init__(
@@ -45,8 +56,8 @@ class MetricsWriter:
       kept = [row for row in kept if row['step'] < resumed_step or 'train/loss' in row]
     self._lines = [json.dumps(row) + '\n' for row in kept]
     write_atomically(self._path, ''.join(self._lines))
-    purge = None if resumed_step is None else resumed_step + (not unmeasured)
-    self._board = tensorboardX.SummaryWriter(workdir, purge_step=purge)
+    purge = 0 if resumed_step is None else resumed_step + (not unmeasured)
+    self._board = board(workdir, purge)
     for row in kept if unmeasured else ():
       if row['step'] == resumed_step:  # It was purged, and is no measurement.
         self._show(resumed_step, {k: v for k, v in row.items() if k not in _COLUMNS})

@@ -1,5 +1,6 @@
 """AdamW with warm-up, cosine decay and clipping by global norm."""
 
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -7,7 +8,6 @@ import optax
 
 # A run that warms up for longer than this share of its steps is refused.
 MOST_WARMUP = 0.5
-_NOT_DECAYED = ('table', 'scale', 'start', 'bias')
 
 
 def schedule(config: Any, steps: int) -> optax.Schedule:
@@ -22,13 +22,16 @@ def schedule(config: Any, steps: int) -> optax.Schedule:
   )
 
 
-def decayed(params: Any) -> Any:
-  """True for weight matrices; look-up tables, gains, biases and the start vector are not."""
+def named(params: Any, names: Collection[str]) -> Any:
+  """A tree of booleans: which parameters have one of these names, the last key of their path."""
+  return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in names, params)
 
-  def leaf(path: tuple, _: Any) -> bool:
-    return not any(word in str(entry) for entry in path for word in _NOT_DECAYED)
 
-  return jax.tree_util.tree_map_with_path(leaf, params)
+def clipped_norm(gradients: Any, apart: Collection[str]) -> jax.Array:
+  """The global norm of all gradients but those of parameters named in `apart`."""
+  outside = named(gradients, apart)
+  kept = [g for g, out in zip(*map(jax.tree.leaves, (gradients, outside)), strict=True) if not out]
+  return optax.global_norm(kept)
 
 
 def check(config: Any) -> None:
@@ -54,16 +57,30 @@ def check_warmup(config: Any, steps: int) -> None:
     )
 
 
-def make_optimizer(config: Any, steps: int) -> optax.GradientTransformation:
-  """Builds the optimizer; ValueError names the field at fault."""
+def make_optimizer(
+  config: Any, steps: int, decayed: Collection[str], apart: Collection[str] = ()
+) -> optax.GradientTransformation:
+  """Builds the optimizer; ValueError names the field at fault.
+
+  `decayed` names the parameters that weight decay is for, `apart` those whose gradients are not
+  clipped and do not count in the norm of the others.
+  """
   check(config)
+  clip = optax.clip_by_global_norm(config.clip_norm)
+  if apart:
+    clip = optax.masked(clip, lambda tree: jax.tree.map(lambda out: not out, named(tree, apart)))
   return optax.chain(
-    optax.clip_by_global_norm(config.clip_norm),
+    clip,
     optax.adamw(
       schedule(config, steps),
       b1=config.beta1,
       b2=config.beta2,
       weight_decay=config.weight_decay,
-      mask=decayed,
+      mask=lambda params: named(params, decayed),
     ),
   )
+
+
+def for_task(task: Any, config: Any, steps: int) -> optax.GradientTransformation:
+  """`make_optimizer` with what the task (`training.state.Task`) declares of its parameters."""
+  return make_optimizer(config, steps, task.decayed, task.apart)

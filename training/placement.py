@@ -19,6 +19,8 @@ from training import sharding
 
 _GATHERED = 'gathered'
 _ROWS = PartitionSpec('data')
+# As models/layers.py: float32 is meant where it is said.
+_PRECISION = jax.lax.Precision.HIGHEST
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,20 +156,20 @@ def _linear_forward(
   x_NxD: jax.Array, w_DxF: jax.Array, dtype: Any, place: Placement
 ) -> tuple[jax.Array, tuple]:
   whole_DxF = _gather(w_DxF, x_NxD.dtype, place)
-  y_NxF = jnp.matmul(x_NxD, whole_DxF, preferred_element_type=dtype)
+  y_NxF = jnp.matmul(x_NxD, whole_DxF, precision=_PRECISION, preferred_element_type=dtype)
   return y_NxF, (x_NxD, whole_DxF, jnp.zeros((0,), w_DxF.dtype))
 
 
 def _linear_backward(dtype: Any, place: Placement, kept: tuple, dy_NxF: jax.Array) -> tuple:
   del dtype
   x_NxD, whole_DxF, like = kept
-  dx_NxD = jnp.matmul(dy_NxF, whole_DxF.T, preferred_element_type=jnp.float32)
+  dx_NxD = jnp.matmul(dy_NxF, whole_DxF.T, precision=_PRECISION, preferred_element_type=jnp.float32)
   spec = _spec(whole_DxF.shape, place)
   axis = _split_axis(whole_DxF.shape, place)
 
   # Each device's own sum, then one reduce-scatter: left to the partitioner it may be an all-reduce.
   def shard(x_nxD: jax.Array, dy_nxF: jax.Array) -> jax.Array:
-    dw_DxF = jnp.matmul(x_nxD.T, dy_nxF, preferred_element_type=like.dtype)
+    dw_DxF = jnp.matmul(x_nxD.T, dy_nxF, precision=_PRECISION, preferred_element_type=like.dtype)
     if axis is None:
       return jax.lax.psum(dw_DxF, 'data')
     return scatter_sum(_stack_shards(dw_DxF, axis, place.mesh.size), _stages(place.mesh))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from training import optimizer as optimizer_lib
 from training import sharding
 
 Params = Any
@@ -32,12 +33,16 @@ class Task:
       the batch; progress of training runs from 0 to 1.
     loss: (params, batch) -> (scalar, metrics), means over the rows; 'scored' is a sum.
     key: decides initial parameters and every step's randomness.
+    decayed: names of the parameters that weight decay is for.
+    apart: names of those outside the clip norm.
   """
 
   init: Callable[[jax.Array], Params]
   draw: Callable[[jax.Array, int, jax.Array | float], Batch]
   loss: Callable[[Params, Batch], tuple[jax.Array, dict[str, jax.Array]]]
   key: jax.Array
+  decayed: tuple[str, ...] = ()
+  apart: tuple[str, ...] = ()
 
 
 def abstract_state(
@@ -92,7 +97,7 @@ def make_update(
     progress = 1.0 if steps is None else state.step / steps
     batch = {**batch, **task.draw(key, jax.tree.leaves(batch)[0].shape[0], progress)}
     gradients, metrics = _gradients(task.loss, state.params, batch, microbatches)
-    norm = optax.global_norm(gradients)
+    norm = optimizer_lib.clipped_norm(gradients, task.apart)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = {**metrics, 'gradient_norm': norm, 'clipped': norm > clip_norm}
@@ -125,6 +130,18 @@ def _gradients(
   if 'scored' in metrics:
     means[1]['scored'] = metrics['scored']
   return means
+
+
+@jax.jit
+def _all_finite(tree: Any) -> jax.Array:
+  # One number a leaf, so that devices exchange scalars.
+  leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+  return jnp.all(jnp.asarray([jnp.all(jnp.isfinite(x)) for x in leaves]))
+
+
+def is_finite(state: TrainState) -> bool:
+  """Whether all parameters and all of the optimizer's state are; all processes must ask."""
+  return bool(_all_finite(state))
 
 
 def count(params: Params) -> int:
