@@ -196,8 +196,9 @@ def fit_probes(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   """Runs the probes of `config.probe.suite`, or `only` these.
 
-  Arrays are prefixed with the probe's name. Label subsets follow the evaluation seed, the same for
-  all runs: not the pretraining seed.
+  Arrays are prefixed with the probe's name. Subsets of few labels follow the pretraining seed of
+  the features: the same for every objective, others for another seed. All else that is random in a
+  probe follows the evaluation seed, the same for all runs.
   """
   names = config.probe.suite if only is None else only
   with tqdm.tqdm(total=len(names), desc='probes', unit='probe', disable=None, leave=False) as bar:
