@@ -10,6 +10,7 @@ and optionally
 
 - `last`: (layers, N, D), another pooling (ours: the last position);
 - `inputs`: (N, P), the raw inputs as numbers; the control task takes its types from them;
+- `pretraining_seed`: an integer; the few labels that probes get follow it (default 0);
 - `unseen`: names of the splits whose examples the model never saw in pretraining, of which the PAC
   certificate counts the labels; default validation and test.
 """
@@ -60,11 +61,15 @@ def read(path: str | os.PathLike) -> Features:
   unknown = set(unseen) - set(SPLITS)
   if unknown:
     raise ValueError(f'{path}: unseen names {", ".join(sorted(unknown))}, not {", ".join(SPLITS)}')
+  seed = np.asarray(arrays.get('pretraining_seed', 0))
+  if seed.size != 1 or not np.issubdtype(seed.dtype, np.integer) or seed.min() < 0:
+    raise ValueError(f'{path}: pretraining_seed must be one integer from 0')
   found = Features(
     **{split: features[:, rows[split]].astype(np.float32) for split in SPLITS},
     **{f'labels_{split}': labels[rows[split]].astype(np.int32) for split in SPLITS},
     classes=classes,
     unseen=unseen,
+    pretraining_seed=int(seed.item()),
     **optional,
   )
   try:
@@ -81,6 +86,7 @@ def write(path: str | os.PathLike, features: Features) -> None:
     'labels': np.concatenate([getattr(features, f'labels_{split}') for split in SPLITS]),
     'splits': np.repeat(SPLITS, [getattr(features, split).shape[1] for split in SPLITS]),
     'unseen': np.array(features.unseen),
+    'pretraining_seed': np.array(features.pretraining_seed),
   }
   if features.last is not None:
     arrays['last'] = np.concatenate([features.last[split] for split in SPLITS], 1)

@@ -25,6 +25,8 @@ class Features:
     unseen: splits whose examples had no part in making the features.
     tuner: fine-tunes the network that made the features (`probes.finetune.Tuner`); None if there is
       no network.
+    pretraining_seed: of the network. Subsets of few labels follow it: networks of one seed get the
+      same, networks of different seeds get others. 0 where there is no network, or none of ours.
   """
 
   train: np.ndarray
@@ -39,6 +41,7 @@ class Features:
   sequences: Callable[[str, int, np.ndarray], np.ndarray] | None = None
   unseen: tuple[str, ...] = ('validation', 'test')
   tuner: Any = None
+  pretraining_seed: int = 0
 
 
 def pool(normed_BxTxD: jax.Array) -> jax.Array:

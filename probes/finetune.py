@@ -77,7 +77,8 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
           learning_rates, single_learning_rate, steps, all_steps, checkpoints, batch_size,
           generative, weight_decay, warmup, validation_rows, prequential (rows, first,
           learning_rates, steps, checkpoints; rows 0 for none).
-      seed: of subsets, folds and orders; draw d of n labels has the linear probe's labels.
+      seed: of the deals of subsets, of folds and orders; draw d of n labels has the labels of the
+          linear probe's draw d where both have as many draws.
 
   Returns:
       results: a dict for 'all' and for each number of labels as a string.
@@ -186,12 +187,12 @@ def _test(features, config, rows, *, rate, step, layer, seed) -> tuple[np.ndarra
 def _few_labels(features, config, seed: int, size: int) -> tuple[dict, np.ndarray]:
   """Mean over draws of `size` labels, and predictions (draws, N_test)."""
   found = []
-  for draw in range(config.draws):
+  for number in selection.subset_numbers(features, config.draws):
     labels = features.labels_train
-    rows = selection.balanced_subset(labels, size, features.classes, (seed, draw))
-    layer = _layer(features, config, rows, (seed, draw, size))
-    rate, step = _cross_validated(features, config, rows, layer, (seed, draw, size))
-    asked = {'layer': layer, 'seed': (seed, _FEW, draw, size)}
+    rows = selection.disjoint_subset(labels, size, features.classes, seed, number)
+    layer = _layer(features, config, rows, (seed, number, size))
+    rate, step = _cross_validated(features, config, rows, layer, (seed, number, size))
+    asked = {'layer': layer, 'seed': (seed, _FEW, number, size)}
     tested = _test(features, config, rows, rate=rate, step=step, **asked)
     found.append((layer, rate, step, *tested))
   layers, rates, steps, predictions, correct, entropies = zip(*found, strict=True)

@@ -37,7 +37,8 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
       features: probes.features.Features.
       config: neighbours (values of k; one above the size of the bank means the whole bank),
           temperature, labels (numbers of labels), draws.
-      seed: of the label subsets: draw d uses (seed, d), as the linear probe does.
+      seed: of the deals of label subsets; draw d has the labels of the linear probe's draw d where
+          both have as many draws.
 
   Returns:
       results: 'all': layer, neighbours, accuracy (test, credit of a tied vote split), stderr
@@ -201,8 +202,9 @@ def _all_labels(features, config) -> tuple[dict, np.ndarray, np.ndarray]:
 
 def _few_labels(features, config, size, seed) -> tuple[dict, np.ndarray, np.ndarray]:
   choices, left_out, tested = [], [], []
-  for draw in range(config.draws):
-    rows = selection.balanced_subset(features.labels_train, size, features.classes, (seed, draw))
+  labels, classes = features.labels_train, features.classes
+  for number in selection.subset_numbers(features, config.draws):
+    rows = selection.disjoint_subset(labels, size, classes, seed, number)
     if size < 2 * features.classes:
       layer, k = len(features.train) // 2, min(config.neighbours)
     else:

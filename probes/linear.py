@@ -21,9 +21,11 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
           labels_test (N,) integers; classes.
       config: labels (numbers of labels), draws, folds, l2 (grid with all labels), few_l2 (grid
           inside subsets), single_l2 (where there is no choice).
-      seed: of the label subsets and folds: draw d of n labels uses (seed, d) for the subset and
-          (seed, d, n) for the folds, and nothing else. Pass the same seed for every run, whatever
-          its pretraining seed, and all runs are probed with the same labels.
+      seed: of the deals of label subsets and of the folds, the same for every run. Draw d of n
+          labels has subset number k = pretraining_seed * draws + d of `selection.disjoint_subset`
+          and folds of (seed, k, n), and nothing else: networks of one pretraining seed are probed
+          with the same labels, those of different seeds with labels that they do not share, as far
+          as the training rows reach.
 
   Returns:
       results: a dict for 'all' and for each number of labels as a string.
@@ -36,7 +38,8 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
           means over draws; stderr, the standard deviation over draws / sqrt(draws), None for one
           draw: it covers the choice of labels, not the test examples; by_layer_cv, each layer's
           best cross-validated accuracy over l2, mean over draws, None without cross-validation;
-          certificate.
+          certificate; subsets, the number of each draw's subset, and disjoint, how many subsets
+          the training rows hold without sharing a row.
           A number of labels is left out if it is below the number of classes or the training
           split has no balanced subset so large.
       arrays: 'all/predictions' (N_test,), 'n/predictions' (draws, N_test), int32.
@@ -52,9 +55,10 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
   for size in config.labels:
     if not features.classes <= size <= most:
       continue
+    numbers = selection.subset_numbers(features, config.draws)
     subsets = [
-      selection.balanced_subset(features.labels_train, size, features.classes, (seed, draw))
-      for draw in range(config.draws)
+      selection.disjoint_subset(features.labels_train, size, features.classes, seed, number)
+      for number in numbers
     ]
     # Ten labels, or one a class, leave nothing to cross-validate.
     if size <= 10 or size < 2 * features.classes:
@@ -62,11 +66,13 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
     else:
       labels = np.asarray(features.labels_train)
       fold = [
-        selection.stratified_folds(labels[rows], config.folds, (seed, draw, size))
-        for draw, rows in enumerate(subsets)
+        selection.stratified_folds(labels[rows], config.folds, (seed, number, size))
+        for number, rows in zip(numbers, subsets, strict=True)
       ]
       chosen = _cross_validated(features, config, subsets, fold)
     results[str(size)], arrays[f'{size}/predictions'] = _few_labels(features, *chosen)
+    disjoint = selection.disjoint_subsets(features.labels_train, size, features.classes)
+    results[str(size)] |= {'subsets': numbers, 'disjoint': disjoint}
   return results, arrays
 
 

@@ -80,17 +80,46 @@ def balanced_subset(labels: np.ndarray, size: int, classes: int, seed) -> np.nda
       ValueError: a class is missing, size < classes, or a class has too few rows.
   """
   counts = _counts(labels, classes)
-  if size < classes:
-    raise ValueError(f'a balanced subset of {classes} classes needs {classes} rows, not {size}')
-  if size > np.minimum(counts, -(-size // classes)).sum() or counts.min() < size // classes:
-    raise ValueError(
-      f'no balanced subset of {size} rows: class {counts.argmin()} has only {counts.min()}'
-    )
-  rng = np.random.default_rng(seed)
-  rows = [rng.permutation(np.flatnonzero(np.asarray(labels) == k)) for k in range(classes)]
-  rounds = (rng.permutation(classes) for _ in range(counts.max()))
-  dealt = [rows[k][i] for i, order in enumerate(rounds) for k in order if i < counts[k]]
-  return np.array(dealt[:size])
+  _check_size(counts, size)
+  return _dealt(labels, counts, seed)[:size]
+
+
+def disjoint_subsets(labels: np.ndarray, size: int, classes: int) -> int:
+  """How many balanced subsets of `size` rows, as `disjoint_subset` takes them, share no row."""
+  return max(1, int(_counts(labels, classes).min()) // -(-size // classes))
+
+
+def disjoint_subset(
+  labels: np.ndarray, size: int, classes: int, seed: int, number: int
+) -> np.ndarray:
+  """Row indices of one of many class-balanced random subsets that share no row.
+
+  The rows are dealt as in `balanced_subset`, and subset after subset takes the next whole rounds
+  of the deal: as many as it needs, the last one in part. When a class runs out, all rows are dealt
+  anew, in another order: subsets of one deal are disjoint, those of two deals are not.
+
+  Args:
+      labels, size, classes: as for `balanced_subset`.
+      seed: of the deals.
+      number: which subset, from 0; the first `disjoint_subsets` of them are of the first deal.
+
+  Returns:
+      (size,) unique indices into labels; class counts differ by at most one.
+
+  Raises:
+      ValueError: as `balanced_subset`.
+  """
+  counts = _counts(labels, classes)
+  _check_size(counts, size)
+  deal, place = divmod(number, disjoint_subsets(labels, size, classes))
+  # Rounds are whole, of one row of every class, as long as the rarest class lasts.
+  start = place * -(-size // classes) * classes
+  return _dealt(labels, counts, (seed, deal))[start : start + size]
+
+
+def subset_numbers(features: Any, draws: int) -> list[int]:
+  """Which of the disjoint subsets the draws of this network's pretraining seed are."""
+  return [features.pretraining_seed * draws + draw for draw in range(draws)]
 
 
 def stratified_folds(labels: np.ndarray, folds: int, seed) -> np.ndarray:
@@ -149,6 +178,24 @@ def check(features: Any, splits: Sequence[str]) -> None:
       raise ValueError(f'{split} features hold NaN or infinity')
     if labels.min() < 0 or labels.max() >= features.classes:
       raise ValueError(f'{split} labels must lie from 0 to {features.classes - 1}')
+
+
+def _dealt(labels: np.ndarray, counts: np.ndarray, seed) -> np.ndarray:
+  """All rows in rounds: one row of each class a round, while the class lasts."""
+  rng, classes = np.random.default_rng(seed), len(counts)
+  rows = [rng.permutation(np.flatnonzero(np.asarray(labels) == k)) for k in range(classes)]
+  rounds = (rng.permutation(classes) for _ in range(counts.max()))
+  return np.array([rows[k][i] for i, order in enumerate(rounds) for k in order if i < counts[k]])
+
+
+def _check_size(counts: np.ndarray, size: int) -> None:
+  classes = len(counts)
+  if size < classes:
+    raise ValueError(f'a balanced subset of {classes} classes needs {classes} rows, not {size}')
+  if size > np.minimum(counts, -(-size // classes)).sum() or counts.min() < size // classes:
+    raise ValueError(
+      f'no balanced subset of {size} rows: class {counts.argmin()} has only {counts.min()}'
+    )
 
 
 def _counts(labels: np.ndarray, classes: int) -> np.ndarray:

@@ -52,7 +52,8 @@ def run(
   Args:
     features: of one network, or a control.
     config: `config.probe`.
-    seed: of label subsets and folds, the same for all networks.
+    seed: of the deals of label subsets, of folds and of whatever else is random, the same for all
+      networks. Which subsets of the deals they get follows `features.pretraining_seed`.
     names: which probes; default `config.suite`.
     between: called with each probe's name before it starts.
 

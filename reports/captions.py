@@ -83,7 +83,7 @@ CAPTIONS = {
   ),
   'accuracy_by_labels': (
     'Accuracy by number of labels',
-    'Test accuracy with nested balanced subsets of labels; layer and penalty come from inside the '
+    'Test accuracy with balanced subsets of labels; layer and penalty come from inside the '
     'subset. Means over draws and runs, bands from the lowest to the highest.',
   ),
   'loss_against_labels': (

@@ -1,112 +1,238 @@
-"""What may be said of differences between objectives: verdicts, and who can't be told apart."""
+"""What may be said of differences between objectives: verdicts, and who can't be told apart.
+
+One measure is tested, `summary.PRIMARY`, declared before any result is seen. The family of tests
+is all pairs of trained objectives, under Holm's correction. A comparison with a control answers
+another question (whether anything was learned) and stands apart, with its own interval and no
+correction: in one family the controls would take the power from the pairs that matter.
+"""
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import itertools
 
-from reports import choice, statistics, summary
+import numpy as np
 
-_LEVEL = 0.05  # family-wise error rate of the verdicts
+from reports import choice, predictions, statistics, summary
+
+LEVEL = 0.05  # family-wise error rate of the verdicts
+_PAIR = ('difference', 'half_width', 'degrees', 'p', 'p_holm')
+Runs = Sequence[Mapping]
 
 
-def verdicts(runs: Sequence[Mapping]) -> list[dict]:
-  """Paired verdicts on the primary measure between all objectives that saw no labels.
+def verdicts(runs: Runs) -> list[dict]:
+  """A verdict for every pair of trained objectives, and a comparison of each with every control.
 
-  Holm's correction is over the pairs of one size; sizes are not compared with each other. Several
-  grammars are the pairs' units, over the seeds that every objective has of a grammar.
+  Only objectives of one size are compared, and none that saw labels in training.
 
   Returns:
-    The entries of `reports.statistics.verdicts` with their size; none if no pair has the seeds.
+    One dict a pair, those of trained objectives first: size; control (whether `second` is one);
+    first, second; seeds (how many they have in common: of these alone is all that follows), unit
+    (what that counts: 'seeds', or 'grammars' where there are several); means (of either), alone
+    (whether the table has other seeds too); difference (first - second, as a fraction), half_width
+    of its 95 % interval, degrees (of freedom), p, p_holm (None for a control); reason, why there is
+    no test, all of the numbers but `seeds` then being None; shared (whether the seeds had training
+    labels in common); verdict, the sentence.
   """
-  made = []
-  for size, objectives in _compared(runs, summary.primary).items():
-    members = [run for group in objectives.values() for run in group]
-    several = len({choice.grammar_of(run) for run in members}) > 1
-    if several:
-      objectives = _balanced(objectives)
-    values = {
-      name: summary.units(group, summary.primary) if several
-      else {run['seed']: summary.primary(run) for run in group}
-      for name, group in objectives.items()
-    }  # fmt: skip
-    for pair in statistics.verdicts(values):
-      if several:
-        pair['verdict'] = pair['verdict'].replace(' seeds', ' grammars')
-      made.append({'size': size, **pair})
-  return made if any(pair['p'] is not None for pair in made) else []
+  several = len({choice.grammar_of(run) for run in _comparable(runs)}) > 1
+  made, known = [], {}
+  for (size, first, second), control in _pairs(runs):
+    sides = [_runs_of(runs, size, name) for name in (first, second)]
+    pair = {'size': size, 'control': control, 'first': first, 'second': second}
+    made.append(pair | (_over_grammars(sides) if several else _over_seeds(sides, known)))
+  family = [pair for pair in made if pair['p'] is not None and not pair['control']]
+  for pair, adjusted in zip(family, statistics.holm([p['p'] for p in family]), strict=True):
+    pair['p_holm'] = float(adjusted)
+  return [pair | {'verdict': _sentence(pair)} for pair in made]
 
 
-def _compared(runs: Sequence[Mapping], read: summary.Read) -> dict:
-  """Selected runs that saw no labels and hold the measure, by size and objective."""
-  sizes = collections.defaultdict(lambda: collections.defaultdict(list))
-  for run in runs:
-    if run['selected'] and not run.get('saw_labels') and read(run) is not None:
-      sizes[run.get('size')][run['objective']].append(run)
-  return sizes
+def no_verdicts(runs: Runs, made: Sequence[Mapping]) -> str | None:
+  """Why there is no verdict at all; None where there is one."""
+  if any(pair['p'] is not None for pair in made):
+    return None
+  if all(summary.primary(run) is None for run in runs):
+    return f'no run has the primary measure, {_name(summary.PRIMARY)}'
+  trained = [pair['reason'] for pair in made if not pair['control']]
+  if not trained:
+    return 'there are no two trained objectives of one size that saw no labels'
+  return '; '.join(dict.fromkeys(trained))
 
 
-def _balanced(objectives: Mapping[str, Sequence[Mapping]]) -> dict[str, list[Mapping]]:
-  """Keeps, of each grammar, the seeds that every objective with that grammar has."""
-  having = collections.defaultdict(list)
-  for group in objectives.values():
-    by_grammar = collections.defaultdict(set)
-    for run in group:
-      by_grammar[choice.grammar_of(run)].add(run['seed'])
-    for grammar, seeds in by_grammar.items():
-      having[grammar].append(seeds)
-  common = {grammar: set.intersection(*sets) for grammar, sets in having.items()}
-  return {
-    name: [run for run in group if run['seed'] in common[choice.grammar_of(run)]]
-    for name, group in objectives.items()
-  }
+def shared_labels(made: Iterable[Mapping]) -> str | None:
+  """A line where the seeds that verdicts are of had training labels in common."""
+  if any(pair.get('shared') for pair in made):
+    return (
+      f'the training set is too small for disjoint subsets of {summary.PRIMARY[1]} labels in every '
+      'seed: what the seeds share of them is in no interval'
+    )
+  return None
 
 
-def indistinct(runs: Sequence[Mapping], made: Sequence[Mapping]) -> list[dict]:
-  """Trained objectives that can't be told apart, on the primary probe and on bits of one code.
+def _name(measure: tuple[str, str]) -> str:
+  return f'the {measure[0]} probe at {"all" if measure[1] == "all" else measure[1]} labels'
 
-  Where a verdict was possible it decides; otherwise a pair can't be told apart if their ranges over
-  replicates overlap, or if there is but one run of each.
+
+def _comparable(runs: Runs) -> list[Mapping]:
+  return [run for run in runs if run['selected'] and not run.get('saw_labels')]
+
+
+def _pairs(runs: Runs) -> Iterator[tuple[tuple, bool]]:
+  """((size, first, second), whether the second is a control), pairs of trained ones first."""
+  sizes = collections.defaultdict(lambda: ({}, {}))
+  for run in _comparable(runs):
+    sizes[run.get('size')][0 if run.get('trained', True) else 1][run['objective']] = None
+  for size, (trained, _) in sizes.items():
+    for first, second in itertools.combinations(trained, 2):
+      yield (size, first, second), False
+  for size, (trained, controls) in sizes.items():
+    for first, second in itertools.product(trained, controls):
+      yield (size, first, second), True
+
+
+def _runs_of(runs: Runs, size: str | None, objective: str) -> list[Mapping]:
+  return [
+    run for run in _comparable(runs) if (run.get('size'), run['objective']) == (size, objective)
+  ]
+
+
+def _common(sides: Sequence[Runs], unit: str) -> tuple[list[list[Mapping]], dict]:
+  """The runs of replicates that both sides have measured, paired, and what is said of any pair."""
+  having = [{choice.replicate(run): run for run in side} for side in sides]
+  measured = [
+    {kind: run for kind, run in has.items() if summary.primary(run) is not None} for has in having
+  ]
+  common = sorted(set(measured[0]) & set(measured[1]), key=choice.replicate_order)
+  pair = dict.fromkeys((*_PAIR, 'means', 'reason', 'shared')) | {'unit': unit}
+  pair['alone'] = any(len(has) > len(common) for has in measured)
+  place = 0 if unit == 'grammars' else 1
+  counts = [
+    len({kind[place] for kind in kinds}) for kinds in (common, set(having[0]) & set(having[1]))
+  ]
+  pair['seeds'] = counts[0]
+  lacking = [side[0]['objective'] for side, has in zip(sides, measured, strict=True) if not has]
+  if lacking:
+    pair['reason'] = f'{" and ".join(lacking)} without {_name(summary.PRIMARY)}'
+  elif counts[0] < statistics.SEEDS:
+    without = counts[1] >= statistics.SEEDS
+    pair['reason'] = f'fewer than {statistics.SEEDS} {unit} in common'
+    pair['reason'] += f' that have {_name(summary.PRIMARY)}' if without else ''
+  return [[has[kind] for kind in common] for has in measured], pair
+
+
+def _over_grammars(sides: Sequence[Runs]) -> dict:
+  """Grammars are the units, each with labels and test examples of its own."""
+  runs, pair = _common(sides, 'grammars')
+  if pair['reason']:
+    return pair
+  values = [summary.units(side, summary.primary, True) for side in runs]
+  first, second = ([side[unit] for unit in values[0]] for side in values)
+  pair['means'] = [float(np.mean(first)), float(np.mean(second))]
+  return pair | _numbers(statistics.paired_t(first, second, 1 - LEVEL))
+
+
+def _over_seeds(sides: Sequence[Runs], known: dict) -> dict:
+  """Seeds are crossed with test examples; `known` keeps what a run got right for other pairs."""
+  runs, pair = _common(sides, 'seeds')
+  if pair['reason']:
+    return pair
+  for run in itertools.chain(*runs):
+    if run['workdir'] not in known:
+      known[run['workdir']] = predictions.right(run, *summary.PRIMARY)
+  first, second = ([known[run['workdir']] for run in side] for side in runs)
+  reason = predictions.unpaired(first, second)
+  if reason is not None:
+    return pair | {'reason': reason}
+  a_SxN, b_SxN = (np.stack([one.share_N for one in side]) for side in (first, second))
+  pair['means'] = [float(a_SxN.mean()), float(b_SxN.mean())]
+  pair['shared'] = predictions.share_labels(first)
+  return pair | _numbers(statistics.crossed_t(a_SxN - b_SxN, 1 - LEVEL))
+
+
+def _numbers(test: Mapping) -> dict:
+  numbers = {name: test[name] for name in ('difference', 'half_width', 'degrees', 'p')}
+  if test['p'] is None:
+    numbers['reason'] = 'their difference is the same every time, so nothing says how it varies'
+  return numbers
+
+
+def _sentence(pair: Mapping) -> str:
+  """'A > B by 3.1 ± 1.2 points, 5 seeds'; '>' compares numbers, not merit."""
+  names, count = (pair['first'], pair['second']), f'{pair["seeds"]} {pair["unit"]}'
+  if pair['p'] is None:
+    return f'{names[0]} and {names[1]}: not tested: {pair["reason"]}'
+  size, half = 100 * pair['difference'], 100 * pair['half_width']
+  if pair['control']:
+    return f'{names[0]} minus {names[1]} (control): {size:+.1f} ± {half:.1f} points, {count}'
+  if pair['p_holm'] > LEVEL:
+    return (
+      f'{names[0]} and {names[1]}: not distinguishable, {size:+.1f} ± {half:.1f} points, {count}'
+    )
+  more, less = names if size > 0 else names[::-1]
+  return f'{more} > {less} by {abs(size):.1f} ± {half:.1f} points, {count}'
+
+
+# Who can't be told apart.
+
+
+def indistinct(runs: Runs, made: Sequence[Mapping]) -> list[dict]:
+  """Trained objectives that can't be told apart, and those that nobody tried to tell apart.
+
+  On the primary measure a verdict decides. A pair without one, and any pair on bits, is listed if
+  its ranges over replicates overlap or if there is but one run of each, and is said to be untested.
 
   Returns:
-    {'measure', 'size', 'objectives', 'pairs', 'replicates', 'tested'} for every measure and size
-    that has such pairs; `objectives` are all that were compared, `replicates` the fewest of any,
-    `tested` whether verdicts decided.
+    {'measure', 'size', 'objectives', 'pairs', 'replicates', 'tested', 'reason'} for every measure,
+    size and reason that has such pairs; `objectives` are all that were compared, `replicates` the
+    fewest of any, `tested` whether verdicts decided, `reason` why none did (None where one did).
   """
   trained = [run for run in runs if run.get('trained', True)]
   measures: list[tuple[str, summary.Read, list]] = []
-  if (pair := summary.measured_primary(runs)) is not None:
-    labels = 'all labels' if pair[1] == 'all' else f'{pair[1]} labels'
-    name = f'the {pair[0]} probe at {labels}'
-    measures.append((name, lambda run: summary.accuracy(run, *pair), trained))
+  pair = summary.measured_primary(runs)
+  if pair is not None:
+    measures.append((_name(pair), lambda run: summary.accuracy(run, *pair), trained))
   for code, words in (('exact', 'exact bits'), ('upper_bound', 'bounds on bits')):
     group = [run for run in trained if run['code'] == code]
     measures.append((words, lambda run: run['bits_per_dim'], group))
   found = []
   for place, (name, read, group) in enumerate(measures):
-    tested = made if place == 0 and pair == summary.PRIMARY else []
+    primary = place == 0 and pair == summary.PRIMARY
     for size, objectives in _compared(group, read).items():
-      pairs = [
-        [a, b]
-        for a, b in itertools.combinations(objectives, 2)
-        if _alike(objectives[a], objectives[b], read, _tested(tested, size, a, b))
-      ]
+      reasons = collections.defaultdict(list)
+      for a, b in itertools.combinations(objectives, 2):
+        verdict = _verdict_of(made, size, a, b) if primary else None
+        if verdict is not None and verdict['p'] is not None:
+          if verdict['p_holm'] > LEVEL:
+            reasons[None].append([a, b])
+        elif _alike(objectives[a], objectives[b], read):
+          reasons[_untested(verdict)].append([a, b])
       fewest = min(map(len, objectives.values()))
-      if pairs:
-        found.append({'measure': name, 'size': size, 'objectives': list(objectives),
-                      'pairs': pairs, 'replicates': fewest, 'tested': bool(tested)})  # fmt: skip
+      found += [
+        {'measure': name, 'size': size, 'objectives': list(objectives), 'pairs': pairs,
+         'replicates': fewest, 'tested': reason is None, 'reason': reason}
+        for reason, pairs in reasons.items()
+      ]  # fmt: skip
   return found
 
 
-def _tested(made: Sequence[Mapping], size: str | None, a: str, b: str) -> float | None:
-  for pair in made:
-    if pair['size'] == size and {pair['first'], pair['second']} == {a, b}:
-      return pair['p_holm']
-  return None
+def _untested(verdict: Mapping | None) -> str:
+  if verdict is None:
+    return f'only {_name(summary.PRIMARY)} is, declared beforehand'
+  return verdict['reason']
 
 
-def _alike(a: Sequence[Mapping], b: Sequence[Mapping], read: summary.Read, p: float | None) -> bool:
-  if p is not None:
-    return p > _LEVEL
+def _compared(runs: Runs, read: summary.Read) -> dict:
+  """Selected runs that saw no labels and hold the measure, by size and objective."""
+  sizes = collections.defaultdict(lambda: collections.defaultdict(list))
+  for run in _comparable(runs):
+    if read(run) is not None:
+      sizes[run.get('size')][run['objective']].append(run)
+  return sizes
+
+
+def _verdict_of(made: Sequence[Mapping], size: str | None, a: str, b: str) -> Mapping | None:
+  return next((p for p in made if p['size'] == size and {p['first'], p['second']} == {a, b}), None)
+
+
+def _alike(a: Runs, b: Runs, read: summary.Read) -> bool:
   first, second = [read(run) for run in a], [read(run) for run in b]
   overlap = max(min(first), min(second)) <= min(max(first), max(second))
   return overlap or min(len(a), len(b)) < 2

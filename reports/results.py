@@ -5,6 +5,8 @@ Rules, in one place:
   the same objective, replicate, size and learning rate are an error.
 - An interval or a verdict needs `MINIMUM_SEEDS` grammars where there are several, with seeds
   averaged inside each (they share it, so they are not independent), and as many seeds otherwise.
+  Means are of the same units.
+- A verdict also needs what every run got right on every test example (arrays.npz).
 - Exact codes and upper bounds of one objective are never averaged, and never ranked against
   each other. What the same weights cost by another code stands apart.
 - Absent is None (null, an empty CSV cell), never NaN.
@@ -65,11 +67,15 @@ def assemble(
   runs = sorted(entries, key=lambda run: _order(run, smallest))
   chosen = [run for run in runs if run['selected']]
   made, (probe, labels) = differences.verdicts(runs), summary.PRIMARY
+  untested = differences.no_verdicts(runs, made)
+  if (shared := differences.shared_labels(made)) is not None:
+    notes.append(shared)
   return reading.plain({
     'schema': reading.SCHEMA, **_common(runs), 'command': command,
     'primary': {'probe': probe, 'labels': labels, 'measure': 'accuracy'},
     'runs': runs, 'controls': {'raw': {}, **found.controls},
-    'summary': summary.summarise(runs, histogram), 'verdicts': made,
+    'summary': summary.summarise(runs, histogram), 'no_verdicts': untested,
+    'verdicts': [] if untested else made,
     'indistinct': differences.indistinct(runs, made),
     'equal_regret': regret.equal_regret(chosen, curves),
     'label_regret': label_regret.tables(found), 'theory': theory.correlations(chosen, curves),

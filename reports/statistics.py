@@ -1,19 +1,21 @@
-"""Statistics over pretraining seeds: intervals, paired tests, and a verdict in words.
+"""Statistics over replicates: intervals, and tests of a paired difference.
 
-Seeds carry the uncertainty. Below `SEEDS` seeds there are values and their range, no interval and
-no verdict. From there on: Student's t over seeds with n - 1 degrees of freedom, paired by seed
-between two objectives (same seed: same initial parameters, same batches), and Holm's correction
-over all pairs of one primary measure that was declared beforehand.
+Below `SEEDS` seeds there are values and their range, no interval and no verdict. From there on a
+mean has Student's t interval over seeds, and a difference is tested by pairs: networks of one seed
+start from the same parameters, see the same batches and are probed with the same labels.
+
+A verdict is about new seeds, new label draws and new test images, so its interval holds all three
+(`crossed_t`). Seeds alone would not do: the images are the same for all of them, and which
+objective these images happen to favour is a fixed offset that the spread of seeds can't show.
 """
 
-from collections.abc import Mapping, Sequence
-import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.special  # scipy.stats takes half a second to load, for these two functions
 
 SEEDS = 5
-TOO_FEW = f'fewer than {SEEDS} seeds: no verdict'
+_ROUNDING = 1e-12
 
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> dict:
@@ -41,9 +43,13 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> dict:
 def paired_t(first: Sequence[float], second: Sequence[float], confidence: float = 0.95) -> dict:
   """Paired t test of first - second, n - 1 degrees of freedom.
 
+  For pairs that share nothing: grammars, each with its own labels and test examples. What shares
+  test examples needs `crossed_t`.
+
   Returns:
-      {'seeds', 'difference' (mean), 'half_width' (of its interval), 't', 'p' (two-sided)}. If all
-      differences are the same number, p is 1 for zero and 0 otherwise.
+      {'difference' (mean), 'half_width' (of its interval), 't', 'degrees', 'p' (two-sided)}. If all
+      differences are the same number, p is 1 for zero; otherwise half_width, t and p are None:
+      nothing then says how far off the next pair may be.
 
   Raises:
       ValueError: lengths differ, fewer than 2 pairs, or a value that is not finite.
@@ -52,22 +58,69 @@ def paired_t(first: Sequence[float], second: Sequence[float], confidence: float 
   if len(first) != len(second) or len(first) < 2:
     raise ValueError(f'a paired test needs 2 or more pairs, not {len(first)} and {len(second)}')
   differences = first - second
-  mean, count = differences.mean(), len(differences)
-  error = differences.std(ddof=1) / np.sqrt(count)
-  if error > 0:
-    t = mean / error
-  else:
-    t = np.copysign(np.inf, mean) if mean else 0.0
-  return {
-    'seeds': count,
-    'difference': float(mean),
-    'half_width': _half_width(differences, confidence),
-    't': float(t),
-    'p': t_tail(abs(t), count - 1),
+  variance = differences.var(ddof=1) / len(differences)
+  return _tested(differences, variance, len(differences) - 1, confidence)
+
+
+def crossed_t(differences_SxN: np.ndarray, confidence: float = 0.95) -> dict:
+  """Tests a mean difference over seeds and test examples that are crossed: all seeds see the same.
+
+  d_sn = delta + a_s + b_n + c_sn: seed s with its own labels, example n, and what is left. The
+  mean over both has variance A/S + B/N + C/(S N), A, B and C being the variances of a, b and c.
+  The variance of seed means over S estimates A/S + C/(S N), that of example means over N estimates
+  B/N + C/(S N), so their sum
+
+      V = var_s(mean_n d) / S + var_n(mean_s d) / N
+
+  is too large by C/(S N), never too small in expectation: the interval errs to the wide side. (To
+  take an estimate of C away, as clustering by both ways does, leaves no margin: 5 % false verdicts
+  in simulated worlds where this sum has 4.) Student's t with the degrees of freedom
+  of Satterthwaite (1946) for a sum of two variances, V^2 / (V_s^2 / (S - 1) + V_n^2 / (N - 1)).
+
+  Power at the level .05 with 300 examples, simulated (tests/test_statistics.py): a difference of
+  4.4 points is found in 85, 79 and 57 % of worlds with 5 seeds and little to much seed noise, one
+  of 2.3 points in 31, 29 and 18 %; with 10 seeds in 95, 94 and 85 % and 46, 42 and 31 %.
+
+  Args:
+      differences_SxN: for each seed and test example the share of label draws by which the first
+          objective is right minus the second's, in [-1, 1].
+      confidence: of the interval.
+
+  Returns:
+      As `paired_t`, and 'seed_error' and 'example_error', the roots of the two parts of V. Where
+      the seeds all have the same difference p is 1 for zero and None otherwise, as there.
+
+  Raises:
+      ValueError: fewer than 2 seeds or examples, or a value that is not finite.
+  """
+  d = np.asarray(differences_SxN, np.float64)
+  if d.ndim != 2 or min(d.shape) < 2 or not np.isfinite(d).all():
+    raise ValueError(f'a crossed test needs finite (seeds, examples) from 2 x 2, not {d.shape}')
+  (seeds, examples), by_seed = d.shape, d.mean(1)
+  of_seeds, of_examples = by_seed.var(ddof=1) / seeds, d.mean(0).var(ddof=1) / examples
+  variance = of_seeds + of_examples
+  shares = of_seeds**2 / (seeds - 1) + of_examples**2 / (examples - 1)
+  degrees = variance**2 / shares if shares > 0 else seeds - 1
+  return _tested(by_seed, variance, degrees, confidence) | {
+    'seed_error': float(np.sqrt(of_seeds)),
+    'example_error': float(np.sqrt(of_examples)),
   }
 
 
-def t_tail(t: float, degrees: int) -> float:
+def _tested(differences: np.ndarray, variance: float, degrees: float, confidence: float) -> dict:
+  """The test of the mean of independent differences whose mean has this variance."""
+  mean = float(differences.mean())
+  found = {'difference': mean, 'half_width': None, 't': None, 'degrees': float(degrees), 'p': None}
+  # Means of the same counts differ by rounding alone.
+  if np.ptp(differences) <= _ROUNDING * max(1.0, np.abs(differences).max()):
+    return found if abs(mean) > _ROUNDING else found | {'half_width': 0.0, 't': 0.0, 'p': 1.0}
+  error = float(np.sqrt(variance))
+  half = float(scipy.special.stdtrit(degrees, (1 + confidence) / 2)) * error
+  t = mean / error
+  return found | {'half_width': half, 't': t, 'p': t_tail(abs(t), degrees)}
+
+
+def t_tail(t: float, degrees: float) -> float:
   """Two-sided p of Student's t, for t >= 0."""
   return float(2 * scipy.special.stdtr(degrees, -t))
 
@@ -82,62 +135,6 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
   result = np.empty_like(p)
   result[order] = adjusted
   return result
-
-
-def verdicts(
-  values: Mapping[str, Mapping[int, float]],
-  *,
-  scale: float = 100.0,
-  unit: str = 'points',
-  decimals: int = 1,
-  level: float = 0.05,
-) -> list[dict]:
-  """A verdict for every pair of objectives on one primary measure.
-
-  Args:
-      values: objective -> pretraining seed -> measure. A pair uses the seeds both have.
-      scale: factor from the measure to the unit (accuracy to points: 100).
-      unit: the unit's name in the sentence.
-      decimals: of the numbers in the sentence.
-      level: family-wise error rate over the pairs, and 1 - confidence of each pair's interval,
-          which is not widened for the number of pairs.
-
-  Returns:
-      One dict a pair, in the order of `values`: first, second, seeds, difference and half_width
-      (first - second, in the measure's own scale), p, p_holm (all four None below 5 seeds), and
-      the verdict, one of 'A > B by 3.1 ± 1.2 points, 5 seeds', 'A and B: not distinguishable, 5
-      seeds', 'A and B: fewer than 5 seeds: no verdict'. '>' compares numbers, not merit.
-
-  Raises:
-      ValueError: a value that is not finite.
-  """
-  pairs, tested = [], []
-  for first, second in itertools.combinations(values, 2):
-    seeds = sorted(set(values[first]) & set(values[second]))
-    pair = {'first': first, 'second': second, 'seeds': len(seeds)}
-    pair |= dict.fromkeys(('difference', 'half_width', 'p', 'p_holm'))
-    pair['verdict'] = f'{first} and {second}: {TOO_FEW}'
-    pairs.append(pair)
-    if len(seeds) >= SEEDS:
-      a, b = ([values[name][seed] for seed in seeds] for name in (first, second))
-      test = paired_t(a, b, 1 - level)
-      pair |= {key: test[key] for key in ('difference', 'half_width', 'p')}
-      tested.append(pair)
-  for pair, adjusted in zip(tested, holm([pair['p'] for pair in tested]), strict=True):
-    pair['p_holm'] = float(adjusted)
-    pair['verdict'] = _sentence(pair, scale, unit, decimals, level)
-  return pairs
-
-
-def _sentence(pair: dict, scale: float, unit: str, decimals: int, level: float) -> str:
-  names = (pair['first'], pair['second'])
-  if pair['p_holm'] > level:
-    return f'{names[0]} and {names[1]}: not distinguishable, {pair["seeds"]} seeds'
-  more, less = names if pair['difference'] > 0 else names[::-1]
-  size, half = abs(pair['difference']) * scale, pair['half_width'] * scale
-  return (
-    f'{more} > {less} by {size:.{decimals}f} ± {half:.{decimals}f} {unit}, {pair["seeds"]} seeds'
-  )
 
 
 def _half_width(values: np.ndarray, confidence: float) -> float:

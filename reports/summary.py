@@ -3,6 +3,7 @@
 import collections
 from collections.abc import Callable, Mapping, Sequence
 import math
+from typing import Any
 
 from probes.measures import at, headline
 from reports import choice, statistics
@@ -115,7 +116,11 @@ def _entry(
   best = [by_level(run).get('best') or {} for run in members]
   entry |= _spread('linear_best_level', members, ('probes_by_level', 'linear', 'best', 'accuracy'))
   entry['linear_best_levels'] = [found.get('level') for found in best if found]
-  entry['terms'] = _mean_by_name([run.get('terms') or {} for run in members])
+  names = dict.fromkeys(name for run in members for name in run.get('terms') or {})
+  entry['terms'] = {
+    name: _mean(list(units(members, lambda run, name=name: at(run, ('terms', name))).values()))
+    for name in names
+  }
   entry['also'] = _also(members, histogram)
   entry['wrong'] = sum(bool(run['errors']) for run in members)
   return entry | _truth(members) | _latents(members)
@@ -187,8 +192,8 @@ def _truth(members: Sequence[Mapping]) -> dict:
                     ('grammatical_samples', 'grammatical_samples'),
                     ('expected_overlap', 'expected_overlap')):  # fmt: skip
     entry[name] = _mean([truth.get(key) for truth in truths])
-  by_k = [truth['by_k'] for truth in truths if truth.get('by_k')]
-  entry['regret_by_k'] = _mean_of_rows(by_k)
+  by_k = units(members, lambda run: (run.get('truth') or {}).get('by_k') or None)
+  entry['regret_by_k'] = _mean_of_rows(list(by_k.values()))
   return entry
 
 
@@ -232,31 +237,43 @@ def _mean_of_rows(rows: Sequence[Sequence[float | None]]) -> list[float | None] 
   return [_mean(column) for column in zip(*rows, strict=True)] if rows else None
 
 
-def _mean_by_name(tables: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-  names = dict.fromkeys(name for table in tables for name in table)
-  return {name: _mean([table.get(name) for table in tables]) for name in names}
-
-
-def units(runs: Sequence[Mapping], read: Read = lambda run: 0.0) -> dict:
+def units(
+  runs: Sequence[Mapping],
+  read: Callable[[Mapping], Any] = lambda run: 0.0,
+  by_grammar: bool | None = None,
+) -> dict:
   """Values that are independent of each other: one a grammar where there are several, else one
-  a seed; what shares a grammar is averaged first."""
-  several = len({choice.grammar_of(run) for run in runs}) > 1
+  a seed; what shares a grammar is averaged first.
+
+  Args:
+    read: a number of a run, or a list of them; None where it has none.
+    by_grammar: whether the units are grammars; default: where `runs` have several.
+  """
+  several = by_grammar
+  if several is None:
+    several = len({choice.grammar_of(run) for run in runs}) > 1
   groups = collections.defaultdict(list)
   for run in runs:
     value = read(run)
     if value is not None:
       groups[choice.grammar_of(run) if several else run['seed']].append(value)
-  return {unit: _mean(values) for unit, values in groups.items()}
+  return {
+    unit: _mean_of_rows(values) if isinstance(values[0], list) else _mean(values)
+    for unit, values in groups.items()
+  }
 
 
 def _spread(
   name: str, runs: Sequence[Mapping], path: Sequence[str], prefix: str | None = None
 ) -> dict:
-  """Mean, range and interval of what records have at a path; `prefix` names all but the mean."""
+  """Mean, range and interval of what records have at a path; `prefix` names all but the mean.
+
+  Mean and interval are of the same units: a grammar with more seeds weighs no more than another.
+  """
   prefix = prefix or name
   values = [value for run in runs if (value := at(run, path)) is not None]
   independent = list(units(runs, lambda run: at(run, path)).values())
   found = statistics.interval(independent) if independent else {}
   between = None if found.get('low') is None else [found['low'], found['high']]
-  return {name: _mean(values), f'{prefix}_min': min(values, default=None),
+  return {name: _mean(independent), f'{prefix}_min': min(values, default=None),
           f'{prefix}_max': max(values, default=None), f'{prefix}_ci95': between}  # fmt: skip

@@ -75,14 +75,14 @@ def _foot(results: Mapping) -> list[str]:
     lines += _about(label, entry)
   if any(entry.get('saw_labels') for entry in entries):
     lines.append('*: saw all labels.')
+  lines += filter(None, [wording.few_labels_of_raw(results)])
   lines += wording.equal_regret_lines(results)
   if results['equal_regret']:
     lines.append(wording.PUBLISHED)
   if results['verdicts']:
-    lines += wording.verdict_lines(results)
+    lines += [wording.verdicts_text(results), *wording.verdict_lines(results)]
   else:
-    unit = wording.unit_word(results)
-    lines.append(f'No verdicts: fewer than {summary.MINIMUM_SEEDS} common {unit}.')
+    lines.append(f'No verdicts: {results["no_verdicts"]}.')
   lines += wording.indistinct_lines(results)
   lines += results['notes']
   for state in ('failures', 'unfinished'):

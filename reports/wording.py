@@ -75,9 +75,39 @@ def verdict_lines(results: Mapping) -> list[str]:
   """The verdicts as sentences, with the size where there are several."""
   several = len({verdict['size'] for verdict in results['verdicts']}) > 1
   return [
-    (f'{verdict["size"]}: ' if several else '') + verdict['verdict']
+    (f'{verdict["size"]}: ' if several else '') + verdict['verdict'] + _alone(verdict)
     for verdict in results['verdicts']
   ]
+
+
+def _alone(verdict: Mapping) -> str:
+  """The means that a verdict compares, where the table has those of other seeds too."""
+  if not verdict['alone'] or verdict['means'] is None:
+    return ''
+  first, second = (f'{100 * mean:.1f}' for mean in verdict['means'])
+  return f' (means of these: {first} and {second}; the table has all that there are)'
+
+
+def verdicts_text(results: Mapping) -> str:
+  """What the verdicts are about, and how they come about."""
+  pairs = [v for v in results['verdicts'] if v['p'] is not None and not v['control']]
+  if unit_word(results) == 'grammars':
+    about = (
+      'Verdicts are about new grammars, with new seeds, labels and test examples: ± is the 95 % '
+      'interval of a mean paired difference, t over grammars.'
+    )
+  else:
+    about = (
+      'Verdicts are about new seeds, new label draws and new test images: ± is the 95 % interval '
+      'of a mean paired difference, from the variance over seeds (each with labels of its own, the '
+      'same for all objectives) plus that over test examples, t with the degrees of freedom of '
+      'Satterthwaite.'
+    )
+  word = 'pair' if len(pairs) == 1 else 'pairs'
+  about += f' Holm over the {len(pairs)} tested {word} of trained objectives decides.'
+  if any(verdict['control'] for verdict in results['verdicts']):
+    about += ' A control stands apart, with its own interval.'
+  return about
 
 
 def unit_word(results: Mapping) -> str:
@@ -100,6 +130,14 @@ def raw_text(results: Mapping) -> str:
   if unit_word(results) == 'seeds' or grammar is None:
     return 'raw input'
   return f'raw input (g {grammar})'
+
+
+def few_labels_of_raw(results: Mapping) -> str:
+  """Which few labels the raw input is probed with; '' where it is not."""
+  counts = (results['controls'].get('raw') or {}).get('linear') or {}
+  if not set(counts) - {'all'}:
+    return ''
+  return 'The raw input has no pretraining seed: its few labels are those of seed 0.'
 
 
 def also_text(name: str, code: str) -> str:
@@ -142,23 +180,22 @@ def _and(names: Sequence[str]) -> str:
 
 
 def indistinct_lines(results: Mapping) -> list[str]:
-  """In plain words, which objectives can't be told apart, and on what."""
+  """In plain words, which objectives can't be told apart, on what, and which nobody tested."""
   lines = []
   for found in results['indistinct']:
     several, pairs = found['objectives'], found['pairs']
-    if len(pairs) == len(several) * (len(several) - 1) // 2:
-      who = ('none of ' if len(several) > 2 else '') + _and(several)
-      who += ' can be told apart' if len(several) > 2 else ' can not be told apart'
-    else:
-      who = '; '.join(map(_and, pairs)) + ' can not be told apart'
-    word = unit_word(results)
+    every = len(pairs) == len(several) * (len(several) - 1) // 2
+    who = _and(several) if every else '; '.join(map(_and, pairs))
+    start = f'{_prefix(results, found["size"])}on {found["measure"]}, '
     if found['tested']:
-      reason = f'the paired test over {word} finds no difference'
-    elif found['replicates'] < 2:
-      reason = 'there is but one run of each'
+      none = every and len(several) > 2
+      who = f'none of {who} can' if none else f'{who} can not'
+      lines.append(f'{start}{who} be told apart: the paired test finds no difference.')
     else:
-      reason = f'their ranges over {word} overlap'
-    lines.append(f'{_prefix(results, found["size"])}on {found["measure"]}, {who}: {reason}.')
+      seen = 'there is but one run of each'
+      if found['replicates'] > 1:
+        seen = f'their ranges over {unit_word(results)} overlap'
+      lines.append(f'{start}{who}: not tested ({found["reason"]}), {seen}.')
   return [line[0].upper() + line[1:] for line in lines]
 
 

@@ -277,7 +277,9 @@ def fit_probes(
 ) -> Probed:
   """Runs the probes of `config.probe.suite`, or `only` these; one that fails costs only itself.
 
-  Label subsets follow the evaluation seed, the same for all runs: not the pretraining seed.
+  Subsets of few labels follow the pretraining seed of the features: the same for every objective,
+  others for another seed. All else that is random in a probe follows the evaluation seed, the same
+  for all runs.
 
   Args:
     features: called when the first probe needs them.

@@ -213,6 +213,7 @@ class Experiment:
       inputs=features_lib.raw(dataset).inputs,
       sequences=sequences if level is None else None,
       unseen=self.unseen,
+      pretraining_seed=self.config.training.seed,
       tuner=tuning.make_tuner(self, params) if level is None else None,
     )
 

@@ -280,6 +280,8 @@ def write_controls(planned: PlannedRun, workdir: str, data_dir: str) -> None:
   asked = configs.plain(planned.config)
   key = {name: asked[name] for name in ('data', 'probe_data', 'probe', 'evaluation')}
   key |= {'width': width, 'data_hash': [dataset.digest, probed.digest]}
+  # A control has no pretraining seed, which the subsets of few labels follow.
+  key |= {'label_subsets_of_seed': 0}
   try:
     with open(path, encoding='utf-8') as file:
       if json.load(file).get('of') == key:

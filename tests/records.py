@@ -18,17 +18,20 @@ OBJECTIVES = {
   'untrained': {'code': 'none', 'trained': False},
 }
 HISTOGRAM = 2.42
+TESTED = 500  # test examples
 
 
-def probe(rng: np.random.Generator, base: float) -> dict:
+def probe(rng: np.random.Generator, base: float, seed: int = 0) -> dict:
   by_layer = [round(base + 0.02 * layer, 4) for layer in range(5)]
   full = {'layer': 4, 'l2': 0.1, 'accuracy': base + rng.uniform(0, 0.02), 'stderr': 0.012}
   full |= {'cross_entropy': 0.2, 'by_layer_validation': by_layer}
   counts = {'all': full}
   for count, loss in (('10', 0.4), ('40', 0.2), ('100', 0.1), ('250', 0.05)):
-    draws = [base - loss + rng.uniform(-0.02, 0.02) for _ in range(3)]
+    right = [round(TESTED * (base - loss + rng.uniform(-0.02, 0.02))) for _ in range(3)]
+    draws = [count_right / TESTED for count_right in right]
     counts[count] = {'layer': [2, 2, 3], 'l2': [0.1] * 3, 'accuracy': float(np.mean(draws))}
     counts[count] |= {'stderr': 0.02, 'draws': draws}
+    counts[count] |= {'subsets': [3 * seed + draw for draw in range(3)], 'disjoint': 60}
   full |= {'usable_bits': 2.5 + base / 2, 'usable_bits_by_layer_validation': [2.0] * 5}
   curve = [
     {'labels': n, 'linear_bits': 3.3 - k, 'mlp_bits': 3.2 - k} for k, n in enumerate((0, 10, 20))
@@ -65,8 +68,19 @@ def make_record(objective: str, seed: int, **changes) -> dict:
     'flops_per_step': 3.5e9, 'steps': 800 if trained else 0, 'tokens_seen': 800 * 32 * 64,
     'tokens_scored': 800 * 32 * 30, 'epochs': 21.4, 'clipped_fraction': 0.03,
     'wall_seconds': 118.0, 'workdir': '/elsewhere', 'git': 'abc1234',
-    'versions': {'jax': '0.10.2'}, 'probes': probe(rng, 0.85 if trained else 0.7),
+    'versions': {'jax': '0.10.2'}, 'probes': probe(rng, 0.85 if trained else 0.7, seed),
   } | changes  # fmt: skip
+
+
+def arrays_of(record: dict) -> dict[str, np.ndarray]:
+  """Test labels, and predictions of the primary probe that are right as often as it says."""
+  labels = np.arange(TESTED) % 10
+  arrays = {'labels': labels}
+  rng = np.random.default_rng([7, record['seed'], *record['objective'].encode()])
+  for draws in filter(None, [record['probes'].get('linear', {}).get('100', {}).get('draws')]):
+    right = [rng.permutation(TESTED) < round(TESTED * share) for share in draws]
+    arrays['linear/100/predictions'] = np.where(right, labels, (labels + 1) % 10)
+  return arrays
 
 
 def write_run(top: pathlib.Path, record: dict, name: str | None = None) -> pathlib.Path:
@@ -76,6 +90,7 @@ def write_run(top: pathlib.Path, record: dict, name: str | None = None) -> pathl
   (path / 'checkpoints' / '800').mkdir(parents=True)
   (path / 'config.json').write_text('{"config": {}}')
   (path / 'run.json').write_text(json.dumps(record))
+  np.savez(path / 'arrays.npz', **arrays_of(record))
   if record['trained']:
     lines = []
     for step in range(0, 801, 100):
@@ -164,7 +179,7 @@ def hierarchy_record(objective: str, grammar: int, seed: int = 0, **changes) -> 
     record['truth'] = truth_of(objective, grammar, per_step * STEPS[-1])
     record['bits_per_dim'] = ENTROPY + record['truth']['regret_bits_per_dim']
   rng = np.random.default_rng([grammar, seed, *objective.encode()])
-  record['probes'] = probe(rng, 0.85 if record['trained'] else 0.7)
+  record['probes'] = probe(rng, 0.85 if record['trained'] else 0.7, seed)
   record['latents'] = latents_of(0.4 + 0.05 * grammar)
   return record | changes
 

@@ -57,6 +57,7 @@ def test_what_is_written_is_read(tmp_path):
     last=some(2, 5),
     inputs=some(9),
     unseen=SPLITS,
+    pretraining_seed=3,
   )
   exchange.write(tmp_path / 'f.npz', made)
   found = exchange.read(tmp_path / 'f.npz')
@@ -64,7 +65,7 @@ def test_what_is_written_is_read(tmp_path):
     np.testing.assert_array_equal(getattr(found, split), getattr(made, split))
     np.testing.assert_array_equal(found.last[split], made.last[split])
     np.testing.assert_array_equal(found.inputs[split], made.inputs[split])
-  assert (found.classes, found.unseen) == (3, SPLITS)
+  assert (found.classes, found.unseen, found.pretraining_seed) == (3, SPLITS, 3)
   assert [path.name for path in tmp_path.iterdir()] == ['f.npz']
 
 
@@ -85,6 +86,7 @@ def test_what_is_written_is_read(tmp_path):
     ({'last': np.zeros((2, 22, 4))}, 'last'),
     ({'inputs': np.full((23, 2), np.inf)}, 'inputs holds NaN'),
     ({'unseen': np.array(['nothing'])}, 'unseen names nothing'),
+    ({'pretraining_seed': np.array(-1)}, 'one integer from 0'),
   ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path, changes, message):

@@ -220,7 +220,7 @@ def test_evaluate_against_brute_force():
 
   few = results['20']
   for draw in range(2):
-    rows = selection.balanced_subset(features.labels_train, 20, 4, (7, draw))
+    rows = selection.disjoint_subset(features.labels_train, 20, 4, 7, draw)
     y, best = features.labels_train[rows], None
     for layer in range(2):
       x = features.train[layer, rows].astype(float)
@@ -299,7 +299,7 @@ def test_few_labels_see_nothing_else():
   features = clusters()
   settings = config(labels=(40,), draws=1)
   first = knn.evaluate(features, settings, 3)[0]['40']
-  rows = selection.balanced_subset(features.labels_train, 40, 4, (3, 0))
+  rows = selection.disjoint_subset(features.labels_train, 40, 4, 3, 0)
   others = np.setdiff1d(np.arange(120), rows)
   changed = features.train.copy()
   changed[:, others] = 1e3

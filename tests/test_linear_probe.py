@@ -20,6 +20,7 @@ class Features:
   labels_validation: np.ndarray
   labels_test: np.ndarray
   classes: int
+  pretraining_seed: int = 0
 
 
 def config(**changes):
@@ -176,29 +177,36 @@ def test_validation_split_changes_no_few_label_result():
   assert first['40'] == second['40'] and first['10'] == second['10']
 
 
-def test_draws_depend_on_the_seed_and_not_on_the_features(monkeypatch):
+def test_draws_follow_the_pretraining_seed_and_not_the_features(monkeypatch):
   seen = []
-  original = selection.balanced_subset
+  original = selection.disjoint_subset
 
   def recorded(*arguments):
     seen.append(original(*arguments))
     return seen[-1]
 
-  monkeypatch.setattr(selection, 'balanced_subset', recorded)
+  monkeypatch.setattr(selection, 'disjoint_subset', recorded)
   base, other = clusters(), clusters(seed=1)
   other = dataclasses.replace(other, labels_train=base.labels_train)
-  for features, seed in ((base, 0), (other, 0), (base, 1)):
-    linear.evaluate(features, small(labels=(40,)), seed)
-  first, second, third = seen[:2], seen[2:4], seen[4:]
+  next_seed = dataclasses.replace(base, pretraining_seed=1)
+  cells = [
+    linear.evaluate(features, small(labels=(20,)), seed)[0]['20']
+    for features, seed in ((base, 0), (other, 0), (next_seed, 0), (base, 1))
+  ]
+  first, second, third, fourth = seen[:2], seen[2:4], seen[4:6], seen[6:]
   np.testing.assert_array_equal(first, second)
-  assert set(first[0]) != set(first[1]) and set(first[0]) != set(third[0])
+  # Two draws of two seeds share no row: a subset takes 5 of the rarest class's rows.
+  assert len(set(np.concatenate([*first, *third]).tolist())) == 80
+  assert set(first[0]) != set(fourth[0])
+  assert [cell['subsets'] for cell in cells] == [[0, 1], [0, 1], [2, 3], [0, 1]]
+  assert {cell['disjoint'] for cell in cells} == {np.bincount(base.labels_train).min() // 5}
 
 
 def test_cross_validation_against_a_loop():
   """by_layer_cv recomputed fold by fold from gathered rows."""
   features, settings = clusters(), small(labels=(40,), draws=1)
   results, _ = linear.evaluate(features, settings, 5)
-  rows = selection.balanced_subset(features.labels_train, 40, 4, (5, 0))
+  rows = selection.disjoint_subset(features.labels_train, 40, 4, 5, 0)
   y = features.labels_train[rows]
   folds = selection.stratified_folds(y, 3, (5, 0, 40))
   for layer in range(3):

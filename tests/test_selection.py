@@ -59,6 +59,40 @@ def test_every_feasible_size_is_dealt_exactly():
       assert counts.sum() == size and counts.max() - counts.min() <= 1
 
 
+@pytest.mark.parametrize('size', [10, 13, 40, 100, 250, 1190, 1197])
+def test_disjoint_subsets_share_no_row_as_far_as_the_rows_reach(size):
+  held = selection.disjoint_subsets(LABELS, size, 10)
+  # 119 rows of the rarest class; of sizes that are no multiple of ten less than a round is wasted.
+  assert held == max(1, 119 // -(-size // 10))
+  subsets = [selection.disjoint_subset(LABELS, size, 10, 3, k) for k in range(held + 1)]
+  for rows in subsets:
+    counts = np.bincount(LABELS[rows], minlength=10)
+    assert len(rows) == len(set(rows.tolist())) == size and counts.max() - counts.min() <= 1
+  assert len(set(np.concatenate(subsets[:held]).tolist())) == held * size
+  if 10 < held:  # One more begins another deal: other rows, not the first subset again.
+    assert set(subsets[0].tolist()) != set(subsets[held].tolist())
+  np.testing.assert_array_equal(subsets[0], selection.balanced_subset(LABELS, size, 10, (3, 0)))
+
+
+def test_every_row_is_equally_likely_in_every_disjoint_subset():
+  labels = np.arange(20) % 2
+  for number in (1, 2, 3):  # Three subsets of six rows are a deal: the last one is of the next.
+    drawn = np.concatenate(
+      [selection.disjoint_subset(labels, 6, 2, seed, number) for seed in range(2000)]
+    )
+    assert np.abs(np.bincount(drawn, minlength=20) - 600).max() < 5 * 20.5
+
+
+def test_disjoint_subsets_of_imbalanced_data():
+  labels = np.array([0] * 50 + [1] * 3 + [2] * 20)
+  assert [selection.disjoint_subsets(labels, size, 3) for size in (3, 5, 11)] == [3, 1, 1]
+  for number in range(3):
+    rows = selection.disjoint_subset(labels, 11, 3, 0, number)
+    assert np.bincount(labels[rows]).tolist() == [4, 3, 4]
+  with pytest.raises(ValueError, match='class 1 has only 3'):
+    selection.disjoint_subset(labels, 12, 3, 0, 1)
+
+
 def test_impossible_subsets():
   with pytest.raises(ValueError, match='class 3 has no training example'):
     selection.balanced_subset(LABELS[LABELS != 3], 40, 10, 0)

@@ -33,8 +33,54 @@ def test_paired_t_against_scipy():
 
 
 def test_paired_t_without_spread():
-  assert statistics.paired_t([1.0, 2.0], [1.0, 2.0])['p'] == 1
-  assert statistics.paired_t([1.5, 2.5], [1.0, 2.0])['p'] == 0
+  same = statistics.paired_t([1.0, 2.0], [1.0, 2.0])
+  assert (same['p'], same['half_width']) == (1, 0)
+  # One and the same difference twice says nothing of how it varies: no p, least of all zero.
+  other = statistics.paired_t([1.5, 2.5], [1.0, 2.0])
+  assert other['difference'] == 0.5 and (other['p'], other['half_width']) == (None, None)
+  rounded = statistics.paired_t([0.1 + 0.2, 1.3], [0.0, 1.0])
+  assert rounded['p'] is None
+
+
+def test_crossed_t_against_welchs_test():
+  """V_s / S + V_n / N with Satterthwaite's degrees of freedom is Welch's test of two samples."""
+  rng = np.random.default_rng(2)
+  d_SxN = 0.1 + rng.normal(size=(6, 1)) + rng.normal(size=40) + rng.normal(size=(6, 40))
+  got = statistics.crossed_t(d_SxN)
+  by_seed, by_example = d_SxN.mean(1), d_SxN.mean(0)
+  welch = scipy.stats.ttest_ind(by_seed, by_example - d_SxN.mean(), equal_var=False)
+  assert (got['t'], got['p']) == pytest.approx((welch.statistic, welch.pvalue))
+  assert got['degrees'] == pytest.approx(welch.df)
+  low, high = welch.confidence_interval(0.95)
+  assert got['difference'] - got['half_width'] == pytest.approx(low)
+  assert got['difference'] + got['half_width'] == pytest.approx(high)
+  assert got['seed_error'] == pytest.approx(scipy.stats.sem(by_seed))
+  assert got['example_error'] == pytest.approx(scipy.stats.sem(by_example))
+
+
+def test_crossed_t_estimates_the_variance_of_the_mean_and_errs_to_the_wide_side():
+  """Known variances: A/S + B/N + 2 C/(S N) in expectation, of which one C/(S N) is too much."""
+  rng, (seeds, examples), (a, b, c) = np.random.default_rng(0), (5, 30), (1.0, 4.0, 9.0)
+  found = []
+  for _ in range(4000):
+    d_SxN = rng.normal(0, a**0.5, (seeds, 1)) + rng.normal(0, b**0.5, examples)
+    test = statistics.crossed_t(d_SxN + rng.normal(0, c**0.5, (seeds, examples)))
+    found.append((test['difference'], test['seed_error'] ** 2 + test['example_error'] ** 2))
+  means, variances = np.array(found).T
+  true = a / seeds + b / examples + c / (seeds * examples)
+  assert means.var() == pytest.approx(true, rel=0.1)
+  assert variances.mean() == pytest.approx(true + c / (seeds * examples), rel=0.03)
+
+
+def test_crossed_t_without_spread_over_seeds():
+  one = np.random.default_rng(0).normal(size=20)
+  assert statistics.crossed_t(np.zeros((5, 20)))['p'] == 1
+  assert statistics.crossed_t(np.ones((5, 20)))['p'] is None
+  copied = statistics.crossed_t(np.tile(one, (5, 1)))  # One run under five seeds.
+  assert copied['p'] is None and copied['difference'] == pytest.approx(one.mean())
+  for bad in (np.zeros((1, 20)), np.zeros(5), np.full((5, 20), np.nan)):
+    with pytest.raises(ValueError, match='crossed test'):
+      statistics.crossed_t(bad)
 
 
 def test_holm_by_hand():
@@ -48,66 +94,86 @@ def test_holm_by_hand():
     statistics.holm([1.2])
 
 
-def seeds(values):
-  return dict(enumerate(values))
-
-
-def test_verdict_sentences():
-  noise = np.array([0.0, 0.01, -0.01, 0.005, -0.005])
-  values = {
-    'masked': seeds(0.90 + noise),
-    'autoregressive': seeds(0.93 + noise + np.array([0.004, -0.004, 0.0, 0.002, -0.002])),
-    'twin': seeds(0.90 + noise + np.array([0.02, -0.02, 0.01, -0.01, 0.001])),
-    'young': seeds([0.5, 0.6]),
-  }
-  found = {(v['first'], v['second']): v for v in statistics.verdicts(values)}
-  assert len(found) == 6
-  first = found['masked', 'autoregressive']
-  half = scipy.stats.t.ppf(0.975, 4) * np.std([0.4, -0.4, 0, 0.2, -0.2], ddof=1) / np.sqrt(5)
-  assert first['verdict'] == f'autoregressive > masked by 3.0 ± {half:.1f} points, 5 seeds'
-  assert first['difference'] == pytest.approx(-0.03)
-  same = found['masked', 'twin']
-  assert same['verdict'] == 'masked and twin: not distinguishable, 5 seeds'
-  young = found['masked', 'young']
-  assert young['verdict'] == 'masked and young: fewer than 5 seeds: no verdict'
-  assert young['p'] is None and young['p_holm'] is None and young['seeds'] == 2
-  tested = [v for v in found.values() if v['p'] is not None]
-  expected = statistics.holm([v['p'] for v in tested])
-  assert [v['p_holm'] for v in tested] == pytest.approx(expected.tolist())
-
-
-def test_pairs_are_matched_by_seed():
-  a = {s: float(s) for s in range(6)}
-  b = {s: s + 0.1 + 0.001 * s for s in reversed(range(1, 6))}
-  verdict = statistics.verdicts({'a': a, 'b': b}, scale=1, unit='bits', decimals=3)[0]
-  assert verdict['seeds'] == 5
-  assert verdict['difference'] == pytest.approx(-0.103)
-  assert verdict['verdict'].startswith('b > a by 0.103 ±')
-
-
-def test_no_objective_and_bad_values():
-  assert statistics.verdicts({}) == []
-  with pytest.raises(ValueError):
-    statistics.verdicts({'a': seeds([1.0] * 4 + [np.nan]), 'b': seeds([1.0] * 5)})
+def test_bad_values():
   with pytest.raises(ValueError):
     statistics.interval([])
   with pytest.raises(ValueError):
+    statistics.interval([1.0, np.nan])
+  with pytest.raises(ValueError):
     statistics.paired_t([1.0], [2.0])
+  with pytest.raises(ValueError):
+    statistics.paired_t([1.0, 2.0], [2.0, 3.0, 4.0])
 
 
-@pytest.mark.parametrize('count', [5, 10])
-@pytest.mark.parametrize('objectives', [2, 3])
-def test_false_positive_rate(count, objectives):
-  """Seeds of one objective under several names: at most 5 % of comparisons find a difference."""
-  rng = np.random.default_rng(count + objectives)
-  trials = 400
-  shared = rng.normal(size=(trials, 1, count))  # What pairing by seed takes out.
-  draws = 0.9 + 0.01 * (rng.normal(size=(trials, objectives, count)) + shared)
-  wrong = sum(
-    any('>' in v['verdict'] for v in statistics.verdicts({str(i): seeds(r) for i, r in rows}))
-    for rows in (list(enumerate(draw)) for draw in draws)
+# Worlds of two objectives that are equal by construction: all that is random is drawn alike for
+# both. An example is classified rightly where a margin is positive.
+
+THETA, OWN, LABELS, EXAMPLES, DRAWS = 1.0, 0.3, 0.3, 300, 3
+
+
+def differences(rng, worlds, seeds, noise, *, follow, better=0.0):
+  """Share of draws by which objective 0 is right minus objective 1's, (worlds, seeds, examples).
+
+  Test images are the same for all seeds: their difficulty is common to both objectives, and what
+  makes one objective better on an image is fixed for all seeds (OWN). A subset of labels makes an
+  objective better over all images and on each (LABELS); subsets are the same for all seeds, or
+  follow them (`follow`). So does the seed (noise). `better` is added to objective 0's margin.
+  """
+  subsets = seeds if follow else 1
+
+  def normal(*shape):
+    return rng.standard_normal((worlds, *shape), np.float32)
+
+  margin = THETA + normal(1, 1, 1, EXAMPLES) + OWN * normal(2, 1, 1, EXAMPLES)
+  margin = margin + LABELS * (
+    normal(2, subsets, DRAWS, EXAMPLES) + 0.3 * normal(2, subsets, DRAWS, 1)
   )
-  deviation = np.sqrt(0.05 * 0.95 / trials)
-  assert wrong / trials <= 0.05 + 3 * deviation
-  if objectives == 2:
-    assert wrong / trials >= 0.05 - 3 * deviation
+  margin = margin + noise * (normal(2, seeds, 1, EXAMPLES) + 0.2 * normal(2, seeds, 1, 1))
+  margin[:, 0] += better
+  right = (margin > 0).mean(3)
+  return right[:, 0] - right[:, 1]
+
+
+def share_told_apart(noise, seeds, worlds=4000, **changes):
+  """Of worlds, the share with p <= .05, and the true difference."""
+  rng, told, true = np.random.default_rng([seeds, round(100 * noise)]), [], []
+  for _ in range(worlds // 100):
+    d_WxSxN = differences(rng, 100, seeds, noise, **changes)
+    told += [statistics.crossed_t(d_SxN)['p'] <= 0.05 for d_SxN in d_WxSxN]
+    true.append(d_WxSxN.mean())
+  return np.mean(told), np.mean(true)
+
+
+WORLDS = [(0.1, 5), (0.2, 5), (0.4, 5), (0.2, 10)]
+
+
+@pytest.mark.parametrize('noise,seeds', WORLDS)
+def test_equal_objectives_are_told_apart_in_at_most_five_percent_of_worlds(noise, seeds):
+  """In 10,000 worlds of each: 3.7, 4.0, 4.1 and 3.9 %."""
+  told, _ = share_told_apart(noise, seeds, follow=True)
+  assert told <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 4000)
+
+
+@pytest.mark.parametrize('noise,seeds', WORLDS)
+def test_these_worlds_fool_a_test_over_seeds_alone(noise, seeds):
+  """With the same labels for all seeds: 63, 40, 19 and 61 %, where real probes had 56, 39, 22, 57.
+
+  Labels that follow the seed are not enough (13, 10, 7 and 18 %), nor is the variance over images
+  (22, 19, 12 and 22 %): both are needed.
+  """
+  rng = np.random.default_rng(1)
+  means = differences(rng, 400, seeds, noise, follow=False).mean(2)
+  p = scipy.stats.ttest_1samp(means, 0, axis=1).pvalue
+  assert (p <= 0.05).mean() > 0.12
+  told, _ = share_told_apart(noise, seeds, worlds=1000, follow=False)
+  assert told > 0.08
+
+
+@pytest.mark.parametrize(
+  'noise,seeds,power', [(0.1, 5, 0.85), (0.2, 5, 0.79), (0.4, 5, 0.57), (0.2, 10, 0.94)]
+)
+def test_power(noise, seeds, power):
+  """A true difference of 4.4 points at 300 test images; of 2.3 points: 31, 29, 18 and 42 %."""
+  told, true = share_told_apart(noise, seeds, follow=True, better=0.2)
+  assert true == pytest.approx(0.044, abs=0.002)
+  assert told == pytest.approx(power, abs=0.03)

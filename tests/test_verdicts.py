@@ -1,0 +1,208 @@
+"""What a report says of differences: which pairs are tested, and why the others are not."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from records import assemble, make_record, render, write_comparison, write_run
+
+from reports import predictions, terminal
+
+SUBSETS = 'the training set is too small for disjoint subsets of 100 labels'
+
+
+def write(top: pathlib.Path, seeds: dict[str, range], **changes) -> pathlib.Path:
+  for objective, chosen in seeds.items():
+    for seed in chosen:
+      write_run(top, make_record(objective, seed, **changes))
+  return top
+
+
+def said(results: dict) -> str:
+  """The terminal's text in one line; the page says the same."""
+  text = ' '.join(terminal.terminal_table(results).split())
+  page = ' '.join(render(results).replace('&#39;', "'").split())
+  for line in (v['verdict'] for v in results['verdicts']):
+    assert line.replace('>', '&gt;') in page
+  return text
+
+
+def change(run: pathlib.Path, **cell) -> None:
+  record = json.loads((run / 'run.json').read_text())
+  record['probes']['linear']['100'] |= cell
+  (run / 'run.json').write_text(json.dumps(record))
+
+
+def run_of(top: pathlib.Path, objective: str, seed: int) -> pathlib.Path:
+  (path,) = top.glob(f'runs/{objective}-{seed}-*')
+  return path
+
+
+def test_a_pair_that_was_not_tested_is_never_called_alike(tmp_path):
+  """Five seeds of two objectives, four of a third: only the pair of five is tested."""
+  write(tmp_path, {'autoregressive': range(5), 'masked': range(5), 'masked_diffusion': range(4)})
+  results = assemble(tmp_path)
+  by_pair = {(v['first'], v['second']): v for v in results['verdicts']}
+  reason = 'fewer than 5 seeds in common'
+  untested = [v for v in by_pair.values() if 'masked_diffusion' in (v['first'], v['second'])]
+  assert [(v['seeds'], v['p'], v['p_holm'], v['reason']) for v in untested] == [
+    (4, None, None, reason)
+  ] * 2
+  assert f'autoregressive and masked_diffusion: not tested: {reason}' in said(results)
+  assert by_pair['autoregressive', 'masked']['p'] is not None
+  for found in results['indistinct']:
+    assert found['tested'] == (found['reason'] is None)
+    if any('masked_diffusion' in pair for pair in found['pairs']):
+      assert not found['tested']
+  assert 'masked_diffusion can not be told apart' not in said(results)
+
+
+def test_another_size_without_the_seeds_is_not_called_alike(tmp_path):
+  write(tmp_path, {'autoregressive': range(5), 'masked': range(5)})
+  small = {'size': 'micro', 'parameters_backbone': 100}
+  for objective in ('autoregressive', 'masked'):
+    for seed in range(2):
+      probes = make_record('masked', seed)['probes']  # Of either: ranges overlap.
+      write_run(
+        tmp_path, make_record(objective, seed, probes=probes, **small), f'micro-{objective}-{seed}'
+      )
+  results = assemble(tmp_path)
+  by_size = {v['size']: v for v in results['verdicts']}
+  assert by_size['nano']['p'] is not None and by_size['micro']['p'] is None
+  text = said(results)
+  assert 'micro: autoregressive and masked: not tested: fewer than 5 seeds' in text
+  of_micro = (
+    'Micro: on the linear probe at 100 labels, autoregressive and masked: not tested (fewer'
+  )
+  assert of_micro in text
+
+
+def test_the_family_is_all_tested_pairs_of_trained_objectives_of_every_size(tmp_path):
+  """One p of each of two sizes: Holm doubles the smaller; controls count for nothing."""
+  write_comparison(tmp_path, seeds=5, size='nano')
+  for run in tmp_path.glob('runs/masked_diffusion-*'):
+    change(run, accuracy=None)
+  for objective in ('autoregressive', 'masked', 'untrained'):
+    for seed in range(5):
+      record = make_record(objective, seed, size='micro', parameters_backbone=100)
+      write_run(tmp_path, record, f'micro-{objective}-{seed}')
+  tested = [v for v in assemble(tmp_path)['verdicts'] if v['p'] is not None]
+  family = sorted((v for v in tested if not v['control']), key=lambda v: v['p'])
+  assert {v['size'] for v in family} == {'nano', 'micro'} and len(family) == 2 and len(tested) == 6
+  assert family[0]['p_holm'] == pytest.approx(min(1, 2 * family[0]['p']))
+
+
+def test_the_real_cause_is_said_where_there_is_no_verdict(tmp_path):
+  """Runs without the primary measure, of ever so many seeds."""
+  for seed in range(6):
+    for objective in ('autoregressive', 'masked'):
+      record = make_record(objective, seed)
+      record['probes']['linear'] = {'all': record['probes']['linear']['all']}
+      write_run(tmp_path, record)
+  results = assemble(tmp_path)
+  assert results['verdicts'] == []
+  cause = 'No verdicts: no run has the primary measure, the linear probe at 100 labels.'
+  assert cause in said(results) and cause in render(results)
+  assert 'fewer than 5' not in said(results)
+  on_all = results['indistinct'][0]
+  assert not on_all['tested'] and 'only the linear probe at 100 labels is' in on_all['reason']
+  one = assemble(write(tmp_path / 'one', {'masked': range(5)}))
+  assert one['no_verdicts'] == 'there are no two trained objectives of one size that saw no labels'
+
+
+def test_an_objective_without_the_measure_is_named(tmp_path):
+  write(tmp_path, {'autoregressive': range(5), 'masked': range(5)})
+  for seed in range(5):
+    record = make_record('masked_diffusion', seed)
+    del record['probes']['linear']['100']
+    write_run(tmp_path, record)
+  text = said(assemble(tmp_path))
+  reason = 'not tested: masked_diffusion without the linear probe at 100 labels'
+  assert f'autoregressive and masked_diffusion: {reason}' in text
+  for seed in range(2):  # Five seeds in common, but three of them with the measure.
+    change(run_of(tmp_path, 'masked', seed), accuracy=None)
+  reason = 'fewer than 5 seeds in common that have the linear probe at 100 labels'
+  assert assemble(tmp_path)['no_verdicts'].endswith(f'; {reason}')
+
+
+@pytest.mark.parametrize(
+  'case', ['absent', 'no predictions', 'others', 'older', 'examples', 'labels']
+)
+def test_without_predictions_of_every_run_there_is_no_verdict(tmp_path, case):
+  write(tmp_path, {'autoregressive': range(5), 'masked': range(5)})
+  run = run_of(tmp_path, 'masked', 3)
+  with np.load(run / 'arrays.npz') as arrays:
+    arrays = dict(arrays)
+  reason = 'no predictions are saved with seed 3 of masked'
+  if case == 'absent':
+    (run / 'arrays.npz').unlink()
+  elif case == 'no predictions':
+    np.savez(run / 'arrays.npz', labels=arrays['labels'])
+  elif case == 'others':
+    change(run, accuracy=0.5)
+    reason = 'the predictions saved with seed 3 of masked are not those of its record'
+  elif case == 'older':
+    change(run, subsets=None)
+    reason = 'masked was probed with the same labels for every seed'
+  elif case == 'examples':
+    moved = {name: np.roll(values, 1, -1) for name, values in arrays.items()}
+    np.savez(run / 'arrays.npz', **moved)
+    reason = 'they were not tested on the same examples'
+  else:
+    change(run, subsets=[0, 1, 2])
+    reason = 'they were probed with different labels'
+  results = assemble(tmp_path)
+  assert results['verdicts'] == [] and results['no_verdicts'].startswith(reason)
+  assert f'No verdicts: {reason}' in said(results)
+
+
+def test_a_verdict_of_fewer_seeds_than_the_table_says_its_own_means(tmp_path):
+  write(tmp_path, {'autoregressive': range(7), 'masked': range(5)})
+  results = assemble(tmp_path)
+  (verdict,) = results['verdicts']
+  assert verdict['seeds'] == 5 and verdict['alone']
+  common = {
+    name: np.mean([
+      run['probes']['linear']['100']['accuracy']
+      for run in results['runs'] if run['objective'] == name and run['seed'] < 5
+    ])
+    for name in ('autoregressive', 'masked')
+  }  # fmt: skip
+  assert verdict['means'] == pytest.approx(list(common.values()))
+  assert verdict['difference'] == pytest.approx(common['autoregressive'] - common['masked'])
+  shown = ' and '.join(f'{100 * mean:.1f}' for mean in common.values())
+  assert f'5 seeds (means of these: {shown}; the table has all that there are)' in said(results)
+
+
+def test_one_difference_for_all_seeds_is_no_verdict(tmp_path):
+  """The same run five times under two names: its difference has no spread, so p is not 0."""
+  for objective, base in (('autoregressive', 0.8), ('masked', 0.7)):
+    for seed in range(5):
+      record = make_record(objective, seed)
+      record['probes']['linear']['100'] |= {'accuracy': base, 'draws': [base] * 3}
+      write_run(tmp_path, record)
+  results = assemble(tmp_path)
+  assert results['verdicts'] == [] and 'the same every time' in results['no_verdicts']
+
+
+def test_labels_that_seeds_share_are_told(tmp_path):
+  results = assemble(write(tmp_path, {'autoregressive': range(5), 'masked': range(5)}))
+  assert SUBSETS not in said(results)
+  for run in tmp_path.glob('runs/*'):
+    change(run, disjoint=11)  # Subsets 0 to 10 are of one deal, 11 to 14 of the next.
+  assert SUBSETS in said(assemble(tmp_path))
+
+
+def test_runs_share_labels_only_across_deals_or_by_number():
+  def right(*subsets):
+    return predictions.Right(np.zeros(1), np.zeros(1), subsets, 6)
+
+  assert not predictions.share_labels([right(0, 1, 2), right(3, 4, 5)])
+  assert predictions.share_labels([right(3, 4, 5), right(6, 7, 8)])
+  assert predictions.share_labels([right(0, 1), right(1, 2)])
+
+
+def test_the_raw_inputs_few_labels_are_told(tmp_path):
+  text = said(assemble(write_comparison(tmp_path)))
+  assert 'The raw input has no pretraining seed: its few labels are those of seed 0.' in text
