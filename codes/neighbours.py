@@ -103,11 +103,10 @@ def by_class(
   rows: Rows, candidates: Sequence[tuple[dict[str, float], Callable[[np.ndarray], np.ndarray]]]
 ) -> distances.Accuracy:
   """The cheapest class under the best of some costs (tokens (Q, T) -> (Q, K))."""
-  # Validation and test together: to learn the classes is most of the work. Nothing of the test
-  # rows enters the choice.
+  # Validation and test together: to learn the classes is most of the work. The choice is by
+  # the labels of validation, among networks that did not diverge on any row.
   both, cut = np.concatenate([rows.validation, rows.test]), len(rows.validation)
   costs = [(settings, cost(both)) for settings, cost in candidates]
-  # Without those under which the network diverged.
   tried = [(s, distances.cheapest(c)) for s, c in costs if np.isfinite(c).all()]
   halves = [(settings, votes[:cut]) for settings, votes in tried]
   best, validation = distances.choose(halves, rows.labels_validation)

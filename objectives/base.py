@@ -201,8 +201,8 @@ class Objective:
     numbered: whether the draws of an evaluation are numbered parts of one sum, each needed once.
     uses_labels: whether training reads labels.
     loss_unit: what the training loss is counted in.
-    matrices: names of those of its own parameters that weight decay is for.
-    apart: names of those that are trained outside the clip norm of all others.
+    decayed: names of those of its own parameters that weight decay is for.
+    unclipped: names of those that are trained outside the clip norm of all others.
     input_scale: initial standard deviation of tokens and positions, where the objective needs
       another than the backbone's default; chosen on validation, printed in the fairness table.
     trained_on: what the loss is, for the fairness table.
@@ -218,8 +218,8 @@ class Objective:
   stochastic: ClassVar[bool] = False
   numbered: ClassVar[bool] = False
   uses_labels: ClassVar[bool] = False
-  matrices: ClassVar[tuple[str, ...]] = ()
-  apart: ClassVar[tuple[str, ...]] = ()
+  decayed: ClassVar[tuple[str, ...]] = ()
+  unclipped: ClassVar[tuple[str, ...]] = ()
   loss_unit: ClassVar[str] = 'nats per token'
   input_scale: ClassVar[float | None] = None
   trained_on = 'cross-entropy'

@@ -92,7 +92,7 @@ class GaussianDiffusion(base.Objective):
   code: ClassVar[base.Code] = base.Code.UPPER_BOUND
   time_input: ClassVar[bool] = True
   soft_inputs: ClassVar[bool] = True
-  apart: ClassVar[tuple[str, ...]] = ('schedule',)
+  unclipped: ClassVar[tuple[str, ...]] = ('schedule',)
   stochastic: ClassVar[bool] = True
   input_scale: ClassVar[float | None] = 0.3
   predicts: ClassVar[str | None] = None
@@ -148,7 +148,7 @@ class GaussianDiffusion(base.Objective):
     """The noisy example of a single view."""
     vocabulary = view.extra['vocabulary'].shape[-1]
     gamma, slope = self.gamma(own, view.extra['t'], vocabulary)
-    # The mean of the bound has no gradient in the schedule; its own is taken in `score`.
+    # The mean of the bound has no gradient in the schedule; `schedule_loss` gives its own.
     gamma, slope = jax.lax.stop_gradient((gamma, slope))
     alpha, sigma = alpha_sigma(gamma)
     z_T = alpha * level_values(vocabulary)[view.targets_T] + sigma * view.extra['eps_T']

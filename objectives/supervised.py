@@ -20,7 +20,7 @@ class Supervised(base.Objective):
 
   code: ClassVar[base.Code] = base.Code.NONE
   uses_labels: ClassVar[bool] = True
-  matrices: ClassVar[tuple[str, ...]] = ('head_DxC',)
+  decayed: ClassVar[tuple[str, ...]] = ('head_DxC',)
   loss_unit: ClassVar[str] = 'nats per label'
   predicts: ClassVar[str | None] = None
 

@@ -106,16 +106,6 @@ def from_plain(values: dict[str, Any]) -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(restore(values))
 
 
-def with_new_probes(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """The config of a run with the default entry of every probe that is younger than the run."""
-  defaults = base.get_base(config.objective.name).probe
-  with config.unlocked():
-    for name in defaults:
-      if name not in config.probe:
-        config.probe[name] = defaults[name]
-  return config
-
-
 def schedules(config: ml_collections.ConfigDict) -> dict[str, Schedule]:
   """Every entry of `config.evaluators`, and 'checkpoints'; UserError for one that can't be."""
   entries = {f'evaluators.{name}': entry for name, entry in config.evaluators.items()}
@@ -150,7 +140,7 @@ def read_record(workdir: str) -> dict[str, Any] | None:
 
 
 def _modernise(config: dict[str, Any]) -> None:
-  """Says, in today's fields, what a run of an earlier version did."""
+  """Says in today's fields what a run of an earlier version did; newer fields have defaults."""
   for section, fields_ in _YOUNGER.items():
     if section in config:
       config[section] = fields_ | config[section]
@@ -168,6 +158,17 @@ def _modernise(config: dict[str, Any]) -> None:
       'samples': regular | {'every': 0},
     }
     config['checkpoints'] = regular | {'minutes': 0.0}
+  if 'objective' in config:
+    _fill(config, plain(base.get_base(config['objective']['name'])))
+
+
+def _fill(config: dict[str, Any], defaults: dict[str, Any]) -> None:
+  """Gives `config` the fields that it lacks, section by section."""
+  for name, value in defaults.items():
+    if isinstance(value, dict) and name in config:
+      _fill(config[name], value)
+    else:
+      config.setdefault(name, value)
 
 
 # What may change once training is complete: nothing that was computed depends on it.

@@ -61,8 +61,8 @@ class Experiment:
 
     loss = scoring.make_loss(self.objective, self.apply, self.space)
     key = keys.key(self.config.training.seed)
-    matrices = (*transformer.MATRICES, *self.objective.matrices)
-    return Task(init, scoring.draw, loss, key, matrices, self.objective.apart)
+    decayed = (*transformer.MATRICES, *self.objective.decayed)
+    return Task(init, scoring.draw, loss, key, decayed, self.objective.unclipped)
 
   @functools.cached_property
   def decode(self) -> Any:

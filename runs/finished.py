@@ -19,7 +19,7 @@ def config_of(workdir: str, overrides: Sequence[str] = ()) -> ml_collections.Con
   Raises:
     UserError: no run directory, or an override as in `configs.load`.
   """
-  saved = configs.with_new_probes(configs.from_plain(configs.read_saved(workdir)['config']))
+  saved = configs.from_plain(configs.read_saved(workdir)['config'])
   return configs.override(saved, overrides) if overrides else saved
 
 

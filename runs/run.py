@@ -188,13 +188,13 @@ def _execute(
   best = checkpoints.best_step()
   if experiment.objective.trains and best not in (None, int(state.step)):
     best_state, _ = checkpoints.restore(_abstract(experiment), best=True)
-    kept = _parts(experiment, workdir, 'best_', best)
-    best_record, _ = assessment.score(experiment, best_state.params, kept)
-    kept = ('bits_per_dim', 'bits_per_dim_stderr', 'truth')
-    record['at_best'] = {'step': best, **{name: best_record[name] for name in kept}}
+    secondary = _parts(experiment, workdir, 'best_', best)
+    best_record, _ = assessment.score(experiment, best_state.params, secondary)
+    names = ('bits_per_dim', 'bits_per_dim_stderr', 'truth')
+    record['at_best'] = {'step': best, **{name: best_record[name] for name in names}}
     # The secondary checkpoint gets the primary probe alone.
     only = tuple(name for name in experiment.config.probe.suite if name == 'linear')
-    found, failed, _ = assessment.probe(experiment, best_state.params, only, kept)
+    found, failed, _ = assessment.probe(experiment, best_state.params, only, secondary)
     record['at_best']['probes'] = found
     record['probes_failed'] |= {f'{name} at best': why for name, why in failed.items()}
   writer.close()

@@ -47,7 +47,9 @@ def _make_fits(
   config, decayed = experiment.config, (*experiment.task.decayed, 'head_DxC')
   return finetuning.Fits(
     {**params, 'head': head},
-    finetuning.make_optimizer(config.optimizer, weight_decay, warmup, decayed),
+    finetuning.make_optimizer(
+      config.optimizer, weight_decay, warmup, decayed, experiment.task.unclipped
+    ),
     scoring.draw,
     loss_lib.make_loss(*parts, generative),
     loss_lib.make_logits(*parts),

@@ -239,12 +239,12 @@ def test_a_learned_schedule_is_neither_clipped_nor_decayed_and_does_not_clip(dat
   config.warmup_steps, config.weight_decay = 0, 0.5
   params = {'w_DxD': jnp.full((2, 2), 2.0), 'schedule': jnp.full((2,), 3.0)}
   gradients = {'w_DxD': jnp.full((2, 2), 0.1), 'schedule': jnp.array([1e3, -2e3])}
-  tx = optimizer_lib.make_optimizer(config, 10, ('w_DxD',), task.apart)
+  tx = optimizer_lib.make_optimizer(config, 10, ('w_DxD',), task.unclipped)
   updates, _ = tx.update(gradients, tx.init(params), params)
   rate = float(optimizer_lib.schedule(config, 10)(0))
   np.testing.assert_allclose(updates['schedule'], [-rate, rate], rtol=1e-5)
   np.testing.assert_allclose(updates['w_DxD'], -rate * (1 + 0.5 * 2.0), rtol=1e-5)
-  assert float(optimizer_lib.clipped_norm(gradients, task.apart)) == pytest.approx(0.2)
+  assert float(optimizer_lib.clipped_norm(gradients, task.unclipped)) == pytest.approx(0.2)
 
 
 def test_only_weight_matrices_are_decayed(data_dir):

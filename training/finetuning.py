@@ -20,7 +20,11 @@ from training.state import Task, TrainState
 
 
 def make_optimizer(
-  config: Any, weight_decay: float, warmup: int, decayed: Collection[str]
+  config: Any,
+  weight_decay: float,
+  warmup: int,
+  decayed: Collection[str],
+  unclipped: Collection[str] = (),
 ) -> optax.GradientTransformation:
   """AdamW as in training, at a rate held in its state, constant after the warm-up.
 
@@ -36,7 +40,7 @@ def make_optimizer(
     }
   )
   # Cosine from 1 to 1: constant for as long as training may last.
-  constant = optimizer_lib.make_optimizer(settings, 2**30, decayed)
+  constant = optimizer_lib.make_optimizer(settings, 2**30, decayed, unclipped)
   return optax.chain(constant, optax.inject_hyperparams(optax.scale)(step_size=1.0))
 
 

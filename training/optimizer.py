@@ -27,9 +27,9 @@ def named(params: Any, names: Collection[str]) -> Any:
   return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in names, params)
 
 
-def clipped_norm(gradients: Any, apart: Collection[str]) -> jax.Array:
-  """The global norm of all gradients but those of parameters named in `apart`."""
-  outside = named(gradients, apart)
+def clipped_norm(gradients: Any, unclipped: Collection[str]) -> jax.Array:
+  """The global norm of all gradients but those of parameters named in `unclipped`."""
+  outside = named(gradients, unclipped)
   kept = [g for g, out in zip(*map(jax.tree.leaves, (gradients, outside)), strict=True) if not out]
   return optax.global_norm(kept)
 
@@ -58,17 +58,19 @@ def check_warmup(config: Any, steps: int) -> None:
 
 
 def make_optimizer(
-  config: Any, steps: int, decayed: Collection[str], apart: Collection[str] = ()
+  config: Any, steps: int, decayed: Collection[str], unclipped: Collection[str] = ()
 ) -> optax.GradientTransformation:
   """Builds the optimizer; ValueError names the field at fault.
 
-  `decayed` names the parameters that weight decay is for, `apart` those whose gradients are not
+  `decayed` names the parameters that weight decay is for, `unclipped` those whose gradients are not
   clipped and do not count in the norm of the others.
   """
   check(config)
   clip = optax.clip_by_global_norm(config.clip_norm)
-  if apart:
-    clip = optax.masked(clip, lambda tree: jax.tree.map(lambda out: not out, named(tree, apart)))
+  if unclipped:
+    clip = optax.masked(
+      clip, lambda tree: jax.tree.map(lambda out: not out, named(tree, unclipped))
+    )
   return optax.chain(
     clip,
     optax.adamw(
@@ -83,4 +85,4 @@ def make_optimizer(
 
 def for_task(task: Any, config: Any, steps: int) -> optax.GradientTransformation:
   """`make_optimizer` with what the task (`training.state.Task`) declares of its parameters."""
-  return make_optimizer(config, steps, task.decayed, task.apart)
+  return make_optimizer(config, steps, task.decayed, task.unclipped)

@@ -34,7 +34,7 @@ class Task:
     loss: (params, batch) -> (scalar, metrics), means over the rows; 'scored' is a sum.
     key: decides initial parameters and every step's randomness.
     decayed: names of the parameters that weight decay is for.
-    apart: names of those outside the clip norm.
+    unclipped: names of those outside the clip norm.
   """
 
   init: Callable[[jax.Array], Params]
@@ -42,7 +42,7 @@ class Task:
   loss: Callable[[Params, Batch], tuple[jax.Array, dict[str, jax.Array]]]
   key: jax.Array
   decayed: tuple[str, ...] = ()
-  apart: tuple[str, ...] = ()
+  unclipped: tuple[str, ...] = ()
 
 
 def abstract_state(
@@ -97,7 +97,7 @@ def make_update(
     progress = 1.0 if steps is None else state.step / steps
     batch = {**batch, **task.draw(key, jax.tree.leaves(batch)[0].shape[0], progress)}
     gradients, metrics = _gradients(task.loss, state.params, batch, microbatches)
-    norm = optimizer_lib.clipped_norm(gradients, task.apart)
+    norm = optimizer_lib.clipped_norm(gradients, task.unclipped)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = {**metrics, 'gradient_norm': norm, 'clipped': norm > clip_norm}
