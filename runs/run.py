@@ -190,8 +190,8 @@ def _execute(
     best_state, _ = checkpoints.restore(_abstract(experiment), best=True)
     kept = _parts(experiment, workdir, 'best_', best)
     best_record, _ = assessment.score(experiment, best_state.params, kept)
-    kept = ('bits_per_dim', 'bits_per_dim_stderr', 'truth')
-    record['at_best'] = {'step': best, **{name: best_record[name] for name in kept}}
+    names = ('bits_per_dim', 'bits_per_dim_stderr', 'truth')
+    record['at_best'] = {'step': best, **{name: best_record[name] for name in names}}
     # The secondary checkpoint gets the primary probe alone.
     only = tuple(name for name in experiment.config.probe.suite if name == 'linear')
     found, failed, _ = assessment.probe(experiment, best_state.params, only, kept)

@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import sys
-import threading
 from typing import Any
 
 from absl import logging as absl_logging
@@ -181,8 +180,7 @@ def _quiet() -> None:
   absl_logging.get_absl_logger().addFilter(_is_no_trace)
 
   def told(kind: type, error: BaseException, trace: Any) -> None:
-    late = kind is RuntimeError and str(error) == 'Event loop is closed'
-    if not late or threading.current_thread() is threading.main_thread():
+    if kind is not RuntimeError or str(error) != 'Event loop is closed':
       _told(kind, error, trace)
 
   sys.excepthook = told
