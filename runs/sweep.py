@@ -65,7 +65,15 @@ def planned(
   for point, fields in expand(grid):
     where = '/'.join(part for part in (workdir.rstrip('/'), point) if part)
     some, notes = plan.make(
-      path, objectives, seeds, None, [*overrides, *fields], where, data_dir, sizes, build
+      path,
+      objectives,
+      seeds,
+      None,
+      [*overrides, *fields],
+      where,
+      data_dir,
+      sizes=sizes,
+      build=build,
     )
     for note in notes:
       print(note, file=sys.stderr)

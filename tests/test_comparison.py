@@ -16,6 +16,7 @@ _TINY = (
   '--config.model.layers=1',
   '--config.model.heads=2',
   '--config.training.steps=6',
+  '--config.optimizer.warmup_steps=3',
   '--config.training.batch_size=16',
   '--config.evaluators.validation.every=3',
   '--config.evaluators.probe.every=3',

@@ -1,12 +1,11 @@
 """Orbax checkpoints: the last two, and the best by the objective's own validation loss."""
 
+import asyncio
 from collections.abc import Iterator
 import contextlib
 import logging
 import os
 import re
-import sys
-import threading
 from typing import Any
 
 from absl import logging as absl_logging
@@ -164,7 +163,12 @@ class Checkpoints:
       self._best.close()
 
 
-_told = sys.excepthook
+_call = asyncio.base_events.BaseEventLoop.call_soon_threadsafe
+
+
+def _call_open(loop: asyncio.AbstractEventLoop, *arguments: Any, **more: Any) -> Any:
+  """Nothing for a loop that is closed: TensorStore would print the error, and does not heed it."""
+  return None if loop.is_closed() else _call(loop, *arguments, **more)
 
 
 def _is_no_trace(record: logging.LogRecord) -> bool:
@@ -179,13 +183,7 @@ def _quiet() -> None:
   Orbax has closed by then.
   """
   absl_logging.get_absl_logger().addFilter(_is_no_trace)
-
-  def told(kind: type, error: BaseException, trace: Any) -> None:
-    late = kind is RuntimeError and str(error) == 'Event loop is closed'
-    if not late or threading.current_thread() is threading.main_thread():
-      _told(kind, error, trace)
-
-  sys.excepthook = told
+  asyncio.base_events.BaseEventLoop.call_soon_threadsafe = _call_open
 
 
 def _first_line(error: BaseException) -> str:
