@@ -11,7 +11,9 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-  """Features of the labelled splits, float32 (layers, N, D), and their labels (N,).
+  """Features of the labelled splits, (layers, N, D), and their labels (N,).
+
+  Floats, float32 for a network's own; a file's may need float64 (`probes.exchange`).
 
   Attributes:
     train, validation, test: the headline's features: the mean over the sequence.
@@ -25,6 +27,7 @@ class Features:
     unseen: splits whose examples had no part in making the features.
     tuner: fine-tunes the network that made the features (`probes.finetune.Tuner`); None if there is
       no network.
+    names: of the classes in whatever gave the labels; None where they are numbers anyway.
   """
 
   train: np.ndarray
@@ -39,6 +42,7 @@ class Features:
   sequences: Callable[[str, int, np.ndarray], np.ndarray] | None = None
   unseen: tuple[str, ...] = ('validation', 'test')
   tuner: Any = None
+  names: tuple[str, ...] | None = None
 
 
 def pool(normed_BxTxD: jax.Array) -> jax.Array:

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
-# Below this share of its root mean square, a feature's deviation is float32 rounding.
+# Below this share of its root mean square, a feature's deviation is float32 rounding, or, of
+# features that come as float64, the rounding of their mean.
 CONSTANT = 1e-7
+CONSTANT_64 = 1e-13
 
 
 def moments(
@@ -19,7 +21,8 @@ def moments(
   """Mean and scale of each feature over the rows in use.
 
   Args:
-      features: (..., N, D), finite.
+      features: (..., N, D), finite. Their type says how precise they are: float64 from a file may
+          have an offset a million times its spread, in float32 that is rounding.
       weights: (..., N), zero for rows not in use; default all in use.
 
   Returns:
@@ -29,6 +32,7 @@ def moments(
   Raises:
       ValueError: NaN or infinity in a feature, or no row in use.
   """
+  given = np.asarray(features).dtype
   features = np.asarray(features, np.float64)
   if not np.isfinite(features).all():
     raise ValueError('features hold NaN or infinity')
@@ -39,7 +43,8 @@ def moments(
   share = (weights / total)[..., None, :]  # (..., 1, N)
   mean = share @ features
   deviation = np.sqrt(share @ (features - mean) ** 2)
-  constant = deviation <= CONSTANT * np.sqrt(share @ features**2)
+  rounding = CONSTANT_64 if given == np.float64 else CONSTANT
+  constant = deviation <= rounding * np.sqrt(share @ features**2)
   return mean, np.where(constant, np.inf, deviation)
 
 

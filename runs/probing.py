@@ -88,8 +88,11 @@ def of_file(path: str, out: str | None, overrides: Sequence[str]) -> list[str]:
   out = out or f'{os.path.splitext(path)[0]}_probes'
   foreign.make_directory(out)
   probes, arrays = assessment.fit_probes(features, config)
-  written = foreign.write(out, path, features, configs.plain(config.probe), probes, arrays)
-  lines = []
+  repeated = exchange.repeated_rows(features)
+  written = foreign.write(
+    out, path, features, configs.plain(config.probe), probes, arrays, repeated
+  )
+  lines = foreign.about(features, repeated)
   for labels, cell in probes.get('linear', {}).items():
     name = 'linear, all labels' if labels == 'all' else f'linear, {labels} labels'
     lines.append(f'{name:28} {100 * cell["accuracy"]:8.1f} %')
