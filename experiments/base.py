@@ -98,6 +98,7 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
         'prequential': {
           'rows': 10_000,
           'first': 10,  # labels coded uniformly
+          'orders': 3,  # of the labels, for the linear code; networks code them in the first
           'l2': (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0),
           'mlp': {
             'hidden': 128,

@@ -10,6 +10,7 @@ from probes import (
   control_task,
   finetune,
   geometry,
+  information,
   knn,
   linear,
   mlp,
@@ -19,7 +20,6 @@ from probes import (
   ridge,
 )
 from probes.features import Features
-from probes.measures import at
 
 # By name. A new one is one new file, one line here, its numbers in `measures.MEASURES`, and its
 # entry in experiments/base.py.
@@ -73,16 +73,23 @@ def run(
     if found:
       results[name] = found
     arrays |= {f'{name}/{key}': value for key, value in own.items()}
-  share = linear_share(results)
-  if share is not None:
-    results['mlp']['all']['linear_share'] = share
+  results_of_mlp = results.get('mlp', {}).get('all')
+  if results_of_mlp is not None:
+    results_of_mlp |= linear_share(arrays)
   return results, arrays
 
 
-def linear_share(results: Mapping[str, Any]) -> float | None:
-  """Usable bits of the linear probe over the MLP probe's; None where there is nothing to share."""
-  linear = at(results, ('linear', 'all', 'usable_bits'))
-  everything = at(results, ('mlp', 'all', 'usable_bits'))
-  if linear is None or everything is None or everything < SHARED_AT_LEAST:
-    return None
-  return linear / everything
+def linear_share(arrays: Mapping[str, np.ndarray]) -> dict[str, float | bool]:
+  """Usable bits of the linear probe over the MLP probe's, from those of every test example.
+
+  Returns:
+    linear_share, linear_share_stderr (over test examples, which both share) and above_1, whether
+    it is more than all there is: chance, or an MLP that chose worse. Empty where there is nothing
+    to share.
+  """
+  linear, everything = (arrays.get(f'{name}/all/usable_bits') for name in ('linear', 'mlp'))
+  if linear is None or everything is None or everything.mean() < SHARED_AT_LEAST:
+    return {}
+  linear, everything = linear.astype(np.float64), everything.astype(np.float64)
+  share, stderr = information.share(linear, everything)
+  return {'linear_share': share, 'linear_share_stderr': stderr, 'above_1': share > 1}

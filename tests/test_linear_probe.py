@@ -164,6 +164,8 @@ def test_test_split_changes_no_choice():
       'cross_entropy',
       'draws',
       'usable_bits',
+      'usable_bits_stderr',
+      'usable_accuracy',
     }:
       assert clean[n][key] == dirty[n][key]
   assert dirty['all']['accuracy'] < 0.5 < clean['all']['accuracy']
