@@ -12,7 +12,9 @@ and optionally
 - `last`: (layers, N, D), another pooling (ours: the last position);
 - `inputs`: (N, P), the raw inputs as numbers; the control task takes its types from them;
 - `unseen`: names of the splits whose examples the model never saw in pretraining, of which the PAC
-  certificate counts the labels; default validation and test.
+  certificate counts the labels; default validation and test;
+- `choices`: among how many models those examples chose this one (checkpoints, learning rates),
+  which the certificate pays for; default 1.
 
 Strings may be bytes (b'train'), as HDF5 and older tools leave them. Numbers stay as precise as they
 are: float64 is standardised as float64, so that features with an offset far above their spread lose
@@ -68,11 +70,15 @@ def read(path: str | os.PathLike) -> Features:
   unknown = set(unseen) - set(SPLITS)
   if unknown:
     raise ValueError(f'{path}: unseen names {", ".join(sorted(unknown))}, not {", ".join(SPLITS)}')
+  choices = np.asarray(arrays.get('choices', 1))
+  if choices.shape != () or choices.dtype.kind not in 'iu' or choices < 1:
+    raise ValueError(f'{path}: choices must be one integer, at least 1, not {choices}')
   found = Features(
     **{split: given['features'][:, rows[split]] for split in SPLITS},
     **{f'labels_{split}': labels[rows[split]] for split in SPLITS},
     classes=len(names),
     unseen=unseen,
+    choices=int(choices),
     names=names,
     **optional,
   )
@@ -113,6 +119,7 @@ def write(path: str | os.PathLike, features: Features) -> None:
     'labels': np.concatenate([getattr(features, f'labels_{split}') for split in SPLITS]),
     'splits': np.repeat(SPLITS, [getattr(features, split).shape[1] for split in SPLITS]),
     'unseen': np.array(features.unseen),
+    'choices': np.array(features.choices),
   }
   if features.last is not None:
     arrays['last'] = np.concatenate([features.last[split] for split in SPLITS], 1)

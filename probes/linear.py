@@ -37,8 +37,8 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
           draw: it covers the choice of labels, not the test examples; by_layer_cv, each layer's
           best cross-validated accuracy over l2, mean over draws, None without cross-validation;
           certificate.
-          A number of labels is left out if it is below the number of classes or the training
-          split has no balanced subset so large.
+          left_out: number of labels -> why it has no result, where it is below the number of
+          classes or the training split has no balanced subset so large; absent if all have.
       arrays: 'all/predictions' (N_test,), 'n/predictions' (draws, N_test), int32;
           'all/usable_bits' (N_test,) float32, whose mean is usable_bits.
 
@@ -47,14 +47,12 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
           examples, a fit that cannot be certified.
   """
   selection.check(features, ('train', 'validation', 'test'))
-  most = selection.largest_balanced(features.labels_train, features.classes)
-  results, arrays = {}, {}
+  sizes, left_out = selection.fitting(features.labels_train, config.labels, features.classes)
+  results, arrays = {'left_out': left_out} if left_out else {}, {}
   results['all'], arrays['all/predictions'], arrays['all/usable_bits'] = _all_labels(
     features, config
   )
-  for size in config.labels:
-    if not features.classes <= size <= most:
-      continue
+  for size in sizes:
     subsets = [
       selection.balanced_subset(features.labels_train, size, features.classes, (seed, draw))
       for draw in range(config.draws)

@@ -66,6 +66,28 @@ def largest_balanced(labels: np.ndarray, classes: int) -> int:
   return int(np.minimum(counts, counts.min() + 1).sum())
 
 
+def fitting(
+  labels: np.ndarray, sizes: Sequence[int], classes: int
+) -> tuple[list[int], dict[str, str]]:
+  """Which numbers of labels have a balanced subset, and for each of the others, as text, why not.
+
+  Raises:
+      ValueError: as `largest_balanced`.
+  """
+  most, counts = largest_balanced(labels, classes), _counts(labels, classes)
+  reasons = {}
+  for size in sizes:
+    if size < classes:
+      reasons[str(size)] = f'fewer than the {classes} classes'
+    elif size > len(labels):
+      reasons[str(size)] = f'there are only {len(labels)} training labels'
+    elif size > most:
+      reasons[str(size)] = (
+        f'the largest balanced subset has {most}, for the rarest class has only {counts.min()}'
+      )
+  return [size for size in sizes if str(size) not in reasons], reasons
+
+
 def balanced_subset(labels: np.ndarray, size: int, classes: int, seed) -> np.ndarray:
   """Row indices of a class-balanced random subset, nested in all larger ones of the same seed.
 

@@ -57,12 +57,14 @@ def run(
     between: called with each probe's name before it starts.
 
   Returns:
-    Results by probe, and arrays under 'PROBE/...' with the test labels under 'labels'.
+    Results by probe, and arrays under 'PROBE/...' with the test labels under 'labels'. Where
+    numbers of labels do not fit, 'left_out' holds them by probe: {probe: {number: reason}}.
 
   Raises:
     ValueError: features or labels that can't be probed.
   """
   results, arrays = {}, {'labels': np.asarray(features.labels_test)}
+  left_out = {}
   for name in names if names is not None else config.suite:
     if name not in PROBES:
       raise ValueError(f"unknown probe '{name}'; known: {', '.join(PROBES)}")
@@ -70,13 +72,23 @@ def run(
     if between is not None:
       between(name)
     found, own = probe.evaluate(features, config[name], seed)
+    if reasons := found.pop('left_out', None):
+      left_out[name] = reasons
     if found:
       results[name] = found
     arrays |= {f'{name}/{key}': value for key, value in own.items()}
   results_of_mlp = results.get('mlp', {}).get('all')
   if results_of_mlp is not None:
     results_of_mlp |= linear_share(arrays)
-  return results, arrays
+  return results | ({'left_out': left_out} if left_out else {}), arrays
+
+
+def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+  """Results with those of some probes replaced, and what was left out of them."""
+  left_out = {k: v for k, v in (old.get('left_out') or {}).items() if k not in new}
+  left_out |= new.get('left_out') or {}
+  made = {**old, **new, 'left_out': left_out}
+  return made if left_out else {k: v for k, v in made.items() if k != 'left_out'}
 
 
 def linear_share(arrays: Mapping[str, np.ndarray]) -> dict[str, float | bool]:

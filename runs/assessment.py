@@ -1,5 +1,6 @@
 """What is measured of one set of parameters: bits, regret, probes, samples."""
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -13,7 +14,7 @@ import tqdm
 from codes import histogram
 from data.dataset import Examples
 from objectives import Code, Network
-from probes import linear, suite
+from probes import baselines, linear, suite
 from probes.features import Features, assemble
 from runs.errors import UserError
 from runs.experiment import Experiment
@@ -177,18 +178,19 @@ def histogram_bits(dataset: Any) -> float | None:
 
 
 def probe(
-  experiment: Experiment, params: Any, only: tuple[str, ...] | None = None
+  experiment: Experiment, params: Any, only: tuple[str, ...] | None = None, choices: int = 1
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   """Every configured probe (or `only` these) on every layer; (results by probe, arrays).
 
-  Both are empty for a data set without labels.
+  Both are empty for a data set without labels. `choices`: checkpoints among which validation chose
+  these parameters.
   """
   if not experiment.probed:
     return {}, {}
   total = sum(len(getattr(experiment.probe_dataset, s)) for s in ('train', 'validation', 'test'))
   with tqdm.tqdm(total=total, desc='features', unit='example', disable=None, leave=False) as bar:
     features = experiment.probe_features(params, progress=bar.update)
-  return fit_probes(features, experiment.config, only)
+  return fit_probes(dataclasses.replace(features, choices=choices), experiment.config, only)
 
 
 def fit_probes(
@@ -211,6 +213,14 @@ def fit_probes(
       return suite.run(features, config.probe, config.evaluation.seed, names, between)
     except ValueError as error:
       raise UserError(f'probes: {error}') from error
+
+
+def majority(experiment: Experiment) -> dict[str, Any] | None:
+  """What guessing the commonest class gets on test; None without labels."""
+  probed = experiment.probe_dataset
+  if not experiment.probed or not isinstance(probed.train, Examples):
+    return None
+  return baselines.majority(probed.train.labels_N, probed.test.labels_N)
 
 
 def probe_levels(

@@ -9,6 +9,7 @@ import sys
 
 import tqdm
 
+from probes import suite
 from probes.measures import MEASURES, at
 from reports import reading, report, terminal
 from runs import assessment, comparison, configs, experiment, finished, pool, run, tuning
@@ -64,7 +65,7 @@ def one(workdir: str, data_dir: str, overrides: Sequence[str]) -> list[str]:
     found, arrays = assessment.fit_probes(
       dataclasses.replace(features, tuner=tuner), config, ('finetune',)
     )
-  record['probes'] |= found
+  record['probes'] = suite.merged(record['probes'], found)
   record['finetune_settings'] = settings
   arrays = {**run.read_arrays(workdir), **arrays}
   run.write_record(workdir, record, arrays)

@@ -48,10 +48,12 @@ def write(
   probes: dict[str, Any],
   arrays: dict[str, np.ndarray],
   repeated: dict[str, int],
+  majority: dict[str, Any],
 ) -> str:
   """Writes probes.json, arrays.npz and TensorBoard scalars; returns the path of probes.json.
 
-  `repeated` counts the rows that stand in two splits (`probes.exchange.repeated_rows`).
+  `repeated` counts the rows that stand in two splits (`probes.exchange.repeated_rows`),
+  `majority` is what the commonest class is right on (`probes.baselines.majority`).
   """
   with open(path, 'rb') as file:
     digest = hashlib.file_digest(file, 'sha256').hexdigest()
@@ -68,6 +70,7 @@ def write(
       'repeated_rows': repeated,
     },
     'config': config,
+    'majority': majority,
     'probes': probes,
   }
   buffer = io.BytesIO()

@@ -1,13 +1,14 @@
 """Probes finished runs again, and the features of any other model."""
 
 from collections.abc import Sequence
+import dataclasses
 import os
 from typing import Any
 
 from experiments import base
-from probes import exchange
+from probes import baselines, exchange, suite
 from probes.measures import headline
-from reports import terminal
+from reports import reading, terminal
 from runs import assessment, configs, experiment, finished, foreign, run
 from runs.errors import UserError
 from training import state as state_lib
@@ -32,15 +33,19 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
       f'these are other labels than those of {workdir}: write its features with --export, and '
       'probe them with --features'
     )
-  probes, arrays = assessment.probe(built, state.params)
+  choices = _checkpoints(workdir) if best and built.objective.trains else 1
+  probes, arrays = assessment.probe(built, state.params, choices=choices)
   if best and built.objective.trains:
     cell = {'step': int(state.step), 'bits_per_dim': None, 'bits_per_dim_stderr': None}
     record['at_best'] = {**(record['at_best'] or cell), 'probes': probes}
     arrays = {}
   else:
     # Fine-tuning took longer than all of these; it stays until it is asked for again.
-    kept = {name: record['probes'][name] for name in ('finetune',) if name in record['probes']}
-    record['probes'] = kept | probes
+    before = record['probes']
+    kept = {name: before[name] for name in ('finetune',) if name in before}
+    left_out = before.get('left_out') or {}
+    kept['left_out'] = {name: left_out[name] for name in ('finetune',) if name in left_out}
+    record['probes'] = suite.merged(kept, probes)
     record['probe_data_hash'] = built.probe_dataset.digest
   record['parameters'] = state_lib.count(state.params)
   arrays = {**run.read_arrays(workdir), **arrays}
@@ -48,6 +53,7 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
   run.to_tensorboard(built, workdir, record, arrays.get('samples'))
   return [
     run.summary({**record, 'probes': probes}),
+    *terminal.majority_lines(assessment.majority(built)),
     *terminal.probe_lines(probes, headline()),
     f'python -m launch.report {os.path.abspath(workdir)} shows it',
   ]
@@ -58,8 +64,16 @@ def export(
 ) -> list[str]:
   """Writes the features of a run as `probes.exchange` describes; arguments as in `of_run`."""
   built, _, state = _open(workdir, data_dir, overrides, best)
-  exchange.write(path, built.probe_features(state.params))
+  choices = _checkpoints(workdir) if best and built.objective.trains else 1
+  features = dataclasses.replace(built.probe_features(state.params), choices=choices)
+  exchange.write(path, features)
   return [path]
+
+
+def _checkpoints(workdir: str) -> int:
+  """Among how many of them validation loss chose the best one."""
+  curve = reading.read_curve(workdir, ('validation/loss',))
+  return max(1, sum(point.get('validation/loss') is not None for point in curve))
 
 
 def _open(
@@ -89,11 +103,13 @@ def of_file(path: str, out: str | None, overrides: Sequence[str]) -> list[str]:
   foreign.make_directory(out)
   probes, arrays = assessment.fit_probes(features, config)
   repeated = exchange.repeated_rows(features)
+  majority = baselines.majority(features.labels_train, features.labels_test)
   written = foreign.write(
-    out, path, features, configs.plain(config.probe), probes, arrays, repeated
+    out, path, features, configs.plain(config.probe), probes, arrays, repeated, majority
   )
   lines = foreign.about(features, repeated)
   for labels, cell in probes.get('linear', {}).items():
     name = 'linear, all labels' if labels == 'all' else f'linear, {labels} labels'
     lines.append(f'{name:28} {100 * cell["accuracy"]:8.1f} %')
+  lines += terminal.majority_lines(majority)
   return [*lines, *terminal.probe_lines(probes, headline()), written]

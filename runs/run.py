@@ -15,7 +15,7 @@ import numpy as np
 import tensorboardX
 
 from probes.measures import at, headline
-from reports import figures, figures_samples
+from reports import figures, figures_samples, wording
 from runs import assessment, configs, evaluators
 from runs.errors import UserError
 from runs.experiment import Experiment
@@ -213,6 +213,7 @@ def _describe(
     'note': experiment.note,
     'data_hash': dataset.digest,
     'probe_data_hash': experiment.probe_dataset.digest,
+    'majority': assessment.majority(experiment),
     'trained': objective.trains,
     'causal': objective.backbone(experiment.space).pattern[0] == 'causal',
     'validation': {
@@ -307,4 +308,5 @@ def summary(record: dict) -> str:
   if not cells:
     return f'{record["objective"]} seed {record["seed"]}: {bits}'
   shown = ', '.join(f'{100 * c["accuracy"]:.1f} % ({n} labels)' for n, c in cells.items())
-  return f'{record["objective"]} seed {record["seed"]}: {bits}; linear probe {shown}'
+  left_out = ''.join(f'; {line}' for line in wording.left_out_lines(record['probes'], ('linear',)))
+  return f'{record["objective"]} seed {record["seed"]}: {bits}; linear probe {shown}{left_out}'

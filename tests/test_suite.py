@@ -139,6 +139,25 @@ def test_only_configured_probes_run():
     suite.run(features(), config(), 0, ('rigde',))
 
 
+def test_what_was_left_out_is_named_by_probe():
+  settings = config()
+  with settings.unlocked():
+    settings.linear.labels, settings.knn.labels = (10, 3), (100, 1000)
+  names = ('linear', 'knn')
+  results, _ = suite.run(features(), settings, 0, names)
+  assert results['left_out'] == {
+    'linear': {'3': 'fewer than the 4 classes'},
+    'knn': {'1000': 'there are only 120 training labels'},
+  }
+  assert set(results['linear']) == {'all', '10'} and set(results['knn']) == {'all', '100'}
+  # A probe made again brings its own, the other's stays.
+  settings.knn.labels = (100,)
+  again, _ = suite.run(features(), settings, 0, ('knn',))
+  both = suite.merged(results, again)
+  assert set(both['left_out']) == {'linear'} and both['knn'] == again['knn']
+  assert 'left_out' not in suite.merged({'knn': results['knn']}, again)
+
+
 def test_linear_share_by_hand():
   def made(linear, mlp):
     own = {'linear/all/usable_bits': linear, 'mlp/all/usable_bits': mlp}
