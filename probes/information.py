@@ -45,7 +45,7 @@ class Family:
     return np.log(self._rows + PSEUDOCOUNT) - np.log(self._rows * np.exp(-cross_entropy) + least)
 
 
-def usable(nats_N: np.ndarray, blind_N: np.ndarray) -> tuple[float, float, np.ndarray]:
+def usable(nats_N: np.ndarray, blind_N: np.ndarray) -> tuple[float, float | None, np.ndarray]:
   """Usable information, its standard error over examples, and its terms (N,), all in bits.
 
   Args:
@@ -56,18 +56,19 @@ def usable(nats_N: np.ndarray, blind_N: np.ndarray) -> tuple[float, float, np.nd
   return float(terms.mean()), mean_error(terms), terms
 
 
-def mean_error(values_N: np.ndarray) -> float:
-  """Standard error of a mean over independent examples; 0 for one example, which shows none."""
+def mean_error(values_N: np.ndarray) -> float | None:
+  """Standard error of a mean over independent examples; None for one, which shows none."""
   if len(values_N) < 2:
-    return 0.0
+    return None
   return float(np.std(values_N, ddof=1) / np.sqrt(len(values_N)))
 
 
-def share(part_N: np.ndarray, whole_N: np.ndarray) -> tuple[float, float]:
+def share(part_N: np.ndarray, whole_N: np.ndarray) -> tuple[float, float | None]:
   """mean(part) / mean(whole) of the same N examples, and its standard error by the delta method.
 
   To first order the ratio r moves with an example's part - r whole, over the mean of the whole.
   """
   whole = float(np.mean(whole_N))
   ratio = float(np.mean(part_N)) / whole
-  return ratio, mean_error(np.asarray(part_N) - ratio * np.asarray(whole_N)) / abs(whole)
+  error = mean_error(np.asarray(part_N) - ratio * np.asarray(whole_N))
+  return ratio, None if error is None else error / abs(whole)

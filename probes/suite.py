@@ -91,13 +91,13 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
   return made if left_out else {k: v for k, v in made.items() if k != 'left_out'}
 
 
-def linear_share(arrays: Mapping[str, np.ndarray]) -> dict[str, float | bool]:
+def linear_share(arrays: Mapping[str, np.ndarray]) -> dict[str, float | bool | None]:
   """Usable bits of the linear probe over the MLP probe's, from those of every test example.
 
   Returns:
-    linear_share, linear_share_stderr (over test examples, which both share) and above_1, whether
-    it is more than all there is: chance, or an MLP that chose worse. Empty where there is nothing
-    to share.
+    linear_share, linear_share_stderr (over test examples, which both share; None for one) and
+    above_1, whether it is more than all there is: chance, or an MLP that chose worse. Empty where
+    there is nothing to share.
   """
   linear, everything = (arrays.get(f'{name}/all/usable_bits') for name in ('linear', 'mlp'))
   if linear is None or everything is None or everything.mean() < SHARED_AT_LEAST:

@@ -94,6 +94,7 @@ def test_what_is_written_is_read(tmp_path):
     ({'last': np.zeros((2, 22, 4))}, 'last'),
     ({'inputs': np.full((23, 2), np.inf)}, 'inputs holds NaN'),
     ({'unseen': np.array(['nothing'])}, 'unseen names nothing'),
+    ({'choices': np.array(0)}, 'choices must be one integer'),
   ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path, changes, message):

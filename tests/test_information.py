@@ -76,5 +76,6 @@ def test_errors_against_a_bootstrap():
   assert stderr == pytest.approx(terms[rows].mean(1).std(), rel=0.08)
   assert bits == pytest.approx((part - whole).mean() / np.log(2))
   # The share of one example, or of a whole that is its part, has no error to show.
-  assert information.share(part[:1], whole[:1])[1] == 0
+  assert information.share(part[:1], whole[:1])[1] is None
+  assert information.usable(whole[:1], part[:1])[1] is None
   assert information.share(whole, whole) == (pytest.approx(1), pytest.approx(0, abs=1e-15))

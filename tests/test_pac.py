@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import types
 
 import ml_collections
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 from scipy import optimize, special, stats
 import tiny
 
-from probes import baselines, logistic, pac
+from probes import baselines, exchange, logistic, pac
 from probes.features import SPLITS, Features, raw
 from probes.measures import MEASURES, at
 from reports import certificates, choice
+from runs import assessment, probing
 
 
 def config(**changes):
@@ -305,3 +307,25 @@ def test_rows_of_one_table_have_one_number_of_labels(data_dir):
   (line,) = certificates.notes(runs, {'raw': {'pac': {'all': {'n': 300}}}, 'of': {}})
   assert '300 of masked, raw; 1,377 of untrained' in line
   assert certificates.notes(runs[:1], {'uniform_bits_per_dim': 4.0}) == []
+
+
+def test_the_best_checkpoint_pays_for_those_it_was_chosen_from(tmp_path):
+  lines = [{'step': k, 'validation/loss': 2.0 - k} for k in range(3)] + [{'step': 9, 'x': 1.0}]
+  (tmp_path / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+  assert probing._checkpoints(str(tmp_path)) == 3
+  assert probing._checkpoints(str(tmp_path / 'nowhere')) == 1
+  # The number reaches the certificate, also by way of a file.
+  features, settings = gaussians((60, 40, 30), layers=2), ml_collections.ConfigDict()
+  settings.probe = {'pac': config().to_dict(), 'suite': ('pac',)}
+  settings.evaluation = {'seed': 0}
+  splits = types.SimpleNamespace(train=(), validation=(), test=())
+  built = types.SimpleNamespace(
+    probed=True, config=settings, probe_dataset=splits,
+    probe_features=lambda params, **_: features,
+  )  # fmt: skip
+  found, _ = assessment.probe(built, None, choices=3)
+  plain, _ = assessment.probe(built, None)
+  assert (found['pac']['all']['choices'], plain['pac']['all']['choices']) == (3, 1)
+  assert found['pac']['all']['bound'] > plain['pac']['all']['bound']
+  exchange.write(tmp_path / 'f.npz', dataclasses.replace(features, choices=3))
+  assert exchange.read(tmp_path / 'f.npz').choices == 3
