@@ -98,6 +98,7 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
         'prequential': {
           'rows': 10_000,
           'first': 10,  # labels coded uniformly
+          'orders': 3,  # of the labels, for the linear code; networks code them in the first
           'l2': (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0),
           'mlp': {
             'hidden': 128,
@@ -129,7 +130,7 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
           'bits': (1, 2, 3, 4),
           'ranges': (0.125, 0.25, 0.5, 1.0, 2.0, 4.0),
           'l2': (1e-3, 1e-2, 1e-1, 1.0),
-          'choices': 1,  # networks among which these labels chose
+          'choices': 1,  # by hand, beside the checkpoints and learning rates that are counted
         },
         # Not in the default suite: it trains the whole network some ten times. Named there, or by
         # launch.finetune after training.

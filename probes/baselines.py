@@ -1,8 +1,9 @@
-"""Controls of equal width from the raw input: what a probe reads where nothing was learned.
+"""Controls from the raw input and the labels: what a probe reads where nothing was learned.
 
-Both give features of one layer, as wide as a network's layers, from which the same probes are
-fitted: principal components (linear, so no more separable than the input, but as narrow as the
-network) and random ReLU features (wider than the input where one likes, nonlinear, and untrained).
+`pca` and `random_relu` give features of one layer, as wide as a network's layers, from which the
+same probes are fitted: principal components (linear, so no more separable than the input, but as
+narrow as the network) and random ReLU features (wider than the input where one likes, nonlinear,
+and untrained). `majority` is what guessing gets.
 A network whose probe does not beat them has not been shown to compute anything for the task.
 """
 
@@ -14,6 +15,19 @@ from probes import selection
 from probes.features import SPLITS, Features
 
 BIAS_STD = 0.1  # Of random biases, beside pre-activations of variance about 1.
+
+
+def majority(labels_train: np.ndarray, labels_test: np.ndarray) -> dict[str, int | float]:
+  """What always guessing the commonest training class (of equals the first) gets on test.
+
+  Returns:
+    class, accuracy, stderr (binomial, over test examples). An accuracy says no more of features
+    than it is above this.
+  """
+  guess = int(np.bincount(labels_train).argmax())
+  accuracy = float((np.asarray(labels_test) == guess).mean())
+  stderr = float(np.sqrt(accuracy * (1 - accuracy) / len(labels_test)))
+  return {'class': guess, 'accuracy': accuracy, 'stderr': stderr}
 
 
 def pca(features: Features, width: int) -> Features:
@@ -30,7 +44,8 @@ def pca(features: Features, width: int) -> Features:
 
   Returns:
     Features of one layer, float32 (1, N, components), with the labels and inputs of `features`;
-    `unseen` has no 'train', whose inputs made them.
+    `unseen` has no 'train', whose inputs made them; where `features` have it, only 'test': a
+    certificate would be from fewer labels than those beside it.
 
   Raises:
     ValueError: no inputs, inputs that are not finite or do not match, all train inputs equal.
@@ -110,6 +125,5 @@ def _inputs(features: Features, width: int) -> dict[str, np.ndarray]:
 
 def _replaced(features: Features, by_split: dict[str, np.ndarray]) -> Features:
   layers = {split: x[None].astype(np.float32) for split, x in by_split.items()}
-  return dataclasses.replace(
-    features, **layers, last=None, sequences=None, unseen=('validation', 'test')
-  )
+  unseen = ('test',) if 'train' in features.unseen else features.unseen
+  return dataclasses.replace(features, **layers, last=None, sequences=None, unseen=unseen)

@@ -11,7 +11,9 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-  """Features of the labelled splits, float32 (layers, N, D), and their labels (N,).
+  """Features of the labelled splits, (layers, N, D), and their labels (N,).
+
+  Floats, float32 for a network's own; a file's may need float64 (`probes.exchange`).
 
   Attributes:
     train, validation, test: the headline's features: the mean over the sequence.
@@ -22,11 +24,15 @@ class Features:
       control of equal width; None if unknown.
     sequences: (split, layer, rows) -> features before pooling, float32 (len(rows), T, D); None if
       there are none.
-    unseen: splits whose examples had no part in making the features.
+    unseen: splits whose examples had no part in making these features, nor any that stand in one
+      table with them.
+    choices: networks among which those examples chose this one, such as checkpoints by validation
+      loss; 1 where it was the only one.
     tuner: fine-tunes the network that made the features (`probes.finetune.Tuner`); None if there is
       no network.
     pretraining_seed: of the network. Subsets of few labels follow it: networks of one seed get the
       same, networks of different seeds get others. 0 where there is no network, or none of ours.
+    names: of the classes in whatever gave the labels; None where they are numbers anyway.
   """
 
   train: np.ndarray
@@ -40,8 +46,10 @@ class Features:
   inputs: dict[str, np.ndarray] | None = None
   sequences: Callable[[str, int, np.ndarray], np.ndarray] | None = None
   unseen: tuple[str, ...] = ('validation', 'test')
+  choices: int = 1
   tuner: Any = None
   pretraining_seed: int = 0
+  names: tuple[str, ...] | None = None
 
 
 def pool(normed_BxTxD: jax.Array) -> jax.Array:
@@ -108,11 +116,14 @@ def flat(dataset: Any, tokens_NxT: np.ndarray) -> np.ndarray:
   return one_hot.reshape(len(tokens_NxT), -1)
 
 
-def raw(dataset: Any) -> Features:
-  """The control without a network: the raw input as the only layer. Nothing was pretrained."""
+def raw(dataset: Any, unseen: tuple[str, ...] | None = None) -> Features:
+  """The control without a network: the raw input as the only layer.
+
+  Nothing was pretrained, so no split was seen; `unseen` are those of the networks beside it.
+  """
   inputs = {split: flat(dataset, getattr(dataset, split).tokens_NxT) for split in SPLITS}
   layers = {split: values[None] for split, values in inputs.items()}
-  return assemble(dataset, layers, inputs=inputs, unseen=SPLITS)
+  return assemble(dataset, layers, inputs=inputs, unseen=SPLITS if unseen is None else unseen)
 
 
 SPLITS = ('train', 'validation', 'test')

@@ -88,6 +88,7 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
           paid for) and curve, the mean bits a label of every block.
           n: accuracy and cross_entropy, means over draws; stderr over draws, None for one; draws,
           layer, learning_rate and step, one entry a draw.
+          left_out: as the linear probe's.
       arrays: 'all/predictions' (N_test,), 'n/predictions' (draws, N_test), int32; 'code/bits' (n,)
           float32 in coding order and 'code/order' (n,) int32.
 
@@ -99,11 +100,10 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
   if config.layer not in ('last', 'best'):
     raise ValueError(f"finetune.layer must be 'last' or 'best', not '{config.layer}'")
   selection.check(features, ('train', 'validation', 'test'))
-  most = selection.largest_balanced(features.labels_train, features.classes)
-  results, arrays = {}, {}
-  for size in config.labels:
-    if features.classes <= size <= most:
-      results[str(size)], arrays[f'{size}/predictions'] = _few_labels(features, config, seed, size)
+  sizes, left_out = selection.fitting(features.labels_train, config.labels, features.classes)
+  results, arrays = {'left_out': left_out} if left_out else {}, {}
+  for size in sizes:
+    results[str(size)], arrays[f'{size}/predictions'] = _few_labels(features, config, seed, size)
   results['all'], arrays['all/predictions'] = _all_labels(features, config, seed)
   if config.prequential.rows:
     results['all']['code'], found = _code(features, config, seed)

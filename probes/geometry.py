@@ -24,7 +24,8 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
       results: {'all': rankme (the largest over layers), layer (where that is), rankme_by_layer,
           rankme_centred_by_layer and rankme_centred (its largest; features minus their mean),
           rows}. RankMe is at most min(rows, D).
-      arrays: 'features' (layers, n, D) float32, the first n test examples, for `reports.alignment`.
+      arrays: 'features' (layers, n, D) float32, the first n test examples, for `reports.alignment`
+          (which centres them: those that need float64 are saved less the train mean).
 
   Raises:
       ValueError: features that are not finite, shapes that do not match.
@@ -45,8 +46,10 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
     'rankme_centred_by_layer': centred,
     'rows': len(rows),
   }
-  saved = np.asarray(features.test[:, : config.saved], np.float32)
-  return {'all': result}, {'features': saved}
+  saved = features.test[:, : config.saved]
+  if saved.dtype == np.float64:  # An offset would leave nothing of the rest in float32.
+    saved = saved - features.train.mean(1, keepdims=True)
+  return {'all': result}, {'features': saved.astype(np.float32)}
 
 
 def rankme(features_NxD: np.ndarray) -> float:

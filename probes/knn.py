@@ -50,8 +50,8 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
           by_layer_cv, each layer's best leave-one-out accuracy over k, mean over draws. The bank,
           its mean and the choice use the n examples alone. With fewer than two examples a class
           leaving one out says nothing: the middle layer and the smallest k, and by_layer_cv None.
-          A number of labels is left out if it is below the number of classes or the training
-          split has no balanced subset so large.
+          left_out: number of labels -> why it has no result, where it is below the number of
+          classes or the training split has no balanced subset so large; absent if all have.
       arrays: 'all/predictions' (N_test,), 'n/predictions' (draws, N_test), int32, of tied classes
           the lowest; 'all/credit' and 'n/credit' of the same shapes, float32, whose mean is the
           accuracy (a prediction of a tied vote may be right where the credit is a half).
@@ -61,14 +61,13 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
           examples, a k or temperature that is not positive.
   """
   selection.check(features, ('train', 'validation', 'test'))
-  most = selection.largest_balanced(features.labels_train, features.classes)
-  results, arrays = {}, {}
+  sizes, left_out = selection.fitting(features.labels_train, config.labels, features.classes)
+  results, arrays = {'left_out': left_out} if left_out else {}, {}
   results['all'], arrays['all/predictions'], arrays['all/credit'] = _all_labels(features, config)
-  for size in config.labels:
-    if features.classes <= size <= most:
-      cell, predictions, credits = _few_labels(features, config, size, seed)
-      results[str(size)] = cell
-      arrays[f'{size}/predictions'], arrays[f'{size}/credit'] = predictions, credits
+  for size in sizes:
+    cell, predictions, credits = _few_labels(features, config, size, seed)
+    results[str(size)] = cell
+    arrays[f'{size}/predictions'], arrays[f'{size}/credit'] = predictions, credits
   return results, arrays
 
 

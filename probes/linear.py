@@ -40,21 +40,22 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
           best cross-validated accuracy over l2, mean over draws, None without cross-validation;
           certificate; subsets, the number of each draw's subset, and disjoint, how many subsets
           the training rows hold without sharing a row.
-          A number of labels is left out if it is below the number of classes or the training
-          split has no balanced subset so large.
-      arrays: 'all/predictions' (N_test,), 'n/predictions' (draws, N_test), int32.
+          left_out: number of labels -> why it has no result, where it is below the number of
+          classes or the training split has no balanced subset so large; absent if all have.
+      arrays: 'all/predictions' (N_test,), 'n/predictions' (draws, N_test), int32;
+          'all/usable_bits' (N_test,) float32, whose mean is usable_bits.
 
   Raises:
       ValueError: features that are not finite, shapes that do not match, a class without training
           examples, a fit that cannot be certified.
   """
   selection.check(features, ('train', 'validation', 'test'))
-  most = selection.largest_balanced(features.labels_train, features.classes)
-  results, arrays = {}, {}
-  results['all'], arrays['all/predictions'] = _all_labels(features, config)
-  for size in config.labels:
-    if not features.classes <= size <= most:
-      continue
+  sizes, left_out = selection.fitting(features.labels_train, config.labels, features.classes)
+  results, arrays = {'left_out': left_out} if left_out else {}, {}
+  results['all'], arrays['all/predictions'], arrays['all/usable_bits'] = _all_labels(
+    features, config
+  )
+  for size in sizes:
     numbers = selection.subset_numbers(features, config.draws)
     subsets = [
       selection.disjoint_subset(features.labels_train, size, features.classes, seed, number)
@@ -129,8 +130,8 @@ def _choose(features, config) -> tuple:
   """Fits every layer and l2 on all training labels and chooses on validation.
 
   Returns:
-    layer, index of l2, validation accuracy and cross-entropy (layers, l2), the fits of each layer,
-    the largest certificate.
+    layer, index of l2, validation accuracy (layers, l2) and cross-entropy (layers, l2, N), the fits
+    of each layer, the largest certificate.
   """
   labels, validation = np.asarray(features.labels_train), features.labels_validation
   accuracy, entropy, fitted, certificate = [], [], [], 0.0
@@ -143,50 +144,58 @@ def _choose(features, config) -> tuple:
     held_out = selection.standardise(features.validation[layers], mean, scale)
     scores = logistic.logits(held_out[:, None], fits.weights, fits.bias)
     accuracy.append((scores.argmax(-1) == validation).mean(-1))
-    entropy.append(logistic.cross_entropy(scores, validation).mean(-1))
+    entropy.append(logistic.cross_entropy(scores, validation))
     fitted.extend(zip(fits.weights, fits.bias, mean, scale, strict=True))
   accuracy, entropy = np.concatenate(accuracy), np.concatenate(entropy)
-  layer, j = selection.choose(accuracy, entropy)
+  layer, j = selection.choose(accuracy, entropy.mean(-1))
   return layer, j, accuracy, entropy, fitted, float(certificate)
 
 
-def _all_labels(features, config) -> tuple[dict, np.ndarray]:
+def _all_labels(features, config) -> tuple[dict, np.ndarray, np.ndarray]:
   layer, j, accuracy, held_out, fitted, certificate = _choose(features, config)
   weights, bias, mean, scale = fitted[layer]
-  correct, entropy, predictions = _test(features, layer, weights[j], bias[j], mean, scale)
+  correct, nats, predictions = _test(features, layer, weights[j], bias[j], mean, scale)
+  usable, bits = _usable(features, config, held_out, fitted)
   result = {
     'layer': layer,
     'l2': float(config.l2[j]),
     'accuracy': correct,
     'stderr': float(np.sqrt(correct * (1 - correct) / len(predictions))),
-    'cross_entropy': entropy,
+    'cross_entropy': float(nats.mean()),
     'by_layer_validation': accuracy.max(1).tolist(),
     'certificate': certificate,
-    **_usable(features, config, held_out, fitted),
+    **usable,
   }
-  return result, predictions
+  return result, predictions, bits
 
 
-def _usable(features, config, entropy, fitted) -> dict:
-  """Usable bits on test of the layer and l2 with the lowest validation cross-entropy.
+def _usable(features, config, nats, fitted) -> tuple[dict, np.ndarray]:
+  """Usable bits on test of the member with the lowest validation cross-entropy, and its terms.
 
   A choice of its own: the fit of the best accuracy may be sharper than its accuracy warrants.
   """
-  layer, j = (int(i) for i in np.unravel_index(entropy.argmin(), entropy.shape))
-  weights, bias, mean, scale = fitted[layer]
-  _, nats, _ = _test(features, layer, weights[j], bias[j], mean, scale)
-  train, classes = np.asarray(features.labels_train), features.classes
-
-  def bits(nats: float, labels: np.ndarray) -> float:
-    return information.usable_bits(nats, train, labels, classes)
-
-  by_layer = [bits(best, features.labels_validation) for best in entropy.min(1)]
+  family = information.Family(np.asarray(features.labels_train), features.classes)
+  held_out = family.nats(nats, features.labels_validation).mean(-1)  # (layers, l2)
+  blind = float(family.blind(features.labels_validation).mean())
+  layer, j = (int(i) for i in np.unravel_index(held_out.argmin(), held_out.shape))
+  if held_out[layer, j] < blind:
+    weights, bias, mean, scale = fitted[layer]
+    correct, nats, _ = _test(features, layer, weights[j], bias[j], mean, scale)
+    chosen = {'usable_layer': layer, 'usable_l2': float(config.l2[j]), 'usable_accuracy': correct}
+    paid = family.nats(nats, features.labels_test)
+  else:
+    guess = np.bincount(features.labels_train).argmax()
+    correct = float((features.labels_test == guess).mean())
+    chosen = {'usable_layer': None, 'usable_l2': None, 'usable_accuracy': correct}
+    paid = family.blind(features.labels_test)
+  bits, stderr, terms = information.usable(paid, family.blind(features.labels_test))
+  by_layer = (blind - np.minimum(held_out.min(1), blind)) / np.log(2)
   return {
-    'usable_bits': bits(nats, features.labels_test),
-    'usable_layer': layer,
-    'usable_l2': float(config.l2[j]),
-    'usable_bits_by_layer_validation': by_layer,
-  }
+    'usable_bits': bits,
+    'usable_bits_stderr': stderr,
+    **chosen,
+    'usable_bits_by_layer_validation': by_layer.tolist(),
+  }, terms.astype(np.float32)
 
 
 def _without_choice(features, config, subsets):
@@ -262,20 +271,20 @@ def _few_labels(features, chosen, fitted, by_layer, certificate) -> tuple[dict, 
     'accuracy': float(np.mean(accuracies)),
     'stderr': float(np.std(accuracies, ddof=1) / np.sqrt(draws)) if draws > 1 else None,
     'draws': list(accuracies),
-    'cross_entropy': float(np.mean(entropies)),
+    'cross_entropy': float(np.mean([nats.mean() for nats in entropies])),
     'by_layer_cv': by_layer,
     'certificate': certificate,
   }
   return result, np.stack(predictions)
 
 
-def _test(features, layer, weights, bias, mean, scale) -> tuple[float, float, np.ndarray]:
-  """Test accuracy, cross-entropy (nats) and predictions of one fit."""
+def _test(features, layer, weights, bias, mean, scale) -> tuple[float, np.ndarray, np.ndarray]:
+  """Test accuracy, and cross-entropy (nats) and prediction of every example, of one fit."""
   test = selection.standardise(features.test[layer], mean, scale)
   scores = logistic.logits(test, weights, bias)
   predictions = scores.argmax(-1).astype(np.int32)
-  entropy = logistic.cross_entropy(scores, features.labels_test).mean()
-  return float((predictions == features.labels_test).mean()), float(entropy), predictions
+  nats = logistic.cross_entropy(scores, features.labels_test)
+  return float((predictions == features.labels_test).mean()), nats, predictions
 
 
 def _standardised(features, weights=None):

@@ -20,6 +20,10 @@ class Measure:
     beside: path of a number of the same unit that is only printed beside it, such as the measured
       error beside a bound; its last part names it.
     flag: path of a boolean whose last part is printed where it is true, such as 'vacuous'.
+    stderr: path of its standard error over test examples.
+    spread: path of its standard deviation over coding orders, of a code whose labels were sent in
+      several; no digit below it is printed. None there means that it is of one order.
+    labels: path of the number of labels that it is from, where tables must have the same.
   """
 
   name: str
@@ -30,6 +34,9 @@ class Measure:
   layers: tuple[str, ...] = ()
   beside: tuple[str, ...] = ()
   flag: tuple[str, ...] = ()
+  stderr: tuple[str, ...] = ()
+  spread: tuple[str, ...] = ()
+  labels: tuple[str, ...] = ()
 
 
 def at(found: Mapping[str, Any] | None, path: Sequence[str]) -> Any:
@@ -64,8 +71,10 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
       title='linear, usable',
       unit='bits',
       meaning='Bits about the label that the linear probe reads on test, at the layer and penalty '
-      'of the lowest validation cross-entropy (log2 of the classes is all there is).',
+      'of the lowest validation cross-entropy, the featureless guess among them (log2 of the '
+      'classes is all there is). ± is the standard error over test examples.',
       layers=('linear', 'all', 'usable_bits_by_layer_validation'),
+      stderr=('linear', 'all', 'usable_bits_stderr'),
     ),
   ),
   'ridge': (
@@ -83,18 +92,19 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
     Measure(
       name='knn/accuracy',
       path=('knn', 'all', 'accuracy'),
-      title='kNN',
+      title='kNN, centred',
       unit='fraction',
-      meaning='Test accuracy of nearest neighbours by cosine similarity, with all training labels; '
-      'layer and number of neighbours are chosen on validation.',
+      meaning='Test accuracy of nearest neighbours by cosine similarity of features less the mean '
+      'of those with labels, with all training labels; layer and number of neighbours are chosen '
+      'on validation.',
       layers=('knn', 'all', 'by_layer_validation'),
     ),
     Measure(
       name='knn/accuracy_100',
       path=('knn', '100', 'accuracy'),
-      title='kNN, 100 labels',
+      title='kNN, centred, 100 labels',
       unit='fraction',
-      meaning='Test accuracy of nearest neighbours with 100 labels, mean over draws; layer and '
+      meaning='Test accuracy of the same with 100 labels, mean over draws; layer and '
       'number of neighbours are chosen by leaving one of the 100 out.',
       layers=('knn', '100', 'by_layer_cv'),
     ),
@@ -106,7 +116,8 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
       title='MLP',
       unit='fraction',
       meaning='Test accuracy of a network with one hidden layer, with all training labels; layer, '
-      'weight decay and training length have the lowest validation cross-entropy.',
+      'start, weight decay and training length have the best validation accuracy, as the linear '
+      "probe's layer and penalty.",
       layers=('mlp', 'all', 'by_layer_validation'),
     ),
     Measure(
@@ -115,8 +126,10 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
       title='MLP, usable',
       unit='bits',
       meaning='Bits about the label that the MLP probe reads on test, at the layer and fit of the '
-      'lowest validation cross-entropy (log2 of the classes is all there is).',
+      'lowest validation cross-entropy, the featureless guess among them: another choice than that '
+      'of its accuracy. ± is the standard error over test examples.',
       layers=('mlp', 'all', 'usable_bits_by_layer_validation'),
+      stderr=('mlp', 'all', 'usable_bits_stderr'),
     ),
   ),
   'prequential': (
@@ -126,16 +139,22 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
       title='label code, linear',
       unit='bits',
       meaning='Length of the train labels given the features, coded block by block with linear '
-      'probes fitted to the labels before; the choice of layer and penalty is paid for.',
+      'probes fitted to the labels before; the choice of layer and penalty is paid for. Mean and '
+      'standard deviation over orders of the labels.',
       layers=('prequential', 'all', 'linear_bits_by_layer'),
+      beside=('prequential', 'all', 'uniform_bits'),
+      spread=('prequential', 'all', 'linear_bits_spread'),
     ),
     Measure(
       name='prequential/mlp_bits',
       path=('prequential', 'all', 'mlp_bits'),
       title='label code, MLP',
       unit='bits',
-      meaning='The same with networks of one hidden layer beside the linear probes.',
+      meaning='The same with networks of one hidden layer beside the linear probes, in the first '
+      'of those orders.',
       layers=('prequential', 'all', 'mlp_bits_by_layer'),
+      beside=('prequential', 'all', 'uniform_bits'),
+      spread=('prequential', 'all', 'mlp_bits_spread'),
     ),
   ),
   'pooling': (
@@ -151,7 +170,7 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
       title='attentive',
       unit='fraction',
       meaning='Test accuracy of learned queries over the tokens and a linear classifier, all '
-      'labels.',
+      'labels; layer, weight decay and training length have the best validation accuracy.',
       layers=('attentive', 'all', 'by_layer_validation'),
     ),
   ),
@@ -185,10 +204,12 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
       title='certified error ≤',
       unit='fraction',
       meaning='Bound on the error of a linear probe with weights of a few bits, from labels that '
-      'pretraining never saw; it fails with probability at most delta.',
+      'no pretraining of the table saw; it fails with probability at most delta. What these labels '
+      'chose beside the probe (learning rates, checkpoints) is paid for.',
       layers=('pac', 'all', 'by_layer_bound'),
       beside=('pac', 'all', 'error'),
       flag=('pac', 'all', 'vacuous'),
+      labels=('pac', 'all', 'n'),
     ),
   ),
   'finetune': (
@@ -223,6 +244,7 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
       meaning='Length of train labels given the inputs, coded block by block with networks '
       'fine-tuned on the labels before; learning rate and early stop are paid for.',
       beside=('finetune', 'all', 'code', 'uniform'),
+      spread=('finetune', 'all', 'code', 'spread'),
     ),
   ),
 }
@@ -235,7 +257,10 @@ LINEAR_SHARE = Measure(
   unit='ratio',
   meaning='Usable information of the linear probe over that of the MLP probe, both in bits on '
   'test, each at the layer that validation cross-entropy chose: how much of what can be read is '
-  'linear.',
+  'linear. ± is the standard error over test examples, which both share; above 1 is chance or a '
+  'poorer choice of the MLP.',
+  flag=('mlp', 'all', 'above_1'),
+  stderr=('mlp', 'all', 'linear_share_stderr'),
 )
 
 

@@ -9,9 +9,10 @@ certified linear probe (`logistic.fit`). V, W, b and c start at zero, U at rando
 variance 1/D, so training starts at o exactly. Both starts are trained, with every weight decay:
 
 *   From the linear probe, W and b are corrections to it, and weight decay pulls towards it instead
-    of towards zero. Its checkpoint 0 is the linear probe itself: on validation the chosen MLP is
-    never worse than the best linear probe of the grid, and usable information does not fall from
-    the smaller family to the larger one, up to the difference between validation and test.
+    of towards zero. Its checkpoint 0 is the linear probe itself: by validation cross-entropy the
+    chosen MLP is never worse than the best linear probe of the grid, and usable information does
+    not fall from the smaller family to the larger one, up to the difference between validation and
+    test.
 *   A linear probe that fits its training labels leaves little gradient to learn features from.
     From zero, the network can learn them before it fits, and stop early.
 
@@ -50,11 +51,16 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
 
   Returns:
       results: 'all': layer, weight_decay, step (0 is the start) and start ('zero' or 'linear') of
-          the lowest validation cross-entropy; accuracy, stderr (binomial, over test examples),
-          cross_entropy (test, nats an example), usable_bits (test); by_layer_validation
-          (accuracy) and usable_bits_by_layer_validation, each at its layer's lowest validation
-          cross-entropy, so that the latter is slightly optimistic.
-      arrays: 'all/predictions' (N_test,) int32; 'all/nats' (N_test,) float32, cross-entropy.
+          the best validation accuracy, ties to the lower cross-entropy, as in the linear probe;
+          accuracy, stderr (binomial, over test examples), cross_entropy (test, nats an example),
+          all of that choice; by_layer_validation, each layer's best accuracy.
+          And of the member of `information.Family` with the lowest validation cross-entropy:
+          usable_bits (test, bits an example), usable_bits_stderr (over test examples),
+          usable_layer, usable_weight_decay, usable_step and usable_start (None for the featureless
+          member), usable_accuracy (test) and usable_bits_by_layer_validation (of the best of many,
+          so slightly optimistic).
+      arrays: 'all/predictions' (N_test,) int32; 'all/nats' (N_test,) float32, cross-entropy of the
+          choice by accuracy; 'all/usable_bits' (N_test,) float32, whose mean is usable_bits.
 
   Raises:
       ValueError: features that are not finite, shapes that do not match, a class without training
@@ -67,28 +73,56 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
     for layers in _batches(features, config)
     for choice in _choose(features, config, seed, layers)
   ]
-  layer = min(range(len(found)), key=lambda index: found[index]['nats'])
-  best = found[layer]
-  test = selection.standardise(features.test[layer], best['mean'], best['scale'])
-  offset = logistic.logits(test, *best['offset'])
-  scores = logits(best['params'], test[None], offset[None, None])[0, 0]
-  predictions = scores.argmax(-1).astype(np.int32)
-  nats = logistic.cross_entropy(scores, features.labels_test)
+  layer = min(range(len(found)), key=lambda index: found[index]['accurate']['key'])
+  best = found[layer]['accurate']
+  predictions, nats = _test(features, layer, best)
   accuracy = float((predictions == features.labels_test).mean())
-
-  def bits(cross_entropy, labels):
-    return information.usable_bits(cross_entropy, features.labels_train, labels, features.classes)
-
+  usable, bits = _usable(features, [choice['usable'] for choice in found])
   result = {name: best[name] for name in ('weight_decay', 'step', 'start')} | {
     'layer': layer,
     'accuracy': accuracy,
     'stderr': math.sqrt(accuracy * (1 - accuracy) / len(nats)),
     'cross_entropy': float(nats.mean()),
-    'usable_bits': bits(nats.mean(), features.labels_test),
-    'by_layer_validation': [choice['accuracy'] for choice in found],
-    'usable_bits_by_layer_validation': [bits(c['nats'], features.labels_validation) for c in found],
+    'by_layer_validation': [choice['accurate']['accuracy'] for choice in found],
+    **usable,
   }
-  return {'all': result}, {'all/predictions': predictions, 'all/nats': nats.astype(np.float32)}
+  return {'all': result}, {
+    'all/predictions': predictions,
+    'all/nats': nats.astype(np.float32),
+    'all/usable_bits': bits,
+  }
+
+
+def _test(features, layer: int, chosen: dict) -> tuple[np.ndarray, np.ndarray]:
+  """Predictions (N_test,) int32 and cross-entropies (N_test,), nats, of one network."""
+  test = selection.standardise(features.test[layer], chosen['mean'], chosen['scale'])
+  offset = logistic.logits(test, *chosen['offset'])
+  scores = logits(chosen['params'], test[None], offset[None, None])[0, 0]
+  nats = logistic.cross_entropy(scores, features.labels_test)
+  return scores.argmax(-1).astype(np.int32), nats
+
+
+def _usable(features, found: list[dict]) -> tuple[dict, np.ndarray]:
+  """Usable bits on test of the member with the lowest validation cross-entropy, and its terms."""
+  family = information.Family(np.asarray(features.labels_train), features.classes)
+  blind, truth = float(family.blind(features.labels_validation).mean()), features.labels_test
+  layer = min(range(len(found)), key=lambda index: found[index]['nats'])
+  if found[layer]['nats'] < blind:
+    predictions, nats = _test(features, layer, found[layer])
+    chosen = {'layer': layer} | {k: found[layer][k] for k in ('weight_decay', 'step', 'start')}
+    paid = family.nats(nats, truth)
+  else:
+    predictions = np.bincount(features.labels_train).argmax()
+    chosen = dict.fromkeys(('layer', 'weight_decay', 'step', 'start'))
+    paid = family.blind(truth)
+  bits, stderr, terms = information.usable(paid, family.blind(truth))
+  return {
+    'usable_bits': bits,
+    'usable_bits_stderr': stderr,
+    **{f'usable_{name}': value for name, value in chosen.items()},
+    'usable_accuracy': float((predictions == truth).mean()),
+    'usable_bits_by_layer_validation': [max(0.0, blind - c['nats']) / math.log(2) for c in found],
+  }, terms.astype(np.float32)
 
 
 def train(
@@ -267,20 +301,23 @@ def _segment(state, data, batches_SxB, rates_S, *, hidden):
 
 
 def _choose(features, config, seed: int, layers: np.ndarray) -> list[dict]:
-  """Each layer's start, weight decay and checkpoint of lowest validation cross-entropy.
+  """Each layer's start, weight decay and checkpoint, chosen on validation in two ways.
 
   Returns:
-    one dict a layer: nats and accuracy (validation), weight_decay, step, start, params (of shapes
-    (1, 1, ...)), offset (weights and bias of the start), mean and scale.
+    one dict a layer: 'accurate', the best accuracy, ties to the lower cross-entropy, and 'usable',
+    the lowest cross-entropy as a member of `information.Family`. Each has key (the lower the
+    better), nats (as a member) and accuracy (validation), weight_decay, step, start, params (of
+    shapes (1, 1, ...)), offset (weights and bias of the start), mean and scale.
   """
   mean, scale = selection.moments(features.train[layers])
   x = selection.standardise(features.train[layers], mean, scale)
   held_out = selection.standardise(features.validation[layers], mean, scale)
   labels, truth = np.asarray(features.labels_train), features.labels_validation
+  family = information.Family(labels, features.classes)
   names = [f'layer {layer}, linear start' for layer in layers]
   fits = logistic.fit(x, labels, config.l2, classes=features.classes, gap=LINEAR_GAP, names=names)
   scores = logistic.logits(held_out[:, None], fits.weights, fits.bias)
-  j = logistic.cross_entropy(scores, truth).mean(-1).argmin(1)
+  j = family.nats(logistic.cross_entropy(scores, truth), truth).mean(-1).argmin(1)
   weights, bias = fits.weights[np.arange(len(x)), j], fits.bias[np.arange(len(x)), j]
   # Problems of a layer: every decay from zero, then every decay from the linear probe.
   starts = [(start, decay) for start in ('zero', 'linear') for decay in config.weight_decay]
@@ -288,7 +325,8 @@ def _choose(features, config, seed: int, layers: np.ndarray) -> list[dict]:
   offset, offset_held_out = (
     linear * logistic.logits(rows, weights, bias)[:, None] for rows in (x, held_out)
   )
-  best = [{'nats': math.inf} for _ in layers]
+  worst = {'key': (math.inf,)}
+  best = [{'accurate': worst, 'usable': worst} for _ in layers]
   for step, params in train(
     x,
     labels,
@@ -303,21 +341,26 @@ def _choose(features, config, seed: int, layers: np.ndarray) -> list[dict]:
     offset_GxJxNxK=offset,
   ):
     scores = logits(params, held_out, offset_held_out)
-    nats = logistic.cross_entropy(scores, truth).mean(-1)
-    for g, k in enumerate(nats.argmin(1)):
-      if nats[g, k] < best[g]['nats']:
-        start, decay = starts[k]
-        best[g] = {
-          'nats': float(nats[g, k]),
-          'accuracy': float((scores[g, k].argmax(-1) == truth).mean()),
-          'weight_decay': float(decay),
-          'step': step,
-          'start': start,
-          'params': {name: p[g, k][None, None].copy() for name, p in params.items()},
-          'offset': (linear[k] * weights[g], linear[k, 0] * bias[g]),
-          'mean': mean[g],
-          'scale': scale[g],
-        }
+    entropy = logistic.cross_entropy(scores, truth)
+    nats, entropy = family.nats(entropy, truth).mean(-1), entropy.mean(-1)
+    correct = (scores.argmax(-1) == truth).sum(-1)
+    for g, k in np.ndindex(nats.shape):
+      keys = {'accurate': (-correct[g, k], entropy[g, k]), 'usable': (nats[g, k],)}
+      for kind, key in keys.items():
+        if key < best[g][kind]['key']:
+          start, decay = starts[k]
+          best[g][kind] = {
+            'key': key,
+            'nats': float(nats[g, k]),
+            'accuracy': float(correct[g, k] / len(truth)),
+            'weight_decay': float(decay),
+            'step': step,
+            'start': start,
+            'params': {name: p[g, k][None, None].copy() for name, p in params.items()},
+            'offset': (linear[k] * weights[g], linear[k, 0] * bias[g]),
+            'mean': mean[g],
+            'scale': scale[g],
+          }
   return best
 
 

@@ -13,12 +13,14 @@ Fit, layer, bits and range may therefore all be chosen on S itself, by the bound
 spent. (A range only scales all weights and an l2 only picks among classifiers that are counted
 already, so neither would have to be paid for; together they cost 3 nats.)
 
-What makes it honest: S holds examples that pretraining never saw, so that layers do not depend on
-them (a network chosen among several by these examples pays for that in `choices`); quantisation
-levels are declared; standardisation comes from other examples; and test is not used at all, except
-to print the very same classifier's test error beside its bound. It is a statement about fresh
-examples from the source of S (whose rows must be independent, but may be so many of each class:
-Hoeffding, 1956), for one network: delta is not shared out over a table's rows.
+What makes it honest: S holds examples that pretraining never saw, the same for every row of a
+table, so that layers do not depend on them. A network chosen among several by these examples pays
+for that in `choices`, be it by their labels or, as validation loss does for learning rates and
+checkpoints, by their inputs; what a report chooses later it adds (`reports.certificates`).
+Quantisation levels are declared; standardisation comes from other examples; and test is not used at
+all, except to print the very same classifier's test error beside its bound. It is a statement about
+fresh examples from the source of S (whose rows must be independent, but may be so many of each
+class: Hoeffding, 1956), for one network: delta is not shared out over a table's rows.
 
 Logits do not change if every class has the same vector subtracted, so the last class's parameters
 are zero and cost nothing: p = (K - 1)(D + 1).
@@ -43,17 +45,19 @@ def evaluate(
   """The lowest bound over layers, l2, bits and ranges.
 
   Args:
-    features: S is every split in `features.unseen` other than test.
-    config: delta; l2, bits, ranges (grids; weights are clipped to [-range, range]); choices, the
-      number of networks among which S chose this one, 1 for none.
+    features: S is every split in `features.unseen` other than test; `features.choices` networks
+      among which S chose this one.
+    config: delta; l2, bits, ranges (grids; weights are clipped to [-range, range]); choices, by
+      which that is multiplied: what else S chose among.
     seed: of the train examples held out of S for standardisation, where S has both splits.
 
   Returns:
     results: {'all': cell} with bound (at most 1), vacuous (bound at least as large as
       majority_error, the error on S of guessing its commonest class), error (test error of the
       same classifier), train_error (on S), layer, l2, bits, range, n (examples in S), parameters
-      (p), delta, complexity_nats (what n kl may reach, ln(1/delta) included), majority_error,
-      by_layer_bound (lowest bound of each layer).
+      (p), delta, choices (the product), complexity_nats (what n kl may reach, ln(1/delta) and
+      choices included), majority_error, and by_layer_bound, by_layer_train_error and
+      by_layer_complexity_nats, of the lowest bound of each layer.
     arrays: 'all/predictions' (N_test,) int32.
     Both are empty where pretraining saw every split but test.
 
@@ -61,6 +65,7 @@ def evaluate(
     ValueError: features that are not finite, labels outside [0, classes), a fit that cannot be
       certified, settings that are out of range.
   """
+  choices = config.choices * features.choices
   sample = tuple(split for split in SPLITS if split in features.unseen and split != 'test')
   if not sample:
     return {}, {}
@@ -70,8 +75,8 @@ def evaluate(
   fits = logistic.fit(x, labels, config.l2, classes=features.classes)
   best, by_layer = None, []
   for layer, weights, bias in zip(range(len(x)), fits.weights, fits.bias, strict=True):
-    found = _lowest(x[layer], labels, pinned(weights, bias), len(x), config)
-    by_layer.append(found['bound'])
+    found = _lowest(x[layer], labels, pinned(weights, bias), len(x) * choices, config)
+    by_layer.append(found)
     key = (found['bound'], found['cross_entropy'])
     if best is None or key < (best['bound'], best['cross_entropy']):
       best = {**found, 'layer': layer}
@@ -91,9 +96,13 @@ def evaluate(
     'n': len(labels),
     'parameters': theta.size,
     'delta': float(config.delta),
+    'choices': int(choices),
     'complexity_nats': best['complexity_nats'],
     'majority_error': float(majority),
-    'by_layer_bound': by_layer,
+    **{
+      f'by_layer_{name}': [found[name] for found in by_layer]
+      for name in ('bound', 'train_error', 'complexity_nats')
+    },
   }
   return {'all': result}, {'all/predictions': predictions}
 
@@ -113,9 +122,12 @@ def invert_kl(train_error: float, budget: float) -> float:
   return high
 
 
-def complexity(parameters: int, bits: int, layers: int, config: ml_collections.ConfigDict) -> float:
-  """b p ln 2 + ln(layers . l2 . bits . ranges . choices) + ln(1 / delta), in nats."""
-  grid = layers * len(config.l2) * len(config.bits) * len(config.ranges) * config.choices
+def complexity(parameters: int, bits: int, others: int, config: ml_collections.ConfigDict) -> float:
+  """b p ln 2 + ln(others . l2 . bits . ranges) + ln(1 / delta), in nats.
+
+  `others` are layers . choices.
+  """
+  grid = others * len(config.l2) * len(config.bits) * len(config.ranges)
   return float(bits * parameters * np.log(2) + np.log(grid) - np.log(config.delta))
 
 
@@ -147,13 +159,13 @@ def _lowest(
   x_NxD: np.ndarray,
   labels_N: np.ndarray,
   theta_JxKxD: np.ndarray,
-  layers: int,
+  others: int,
   config: ml_collections.ConfigDict,
 ) -> dict:
   """The lowest bound of one layer; ties go to the lower cross-entropy on S, then to the first."""
   best = None
   for candidate in _candidates(x_NxD, labels_N, theta_JxKxD, config):
-    nats = complexity(candidate['theta'].size, candidate['bits'], layers, config)
+    nats = complexity(candidate['theta'].size, candidate['bits'], others, config)
     bound = invert_kl(candidate['train_error'], nats / len(labels_N))
     key = (bound, candidate['cross_entropy'])
     if best is None or key < (best['bound'], best['cross_entropy']):

@@ -17,6 +17,9 @@ predict with few examples gives a short one (Blier and Ollivier, 2018; Voita and
 *   Experts of the MLP code: these, and networks of one hidden layer (`mlp.train`, from zero), for
     every layer, weight decay and checkpoint. The larger family contains the smaller, so its code
     is longer by log2 of the ratio of their sizes at most.
+*   One order of the labels is one draw: the linear code is computed for several, all of the same
+    labels, and its length is their mean, with the spread. Networks take too long for that; their
+    code is of the first order, and lengths are to be compared order by order.
 *   Features are standardised with the moments of all rows that are coded, including those whose
     labels are still to come: the receiver has the features, it is the labels that are sent.
 """
@@ -38,19 +41,23 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
 
   Args:
       features: probes.features.Features; only train is read.
-      config: rows (labels coded, at most), first (labels of the uniform block), l2 (grid), mlp
-          (None for the linear code alone, or the settings of `mlp.train`: hidden, steps,
-          batch_size, learning_rate, weight_decay, checkpoints).
+      config: rows (labels coded, at most), first (labels of the uniform block), orders (of the
+          labels, for the linear code), l2 (grid), mlp (None for the linear code alone, or the
+          settings of `mlp.train`: hidden, steps, batch_size, learning_rate, weight_decay,
+          checkpoints).
       seed: of the order of the labels, and of the networks.
 
   Returns:
       results: 'all': labels (coded, n), uniform_bits (n log2 K), linear_bits and mlp_bits (mixtures
-          over all layers), linear_bits_by_layer and mlp_bits_by_layer (mixtures inside each layer;
-          the best of them is not paid for), linear_best_layer, certificate (the largest of all
-          linear fits, nats) and curve, the loss-data curve: a dict a block with labels (seen
-          before it; 0 for the uniform block), linear_bits and mlp_bits (mean bits a label).
-          What belongs to the MLP code is None without it.
-      arrays: float32 bits of every label in coding order, (n,), 'all/linear_bits' and
+          over all layers; means over orders), linear_bits_orders and mlp_bits_orders (one length an
+          order, the networks' of the first alone), linear_bits_spread and mlp_bits_spread (standard
+          deviation over orders, None for one), linear_bits_by_layer and mlp_bits_by_layer (mixtures
+          inside each layer, means over orders; the best of them is not paid for),
+          linear_best_layer, certificate (the largest of all linear fits, nats) and curve, the
+          loss-data curve: a dict a block with labels (seen before it; 0 for the uniform block),
+          linear_bits and mlp_bits (mean bits a label and over orders). What belongs to the MLP code
+          is None without it.
+      arrays: float32 bits of every label in the first order, (n,), 'all/linear_bits' and
           'all/mlp_bits'; 'all/order' (n,) int32, their rows of the train split.
 
   Raises:
@@ -60,36 +67,60 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
   selection.check(features, ('train',))
   order = coding_order(len(features.labels_train), config.rows, seed)
   labels = np.asarray(features.labels_train)[order]
-  experts = Experts(features.train[:, order], features.classes, config, seed)
-  nats, blind, certificate = _lengths(experts, labels)
-  used = {'linear': nats[:, : experts.linear]} | ({'mlp': nats} if experts.networks else {})
+  if config.orders < 1:
+    raise ValueError(f'prequential.orders must be at least 1, not {config.orders}')
+  found: dict[str, list[tuple]] = {'linear': [], 'mlp': []}
+  certificate = 0.0
+  for number, again in enumerate(orders(len(labels), config.orders, seed)):
+    experts = Experts(
+      features.train[:, order[again]], features.classes, config, seed, networks=not number
+    )
+    coded, largest = _coded(experts, labels[again])
+    certificate = max(certificate, largest)
+    for name, one in coded.items():
+      found[name].append(one)
+  starts = blocks(len(labels), config.first)
   result = {'labels': len(labels), 'uniform_bits': len(labels) * math.log2(features.classes)}
   arrays = {'all/order': order.astype(np.int32)}
-  curve = [{'labels': start} for start, _ in experts.blocks]
-  for name in ('linear', 'mlp'):
-    bits, by_layer = None, None
-    if name in used:
-      everything = used[name].reshape(-1, len(labels))
-      bits = mixture.code_lengths(np.concatenate([blind[None], everything]))
-      by_layer = [
-        float(mixture.code_lengths(np.concatenate([blind[None], layer])).sum())
-        for layer in used[name]
-      ]
-      arrays[f'all/{name}_bits'] = bits.astype(np.float32)
-    result[f'{name}_bits'] = None if bits is None else float(bits.sum())
+  curve = [{'labels': start} for start, _ in starts]
+  for name, several in found.items():
+    lengths = [float(bits_N.sum()) for bits_N, _ in several]
+    result[f'{name}_bits'] = float(np.mean(lengths)) if several else None
+    result[f'{name}_bits_orders'] = lengths or None
+    result[f'{name}_bits_spread'] = float(np.std(lengths, ddof=1)) if len(lengths) > 1 else None
+    by_layer = np.mean([layers for _, layers in several], 0).tolist() if several else None
     result[f'{name}_bits_by_layer'] = by_layer
-    for point, (start, stop) in zip(curve, experts.blocks, strict=True):
-      point[f'{name}_bits'] = None if bits is None else float(bits[start:stop].mean())
+    if several:
+      arrays[f'all/{name}_bits'] = several[0][0].astype(np.float32)
+    for point, (start, stop) in zip(curve, starts, strict=True):
+      means = [bits_N[start:stop].mean() for bits_N, _ in several]
+      point[f'{name}_bits'] = float(np.mean(means)) if several else None
   result['linear_best_layer'] = int(np.argmin(result['linear_bits_by_layer']))
   return {'all': result | {'certificate': certificate, 'curve': curve}}, arrays
+
+
+def _coded(experts: 'Experts', labels: np.ndarray) -> tuple[dict[str, tuple], float]:
+  """For each code its bits (n,) a label and the lengths inside each layer; largest certificate."""
+  nats, blind, certificate = _lengths(experts, labels)
+  used = {'linear': nats[:, : experts.linear]} | ({'mlp': nats} if experts.networks else {})
+  coded = {}
+  for name, own in used.items():
+    everything = own.reshape(-1, len(labels))
+    bits = mixture.code_lengths(np.concatenate([blind[None], everything]))
+    by_layer = [
+      float(mixture.code_lengths(np.concatenate([blind[None], layer])).sum()) for layer in own
+    ]
+    coded[name] = bits, by_layer
+  return coded, certificate
 
 
 def bits(
   features_LxNxD: np.ndarray, labels_N: np.ndarray, classes: int, config, seed: int
 ) -> dict[str, float]:
-  """linear_bits and, where there are settings for it, mlp_bits of `evaluate`, and nothing else.
+  """The codes of one order, as `evaluate`'s of the first, and nothing else.
 
-  Features and labels are in coding order.
+  Features and labels are in coding order. Returns linear_bits and, where there are settings for
+  it, mlp_bits.
   """
   experts = Experts(features_LxNxD, classes, config, seed)
   nats, blind, _ = _lengths(experts, labels_N)
@@ -105,6 +136,12 @@ def bits(
 def coding_order(count: int, most: int, seed: int) -> np.ndarray:
   """Rows of the train split in the order in which their labels are sent, at most `most`."""
   return np.random.default_rng((seed,)).permutation(count)[:most]
+
+
+def orders(count: int, several: int, seed: int) -> list[np.ndarray]:
+  """Orders (count,) of the labels of `coding_order`: as they stand there, then at random."""
+  others = [np.random.default_rng((seed, k)).permutation(count) for k in range(1, several)]
+  return [np.arange(count), *others]
 
 
 def blocks(count: int, first: int) -> tuple[tuple[int, int], ...]:

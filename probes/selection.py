@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
-# Below this share of its root mean square, a feature's deviation is float32 rounding.
+# Below this share of its root mean square, a feature's deviation is float32 rounding, or, of
+# features that come as float64, the rounding of their mean.
 CONSTANT = 1e-7
+CONSTANT_64 = 1e-13
 
 
 def moments(
@@ -19,7 +21,8 @@ def moments(
   """Mean and scale of each feature over the rows in use.
 
   Args:
-      features: (..., N, D), finite.
+      features: (..., N, D), finite. Their type says how precise they are: float64 from a file may
+          have an offset a million times its spread, in float32 that is rounding.
       weights: (..., N), zero for rows not in use; default all in use.
 
   Returns:
@@ -29,6 +32,7 @@ def moments(
   Raises:
       ValueError: NaN or infinity in a feature, or no row in use.
   """
+  given = np.asarray(features).dtype
   features = np.asarray(features, np.float64)
   if not np.isfinite(features).all():
     raise ValueError('features hold NaN or infinity')
@@ -39,7 +43,8 @@ def moments(
   share = (weights / total)[..., None, :]  # (..., 1, N)
   mean = share @ features
   deviation = np.sqrt(share @ (features - mean) ** 2)
-  constant = deviation <= CONSTANT * np.sqrt(share @ features**2)
+  rounding = CONSTANT_64 if given == np.float64 else CONSTANT
+  constant = deviation <= rounding * np.sqrt(share @ features**2)
   return mean, np.where(constant, np.inf, deviation)
 
 
@@ -59,6 +64,28 @@ def largest_balanced(labels: np.ndarray, classes: int) -> int:
   """
   counts = _counts(labels, classes)
   return int(np.minimum(counts, counts.min() + 1).sum())
+
+
+def fitting(
+  labels: np.ndarray, sizes: Sequence[int], classes: int
+) -> tuple[list[int], dict[str, str]]:
+  """Which numbers of labels have a balanced subset, and for each of the others, as text, why not.
+
+  Raises:
+      ValueError: as `largest_balanced`.
+  """
+  most, counts = largest_balanced(labels, classes), _counts(labels, classes)
+  reasons = {}
+  for size in sizes:
+    if size < classes:
+      reasons[str(size)] = f'fewer than the {classes} classes'
+    elif size > len(labels):
+      reasons[str(size)] = f'there are only {len(labels)} training labels'
+    elif size > most:
+      reasons[str(size)] = (
+        f'the largest balanced subset has {most}, for the rarest class has only {counts.min()}'
+      )
+  return [size for size in sizes if str(size) not in reasons], reasons
 
 
 def balanced_subset(labels: np.ndarray, size: int, classes: int, seed) -> np.ndarray:

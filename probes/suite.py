@@ -10,6 +10,7 @@ from probes import (
   control_task,
   finetune,
   geometry,
+  information,
   knn,
   linear,
   mlp,
@@ -19,7 +20,6 @@ from probes import (
   ridge,
 )
 from probes.features import Features
-from probes.measures import at
 
 # By name. A new one is one new file, one line here, its numbers in `measures.MEASURES`, and its
 # entry in experiments/base.py.
@@ -58,12 +58,14 @@ def run(
     between: called with each probe's name before it starts.
 
   Returns:
-    Results by probe, and arrays under 'PROBE/...' with the test labels under 'labels'.
+    Results by probe, and arrays under 'PROBE/...' with the test labels under 'labels'. Where
+    numbers of labels do not fit, 'left_out' holds them by probe: {probe: {number: reason}}.
 
   Raises:
     ValueError: features or labels that can't be probed.
   """
   results, arrays = {}, {'labels': np.asarray(features.labels_test)}
+  left_out = {}
   for name in names if names is not None else config.suite:
     if name not in PROBES:
       raise ValueError(f"unknown probe '{name}'; known: {', '.join(PROBES)}")
@@ -71,19 +73,36 @@ def run(
     if between is not None:
       between(name)
     found, own = probe.evaluate(features, config[name], seed)
+    if reasons := found.pop('left_out', None):
+      left_out[name] = reasons
     if found:
       results[name] = found
     arrays |= {f'{name}/{key}': value for key, value in own.items()}
-  share = linear_share(results)
-  if share is not None:
-    results['mlp']['all']['linear_share'] = share
-  return results, arrays
+  results_of_mlp = results.get('mlp', {}).get('all')
+  if results_of_mlp is not None:
+    results_of_mlp |= linear_share(arrays)
+  return results | ({'left_out': left_out} if left_out else {}), arrays
 
 
-def linear_share(results: Mapping[str, Any]) -> float | None:
-  """Usable bits of the linear probe over the MLP probe's; None where there is nothing to share."""
-  linear = at(results, ('linear', 'all', 'usable_bits'))
-  everything = at(results, ('mlp', 'all', 'usable_bits'))
-  if linear is None or everything is None or everything < SHARED_AT_LEAST:
-    return None
-  return linear / everything
+def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+  """Results with those of some probes replaced, and what was left out of them."""
+  left_out = {k: v for k, v in (old.get('left_out') or {}).items() if k not in new}
+  left_out |= new.get('left_out') or {}
+  made = {**old, **new, 'left_out': left_out}
+  return made if left_out else {k: v for k, v in made.items() if k != 'left_out'}
+
+
+def linear_share(arrays: Mapping[str, np.ndarray]) -> dict[str, float | bool | None]:
+  """Usable bits of the linear probe over the MLP probe's, from those of every test example.
+
+  Returns:
+    linear_share, linear_share_stderr (over test examples, which both share; None for one) and
+    above_1, whether it is more than all there is: chance, or an MLP that chose worse. Empty where
+    there is nothing to share.
+  """
+  linear, everything = (arrays.get(f'{name}/all/usable_bits') for name in ('linear', 'mlp'))
+  if linear is None or everything is None or everything.mean() < SHARED_AT_LEAST:
+    return {}
+  linear, everything = linear.astype(np.float64), everything.astype(np.float64)
+  share, stderr = information.share(linear, everything)
+  return {'linear_share': share, 'linear_share_stderr': stderr, 'above_1': share > 1}

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import math
 from typing import Any
 
+from reports import certificates
 from reports.errors import ReportError
 
 # A last validation loss this much (relative) above the best one is called overfit; a best one at
@@ -105,6 +106,8 @@ def select(runs: Sequence[dict]) -> list[str]:
     for tuning, members in grid.items():
       for run in members:
         run['selected'] = tuning == chosen
+        if run.get('trained', True):
+          certificates.pay(run, len(grid))
   return notes
 
 

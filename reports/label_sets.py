@@ -142,16 +142,23 @@ def order_seed(workdir: str | os.PathLike) -> int | None:
   return at(saved, ('config', 'evaluation', 'seed'))
 
 
+def first_order(cell: Mapping, name: str) -> float | None:
+  """The length in the first order: the only one that all learners code the labels in."""
+  orders = cell.get(f'{name}_orders')
+  return orders[0] if orders else cell.get(name)
+
+
 def _codes_of(
   probes: Mapping | None, data: str | None, seed: int | None, arrays: Mapping[str, np.ndarray]
 ) -> Iterator[dict]:
   for learner, (path, name) in LEARNERS.items():
     cell = at(probes, path) or {}
-    if cell.get(name) is not None:
+    bits = first_order(cell, name)
+    if bits is not None:
       order = arrays.get(_ORDERS[path[0]])
       labels = labels_of(cell, data, seed, order)
       uniform = cell.get('uniform_bits', cell.get('uniform'))
-      yield {'learner': learner, 'bits': cell[name], 'uniform_bits': uniform, 'labels': labels}
+      yield {'learner': learner, 'bits': bits, 'uniform_bits': uniform, 'labels': labels}
 
 
 def labels_of(

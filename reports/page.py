@@ -104,30 +104,34 @@ def _measures(results: Mapping) -> list[tuple[Measure, list[dict[str, str]]]]:
 
 
 def _mean_cell(found: Mapping | None, measure: Measure) -> dict[str, str]:
-  """The mean over runs, and under it its spread, a flag and what stands beside."""
-  cell = dict.fromkeys(('spread', 'flag', 'beside'), '')
+  """The mean over runs, and under it its spread, error, a flag and what stands beside."""
+  cell = dict.fromkeys(('spread', 'error', 'flag', 'beside', 'of'), '')
   if found is None:
     return cell | {'text': '–'}
-  scale, decimals, _ = wording.UNITS[measure.unit]
-  decimals = 0 if abs(scale * found['mean']) >= 1000 else decimals
+  text, cell['error'], decimals = wording.measure_texts(
+    measure, found['mean'], found.get('stderr'), found.get('spread')
+  )
   if flagged := found.get('flagged'):
     in_all = flagged == found['replicates']
-    cell['flag'] = measure.flag[-1] + ('' if in_all else f' in {flagged}')
+    cell['flag'] = wording.flag_name(measure) + ('' if in_all else f' in {flagged}')
+  scale = wording.UNITS[measure.unit][0]
   cell['spread'] = wording.spread_text(found, 'mean', 'mean', scale, decimals)
   cell['beside'] = wording.beside_text(measure, found.get('beside'))
-  return cell | {'text': wording.value_text(found['mean'], measure.unit)}
+  cell['of'] = wording.of_labels_text(measure, found.get('labels'))
+  return cell | {'text': text}
 
 
 def _control_cell(probes: Mapping, measure: Measure) -> dict[str, str]:
   value = at(probes, measure.path)
   if value is None:
     return _mean_cell(None, measure)
-  return {
-    'text': wording.value_text(value, measure.unit),
-    'spread': '',
-    'flag': wording.flag_text(measure, probes),
-    'beside': wording.beside_text(measure, at(probes, measure.beside)),
+  found = {
+    name: at(probes, path)
+    for name in ('beside', 'stderr', 'spread', 'labels')
+    if (path := getattr(measure, name))
   }
+  found |= {'mean': value, 'replicates': 1}
+  return _mean_cell(found, measure) | {'flag': wording.flag_text(measure, probes)}
 
 
 # Regret.

@@ -16,7 +16,16 @@ from collections.abc import Iterable, Mapping, Sequence
 import re
 from typing import Any
 
-from reports import choice, differences, label_regret, reading, regret, summary, theory
+from reports import (
+  certificates,
+  choice,
+  differences,
+  label_regret,
+  reading,
+  regret,
+  summary,
+  theory,
+)
 from reports.errors import ReportError
 
 # What results.json promises for every run, in this order; the record's other fields follow.
@@ -73,14 +82,18 @@ def assemble(
   return reading.plain({
     'schema': reading.SCHEMA, **_common(runs), 'command': command,
     'primary': {'probe': probe, 'labels': labels, 'measure': 'accuracy'},
-    'runs': runs, 'controls': {'raw': {}, **found.controls},
+    'runs': runs, 'controls': _controls(found.controls, chosen),
     'summary': summary.summarise(runs, histogram), 'no_verdicts': untested,
     'verdicts': [] if untested else made,
     'indistinct': differences.indistinct(runs, made),
     'equal_regret': regret.equal_regret(chosen, curves),
     'label_regret': label_regret.tables(found), 'theory': theory.correlations(chosen, curves),
     'errors': [error for run in runs for error in run['errors']],
-    'failures': failures, 'unfinished': unfinished, 'notes': notes + _notes(chosen),
+    'failures': failures, 'unfinished': unfinished,
+    'notes': notes
+    + _left_out(chosen)
+    + _notes(chosen)
+    + certificates.notes(chosen, found.controls),
   })  # fmt: skip
 
 
@@ -93,6 +106,28 @@ def _common(runs: Sequence[Mapping]) -> dict:
   hashes = ('data_hash', 'probe_data_hash')
   common |= {name: _merged(run.get(name) for run in runs) for name in hashes}
   return common | {'note': _merged_notes([run['note'] for run in runs if run.get('note')])}
+
+
+def _controls(controls: Mapping, runs: Sequence[Mapping]) -> dict:
+  """The comparison's controls; what guessing gets is also known from the runs themselves."""
+  guesses = [run['majority']['accuracy'] for run in runs if run.get('majority')]
+  own = {'majority': {'accuracy': sum(guesses) / len(guesses)}} if guesses else {}
+  return {'raw': {}, **own, **controls}
+
+
+def _left_out(runs: Sequence[Mapping]) -> list[str]:
+  """A line for every number of labels that a probe could not have, and of which runs."""
+  found: dict[tuple[str, str, str], dict[str, None]] = {}
+  for run in runs:
+    for probe, reasons in ((run.get('probes') or {}).get('left_out') or {}).items():
+      for count, reason in reasons.items():
+        found.setdefault((probe, count, reason), {})[run['objective']] = None
+  everyone, lines = len({run['objective'] for run in runs}), []
+  for (probe, count, reason), names in found.items():
+    what = 'THE PRIMARY MEASURE, the ' if (probe, count) == summary.PRIMARY else ''
+    of = '' if len(names) == everyone else f' of {", ".join(names)}'
+    lines.append(f'{what}{probe} probe with {count} labels{of} is left out: {reason}')
+  return lines
 
 
 def _merged_notes(notes: Sequence[str]) -> str | None:

@@ -144,8 +144,9 @@ def _measures(members: Sequence[Mapping]) -> dict[str, dict]:
     found = _spread('mean', members, ('probes', *measure.path))
     if found['mean'] is None:
       continue
-    if measure.beside:
-      found['beside'] = _mean([at(run.get('probes'), measure.beside) for run in members])
+    for name in ('beside', 'stderr', 'spread', 'labels'):
+      if path := getattr(measure, name):
+        found[name] = _mean([at(run.get('probes'), path) for run in members])
     if measure.flag:
       found['flagged'] = sum(bool(at(run.get('probes'), measure.flag)) for run in members)
     rows = [at(run.get('probes'), measure.layers) for run in members] if measure.layers else []

@@ -20,6 +20,9 @@ def terminal_table(results: Mapping) -> str:
   if raw:
     values = [(raw.get(p) or {}).get(n, {}).get('accuracy') for p, n in pairs]
     rows.append([wording.raw_text(results), '', '', *map(wording.percent_text, values), ''])
+  if majority := results['controls'].get('majority'):
+    guess = wording.percent_text(majority['accuracy'])
+    rows.append(['majority class', '', '', *[guess] * len(pairs), ''])
   for name, label in (('histogram', 'per-pixel histogram'), ('uniform', 'uniform')):
     bits = results['controls'].get(f'{name}_bits_per_dim')
     if bits is not None:
@@ -120,21 +123,37 @@ def _about(label: str, entry: Mapping) -> list[str]:
   return lines
 
 
+def majority_lines(majority: Mapping | None) -> list[str]:
+  """What guessing gets, as a line among accuracies."""
+  if not majority:
+    return []
+  return [f'{"majority class (a guess)":28} {100 * majority["accuracy"]:8.1f} %']
+
+
 def probe_lines(probes: Mapping, measures: Sequence[Measure]) -> list[str]:
-  """One line a measure of one set of features."""
+  """One line a measure of one set of features, then one for every number of labels left out."""
   lines = []
   for measure in measures:
     value = at(probes, measure.path)
     if value is None:
       continue
-    beside = wording.beside_text(measure, at(probes, measure.beside))
-    extra = list(filter(None, (wording.flag_text(measure, probes), beside)))
+    text, error, _ = wording.measure_texts(
+      measure, value, _at(probes, measure.stderr), _at(probes, measure.spread)
+    )
+    beside = wording.beside_text(measure, _at(probes, measure.beside))
+    flag = wording.flag_text(measure, probes)
+    of = wording.of_labels_text(measure, _at(probes, measure.labels))
+    extra = list(filter(None, (error, flag, beside, of)))
     unit = wording.UNITS[measure.unit][2]
     lines.append(
-      f'{measure.title:28} {wording.value_text(value, measure.unit):>8} {unit}'
-      + (f' ({", ".join(extra)})' if extra else '')
+      f'{measure.title:28} {text:>8} {unit}' + (f' ({", ".join(extra)})' if extra else '')
     )
-  return lines
+  return [*lines, *wording.left_out_lines(probes)]
+
+
+def _at(probes: Mapping, path: Sequence[str]) -> float | None:
+  """What is at a path; None also where there is no path."""
+  return at(probes, path) if path else None
 
 
 def label_regret_lines(made: Mapping) -> list[str]:

@@ -57,7 +57,7 @@ def points(run: Mapping, curve: Sequence[Mapping], learner: str) -> list[dict]:
 
 def _code(probes: Mapping | None, learner: str) -> float | None:
   path, name = label_sets.LEARNERS[learner]
-  return at(probes, (*path, name))
+  return label_sets.first_order(at(probes, path) or {}, name)
 
 
 def _agrees(along: float | None, record: float | None) -> bool:

@@ -130,6 +130,9 @@ def _of_controls(controls: Mapping) -> Iterator[Row]:
     for probe, counts in (controls.get(control) or {}).items():
       for row in _probe_rows(probe, counts):
         yield {'objective': control, **row}
+  guess = controls.get('majority') or {}
+  yield {'objective': 'majority', **_row('majority/accuracy', guess.get('accuracy'), labels='all',
+         split='test', unit='fraction', stderr=guess.get('stderr'))}  # fmt: skip
   for name, value in (controls.get('raw_latents') or {}).items():
     yield {'objective': 'raw', **_latent_row(name, value)}
   for name in ('histogram', 'uniform'):
@@ -218,7 +221,13 @@ def _probe_rows(probe: str, counts: Mapping[str, Mapping]) -> Iterator[Row]:
 def _measure_rows(measure: Measure, probes: Mapping) -> Iterator[Row]:
   """A headline number that is no accuracy, and its curve over layers."""
   common = {'labels': measure.path[1], 'unit': measure.unit}
-  yield _row(measure.name, at(probes, measure.path), **common)
+  stderr = at(probes, measure.stderr) if measure.stderr else None
+  yield _row(measure.name, at(probes, measure.path), **common, stderr=stderr)
+  if measure.spread:
+    yield _row(f'{measure.name}/spread_over_orders', at(probes, measure.spread), **common)
+  if measure.labels:
+    yield _row(f'{measure.name}/labels', at(probes, measure.labels),
+               **common | {'unit': 'labels'})  # fmt: skip
   if measure.beside:
     yield _row(f'{measure.name}/{measure.beside[-1]}', at(probes, measure.beside), **common)
   for layer, value in enumerate(at(probes, measure.layers) or () if measure.layers else ()):

@@ -1,6 +1,7 @@
 """Numbers and findings as text, the same on the page and in the terminal."""
 
 from collections.abc import Mapping, Sequence
+import math
 
 from probes.measures import Measure, at
 from reports import choice, styles
@@ -47,7 +48,12 @@ def spread_text(entry: Mapping, name: str, prefix: str, scale: float, decimals: 
     low, high = interval
   elif entry.get(name) is None or entry['replicates'] < 2:
     return ''
-  return f'{scale * low:.{decimals}f}–{scale * high:.{decimals}f}'
+  return f'{rounded(scale * low, decimals)}–{rounded(scale * high, decimals)}'
+
+
+def rounded(value: float, decimals: int) -> str:
+  """A number with so many decimals; below zero they round tens, hundreds and so on."""
+  return f'{round(value, decimals):.{max(decimals, 0)}f}'
 
 
 def code_text(code: str) -> str:
@@ -225,25 +231,70 @@ def equal_regret_lines(results: Mapping) -> list[str]:
 # Measures of the probes.
 
 
-def value_text(value: float | None, unit: str) -> str:
-  """A measure as text in the unit that people read, '–' if absent."""
+def decimals_of(value: float, unit: str, spread: float | None = None) -> int:
+  """Decimals that a measure is printed with: none that its spread, in the same unit, makes idle."""
   scale, decimals, _ = UNITS[unit]
+  decimals = 0 if abs(scale * value) >= 1000 else decimals
+  if spread:
+    decimals = min(decimals, -math.floor(math.log10(scale * spread)))
+  return decimals
+
+
+def value_text(value: float | None, unit: str, decimals: int | None = None) -> str:
+  """A measure as text in the unit that people read, '–' if absent."""
   if value is None:
     return '–'
-  decimals = 0 if abs(scale * value) >= 1000 else decimals
-  return f'{scale * value:.{decimals}f}'
+  return rounded(UNITS[unit][0] * value, decimals_of(value, unit) if decimals is None else decimals)
+
+
+def measure_texts(
+  measure: Measure, value: float, stderr: float | None = None, spread: float | None = None
+) -> tuple[str, str, int]:
+  """A measure, what is said of its error, and its decimals: ('500', '± 20 over orders', -1)."""
+  decimals = decimals_of(value, measure.unit, spread)
+  if measure.spread and spread is None:
+    decimals = min(decimals, 0)  # One order is one draw: what follows the point says nothing.
+  error = ''
+  if stderr is not None:
+    error = f'± {value_text(stderr, measure.unit, max(decimals, 0))}'
+  if measure.spread:
+    some = spread is not None
+    error = f'± {value_text(spread, measure.unit, decimals)} over orders' if some else 'one order'
+  return value_text(value, measure.unit, decimals), error, decimals
 
 
 def beside_text(measure: Measure, value: float | None) -> str:
   """What is printed beside a measure: 'error 12.3'."""
   if not measure.beside or value is None:
     return ''
-  return f'{measure.beside[-1].replace("_", " ")} {value_text(value, measure.unit)}'
+  decimals = 0 if measure.spread else None
+  name = measure.beside[-1].removesuffix('_bits').replace('_', ' ')
+  return f'{name} {value_text(value, measure.unit, decimals)}'
+
+
+def of_labels_text(measure: Measure, count: float | None) -> str:
+  """'n = 300' of a measure whose tables must have one n, else ''."""
+  return f'n = {count:,.0f}' if measure.labels and count is not None else ''
 
 
 def flag_text(measure: Measure, probes: Mapping) -> str:
   """The flag of one set of features, such as 'vacuous'; '' where it is not raised."""
-  return measure.flag[-1] if measure.flag and at(probes, measure.flag) else ''
+  return flag_name(measure) if measure.flag and at(probes, measure.flag) else ''
+
+
+def flag_name(measure: Measure) -> str:
+  """'vacuous', 'above 1'."""
+  return measure.flag[-1].replace('_', ' ')
+
+
+def left_out_lines(probes: Mapping, only: Sequence[str] | None = None) -> list[str]:
+  """'linear probe with 500 labels is left out: …', a line a number of labels that did not fit."""
+  return [
+    f'{probe} probe with {count} labels is left out: {reason}'
+    for probe, reasons in (probes.get('left_out') or {}).items()
+    if only is None or probe in only
+    for count, reason in reasons.items()
+  ]
 
 
 # Codes of labels.

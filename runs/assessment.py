@@ -1,6 +1,7 @@
 """What is measured of one set of parameters: bits, regret, probes, samples."""
 
 from collections.abc import Callable
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -14,8 +15,9 @@ import tqdm
 from codes import histogram
 from data.dataset import Examples
 from objectives import Code, Network
-from probes import linear, suite
+from probes import baselines, linear, suite
 from probes.features import Features, assemble
+from probes.measures import at
 from runs.errors import UserError
 from runs.experiment import Experiment
 from runs.parts import Parts
@@ -252,10 +254,12 @@ def probe(
   params: Any,
   only: tuple[str, ...] | None = None,
   kept: Parts | None = None,
+  choices: int = 1,
 ) -> Probed:
   """Every configured probe (or `only` these) on every layer; as `fit_probes`.
 
-  All are empty for a data set without labels.
+  All are empty for a data set without labels. `choices`: checkpoints among which validation chose
+  these parameters.
   """
   if not experiment.probed:
     return {}, {}, {}
@@ -264,7 +268,8 @@ def probe(
   def features() -> Features:
     total = sum(len(getattr(experiment.probe_dataset, s)) for s in ('train', 'validation', 'test'))
     with tqdm.tqdm(total=total, desc='features', unit='example', disable=None, leave=False) as bar:
-      return experiment.probe_features(params, progress=bar.update)
+      found = experiment.probe_features(params, progress=bar.update)
+    return dataclasses.replace(found, choices=choices)
 
   return fit_probes(features, experiment.config, only, kept)
 
@@ -305,12 +310,11 @@ def fit_probes(
         failed, name, lambda n=name, f=fit: kept.piece(f'probe_{n}', f, (n, 'linear'))
       )
       if found is not None:
-        results |= found[0]
+        results = suite.merged(results, found[0])
         arrays |= found[1]
       bar.update(1)
-  share = suite.linear_share(results)
-  if share is not None:
-    results['mlp']['all']['linear_share'] = share
+  if (mlp := at(results, ('mlp', 'all'))) is not None:
+    mlp |= suite.linear_share(arrays)
   return results, failed, arrays
 
 
@@ -320,6 +324,14 @@ def all_probed(found: Probed) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   if failed:
     raise UserError('; '.join(f'probe {name} failed: {why}' for name, why in failed.items()))
   return results, arrays
+
+
+def majority(experiment: Experiment) -> dict[str, Any] | None:
+  """What guessing the commonest class gets on test; None without labels."""
+  probed = experiment.probe_dataset
+  if not experiment.probed or not isinstance(probed.train, Examples):
+    return None
+  return baselines.majority(probed.train.labels_N, probed.test.labels_N)
 
 
 def probe_levels(

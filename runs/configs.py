@@ -147,6 +147,8 @@ def _modernise(config: dict[str, Any]) -> None:
   if isinstance(config.get('model', {}).get('unroll'), bool):
     config['model']['unroll'] = 'always' if config['model']['unroll'] else 'never'
   training, probe = config.get('training', {}), config.get('probe', {})
+  if 'prequential' in probe:
+    probe['prequential'] = {'orders': 1} | probe['prequential']
   if 'evaluate_every' in training:
     every, at = training.pop('evaluate_every'), [0, *training.pop('evaluate_at', ())]
     regular = {'every': every, 'at': at, 'last': True}

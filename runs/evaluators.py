@@ -66,7 +66,10 @@ def quick_probe(experiment: Experiment, params: Any) -> dict[str, float]:
 
 
 def label_codes(experiment: Experiment, params: Any) -> dict[str, float]:
-  """Lengths in bits of the prequential codes of the train labels, as `probes.prequential`."""
+  """Lengths in bits of the prequential codes of the train labels, as `probes.prequential`.
+
+  Of its first order alone: several along the training would take too long.
+  """
   if not _labelled(experiment):
     return {}
   dataset, config = experiment.probe_dataset, experiment.config

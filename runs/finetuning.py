@@ -9,6 +9,7 @@ import sys
 
 import tqdm
 
+from probes import suite
 from probes.measures import MEASURES, at
 from reports import reading, report, terminal
 from runs import (
@@ -80,7 +81,7 @@ def one(workdir: str, data_dir: str, overrides: Sequence[str]) -> list[str]:
         assessment.fit_probes(lambda: tunable, config, ('finetune',))
       )
     preemption.defer()
-    record['probes'] |= found
+    record['probes'] = suite.merged(record['probes'], found)
     record['finetune_settings'] = settings
     arrays = {**run.read_arrays(workdir), **arrays}
     record = run.write_record(workdir, record, arrays)

@@ -26,6 +26,21 @@ def make_directory(out: str) -> None:
     raise UserError(f'{out} can not be written: {error.strerror}') from error
 
 
+def about(features: Features, repeated: dict[str, int]) -> list[str]:
+  """What a reader should know of a file before the numbers: a line each."""
+  lines = []
+  if features.names not in (None, tuple(map(str, range(features.classes)))):
+    shown = ', '.join(f"'{name}' is {k}" for k, name in enumerate(features.names[:5]))
+    more = features.classes - 5
+    lines.append(f'labels by sorted value: {shown}' + (f', and {more} more' if more > 0 else ''))
+  for pair, count in repeated.items():
+    if count:
+      one, other = pair.split(' in ')
+      total = len(getattr(features, f'labels_{one}'))
+      lines.append(f'{count} of {total} {one} rows stand in {other} too')
+  return lines
+
+
 def write(
   out: str,
   path: str,
@@ -33,8 +48,14 @@ def write(
   config: dict[str, Any],
   probes: dict[str, Any],
   arrays: dict[str, np.ndarray],
+  repeated: dict[str, int],
+  majority: dict[str, Any],
 ) -> str:
-  """Writes probes.json, arrays.npz and TensorBoard scalars; returns the path of probes.json."""
+  """Writes probes.json, arrays.npz and TensorBoard scalars; returns the path of probes.json.
+
+  `repeated` counts the rows that stand in two splits (`probes.exchange.repeated_rows`),
+  `majority` is what the commonest class is right on (`probes.baselines.majority`).
+  """
   with open(path, 'rb') as file:
     digest = hashlib.file_digest(file, 'sha256').hexdigest()
   record = {
@@ -45,9 +66,12 @@ def write(
       'layers': features.train.shape[0],
       'width': features.train.shape[2],
       'classes': features.classes,
+      'class_names': features.names and list(features.names),
       'examples': {split: getattr(features, split).shape[1] for split in SPLITS},
+      'repeated_rows': repeated,
     },
     'config': config,
+    'majority': majority,
     'probes': probes,
   }
   buffer = io.BytesIO()

@@ -290,7 +290,7 @@ def write_controls(planned: PlannedRun, workdir: str, data_dir: str) -> None:
     pass
   wide = {}
   if built.probed:
-    raw = features.raw(probed)
+    raw = features.raw(probed, built.unseen)
     wide = {
       'raw': raw,
       'pca': baselines.pca(raw, width),
@@ -299,6 +299,7 @@ def write_controls(planned: PlannedRun, workdir: str, data_dir: str) -> None:
   controls: dict[str, Any] = {
     'of': key,
     **{name: _probed(name, found, planned.config) for name, found in wide.items()},
+    'majority': assessment.majority(built),
     'histogram_bits_per_dim': assessment.histogram_bits(dataset),
     'uniform_bits_per_dim': histogram.uniform_bits(dataset.vocabulary),
   }

@@ -1,13 +1,14 @@
 """Probes finished runs again, and the features of any other model."""
 
 from collections.abc import Sequence
+import dataclasses
 import os
 from typing import Any
 
 from experiments import base
-from probes import exchange
+from probes import baselines, exchange, suite
 from probes.measures import headline
-from reports import terminal
+from reports import reading, terminal
 from runs import assessment, configs, experiment, finished, foreign, lock, provenance, run
 from runs.errors import UserError
 from training import preemption
@@ -36,7 +37,8 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
         'probe them with --features'
       )
     experiment.check_probes(built)
-    probes, failed, arrays = assessment.probe(built, state.params)
+    choices = _checkpoints(workdir) if best and built.objective.trains else 1
+    probes, failed, arrays = assessment.probe(built, state.params, choices=choices)
     if not probes:
       assessment.all_probed((probes, failed, arrays))
     if best and built.objective.trains:
@@ -45,13 +47,16 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
       arrays = {}
     else:
       # Fine-tuning took longer than all of these; it stays until it is asked for again.
-      kept = {name: record['probes'][name] for name in ('finetune',) if name in record['probes']}
+      before = record['probes']
+      kept = {name: before[name] for name in ('finetune',) if name in before}
+      left_out = before.get('left_out') or {}
       settings = record.setdefault('settings_of_results', {})
-      own = settings.get('probe', {}).get('finetune') if kept else None
+      own = settings.get('probe', {}).get('finetune') if 'finetune' in kept else None
       settings['probe'] = configs.plain(built.config.probe)
       if own is not None:
         settings['probe']['finetune'] = own
-      record['probes'], record['probes_failed'] = kept | probes, failed
+      kept['left_out'] = {name: left_out[name] for name in ('finetune',) if name in left_out}
+      record['probes'], record['probes_failed'] = suite.merged(kept, probes), failed
       record['probe_data_hash'] = built.probe_dataset.digest
     preemption.defer()
     record['parameters'] = state_lib.count(state.params)
@@ -60,6 +65,7 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
     run.to_tensorboard(built, workdir, record, arrays.get('samples'))
     return [
       run.summary({**record, 'probes': probes, 'probes_failed': failed}),
+      *terminal.majority_lines(assessment.majority(built)),
       *terminal.probe_lines(probes, headline()),
       f'python -m launch.report {os.path.abspath(workdir)} shows it',
     ]
@@ -70,8 +76,16 @@ def export(
 ) -> list[str]:
   """Writes the features of a run as `probes.exchange` describes; arguments as in `of_run`."""
   built, _, state = _open(workdir, data_dir, overrides, best)
-  exchange.write(path, built.probe_features(state.params))
+  choices = _checkpoints(workdir) if best and built.objective.trains else 1
+  features = dataclasses.replace(built.probe_features(state.params), choices=choices)
+  exchange.write(path, features)
   return [path]
+
+
+def _checkpoints(workdir: str) -> int:
+  """Among how many of them validation loss chose the best one."""
+  curve = reading.read_curve(workdir, ('validation/loss',))
+  return max(1, sum(point.get('validation/loss') is not None for point in curve))
 
 
 def _open(
@@ -102,9 +116,15 @@ def of_file(path: str, out: str | None, overrides: Sequence[str]) -> list[str]:
   probes, failed, arrays = assessment.fit_probes(lambda: features, config)
   if not probes:
     assessment.all_probed((probes, failed, arrays))
-  written = foreign.write(out, path, features, configs.plain(config.probe), probes, arrays)
-  lines = [f'probe {name} FAILED: {why}' for name, why in failed.items()]
+  repeated = exchange.repeated_rows(features)
+  majority = baselines.majority(features.labels_train, features.labels_test)
+  written = foreign.write(
+    out, path, features, configs.plain(config.probe), probes, arrays, repeated, majority
+  )
+  lines = foreign.about(features, repeated)
+  lines += [f'probe {name} FAILED: {why}' for name, why in failed.items()]
   for labels, cell in probes.get('linear', {}).items():
     name = 'linear, all labels' if labels == 'all' else f'linear, {labels} labels'
     lines.append(f'{name:28} {100 * cell["accuracy"]:8.1f} %')
+  lines += terminal.majority_lines(majority)
   return [*lines, *terminal.probe_lines(probes, headline()), written]

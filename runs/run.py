@@ -15,7 +15,7 @@ import tensorboardX
 
 import objectives
 from probes.measures import at, headline
-from reports import figures, figures_samples
+from reports import figures, figures_samples, wording
 from runs import assessment, configs, evaluators, lock, parts, provenance, whole
 from runs import experiment as experiment_lib
 from runs.configs import read_record
@@ -260,6 +260,7 @@ def _describe(
     'note': experiment.note,
     'data_hash': dataset.digest,
     'probe_data_hash': experiment.probe_dataset.digest,
+    'majority': assessment.majority(experiment),
     'trained': objective.trains,
     'causal': objective.backbone(experiment.space).pattern[0] == 'causal',
     'validation': {
@@ -375,6 +376,7 @@ def summary(record: dict) -> str:
   if cells:
     shown = ', '.join(f'{100 * c["accuracy"]:.1f} % ({n} labels)' for n, c in cells.items())
     line += f'; linear probe {shown}'
+  line += ''.join(f'; {text}' for text in wording.left_out_lines(record['probes'], ('linear',)))
   for name, why in record.get('probes_failed', {}).items():
     line += f'; probe {name} FAILED: {why}'
   return line

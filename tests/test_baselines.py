@@ -5,7 +5,7 @@ import dataclasses
 import ml_collections
 import numpy as np
 import pytest
-from sklearn import datasets, decomposition
+from sklearn import datasets, decomposition, dummy
 
 from probes import baselines, linear
 from probes.features import SPLITS, Features
@@ -122,7 +122,11 @@ def test_the_rest_is_carried_over(make):
   features = synthetic()
   found = make(features, 4)
   assert found.last is None and found.sequences is None and found.inputs is features.inputs
-  assert found.classes == 2 and found.unseen == ('validation', 'test')
+  assert found.classes == 2
+  # Made of train inputs: no certificate where those beside it have train labels for theirs.
+  assert features.unseen == SPLITS and found.unseen == ('test',)
+  beside = dataclasses.replace(features, unseen=('validation', 'test'))
+  assert make(beside, 4).unseen == ('validation', 'test')
   for split in SPLITS:
     labels = f'labels_{split}'
     np.testing.assert_array_equal(getattr(found, labels), getattr(features, labels))
@@ -158,3 +162,16 @@ def test_random_relu_on_digits():
   settings = ml_collections.ConfigDict({'labels': (), 'l2': (1e-3,)})
   results, _ = linear.evaluate(baselines.random_relu(digits(), 512, 0), settings, 0)
   assert results['all']['accuracy'] > 0.965
+
+
+def test_majority_is_the_guess_of_the_commonest_training_class():
+  """99 to 1: nearest neighbours' 98 % are the guess's, against scikit-learn's dummy."""
+  rng = np.random.default_rng(0)
+  train, test = (rng.random(n) < 0.02 for n in (500, 300))
+  train, test = train.astype(int), test.astype(int)
+  found = baselines.majority(train, test)
+  guess = dummy.DummyClassifier().fit(train[:, None], train)
+  expected = guess.score(test[:, None], test)
+  assert found['class'] == 0 and found['accuracy'] == pytest.approx(expected) != 0.5
+  assert found['stderr'] == pytest.approx(np.sqrt(expected * (1 - expected) / 300))
+  assert baselines.majority(np.array([2, 1, 1, 2]), np.array([1, 1, 2]))['class'] == 1

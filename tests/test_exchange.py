@@ -2,9 +2,14 @@
 
 import numpy as np
 import pytest
+from sklearn import datasets
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
-from probes import exchange
+from experiments import base
+from probes import exchange, suite
 from probes.features import SPLITS, Features
+from runs import foreign
 
 
 def arrays(**changes):
@@ -29,11 +34,10 @@ def test_rows_go_to_their_splits(tmp_path):
   found = exchange.read(save(tmp_path))
   for number, split in enumerate(SPLITS):
     rows = given['splits'] == number
-    np.testing.assert_array_equal(
-      getattr(found, split), given['features'][:, rows].astype(np.float32)
-    )
+    np.testing.assert_array_equal(getattr(found, split), given['features'][:, rows])
     np.testing.assert_array_equal(getattr(found, f'labels_{split}'), given['labels'][rows])
   assert (found.classes, found.last, found.inputs, found.sequences) == (3, None, None, None)
+  assert found.names == ('0', '1', '2')
   assert found.unseen == ('validation', 'test')
 
 
@@ -75,10 +79,15 @@ def test_what_is_written_is_read(tmp_path):
     ({'labels': None}, 'lacks labels'),
     ({'features': np.zeros((23, 4))}, 'layers x N x D'),
     ({'features': np.full((2, 23, 4), np.nan)}, 'NaN'),
+    ({'features': np.full((2, 23, 4), 1j)}, 'features must be integers or floats, not complex128'),
+    ({'features': np.full((2, 23, 4), 'a')}, 'features must be integers or floats'),
     ({'labels': np.arange(22) % 3}, '23 integers'),
-    ({'labels': np.zeros(23)}, '23 integers'),
+    ({'labels': np.arange(23) % 3.0}, 'labels.astype(int)'),
+    ({'labels': np.eye(3)[np.arange(23) % 3]}, 'labels.argmax(1)'),
     ({'labels': np.zeros(23, int)}, 'at least 2 classes'),
-    ({'labels': np.arange(23) % 3 - 1}, 'from 0'),
+    ({'labels': arrays()['splits']}, "label '1' has no row in split 'train'"),
+    ({'splits': np.full(23, b'dev')}, "unknown split 'dev'"),
+    ({'splits': np.full(23, b'\xff')}, 'splits holds bytes that are no UTF-8'),
     ({'splits': np.zeros(23, int)}, "belongs to split 'validation'"),
     ({'splits': np.full(23, 3)}, '0 (train)'),
     ({'splits': np.full(23, 'dev')}, "unknown split 'dev'"),
@@ -87,6 +96,7 @@ def test_what_is_written_is_read(tmp_path):
     ({'inputs': np.full((23, 2), np.inf)}, 'inputs holds NaN'),
     ({'unseen': np.array(['nothing'])}, 'unseen names nothing'),
     ({'pretraining_seed': np.array(-1)}, 'one integer from 0'),
+    ({'choices': np.array(0)}, 'choices must be one integer'),
   ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path, changes, message):
@@ -107,3 +117,88 @@ def test_files_that_are_no_archive(tmp_path):
   np.savez(path, **arrays(labels=np.array([{}] * 23, object)))
   with pytest.raises(ValueError, match='plain arrays'):
     exchange.read(path)
+
+
+@pytest.mark.parametrize(
+  'values,names',
+  [
+    (np.array([1, 2, 3]), ('1', '2', '3')),
+    (np.array([-5, 0, 700]), ('-5', '0', '700')),
+    (np.array([False, True, True]), ('False', 'True')),
+    (np.array(['cat', 'dog', 'eel']), ('cat', 'dog', 'eel')),
+    (np.array([b'cat', b'dog', b'eel']), ('cat', 'dog', 'eel')),
+    (np.array([1, 2, 3], np.uint8), ('1', '2', '3')),
+  ],
+)
+def test_labels_are_classes_by_sorted_value(tmp_path, values, names):
+  given = arrays()
+  labels = values[given['labels']]
+  found = exchange.read(save(tmp_path, labels=labels))
+  assert found.names == names and found.classes == len(names)
+  for number, split in enumerate(SPLITS):
+    own = [v.decode() if isinstance(v, bytes) else str(v) for v in labels]
+    own = [name for name, s in zip(own, given['splits'], strict=True) if s == number]
+    assert [names[k] for k in getattr(found, f'labels_{split}')] == own
+  shown = foreign.about(found, {})
+  assert shown and shown[0].startswith(f"labels by sorted value: '{names[0]}' is 0")
+  assert foreign.about(exchange.read(save(tmp_path)), {}) == []
+
+
+def test_bytes_are_names_of_splits(tmp_path):
+  by_number = exchange.read(save(tmp_path))
+  names = np.array([b'train', b'validation', b'test'])[arrays()['splits']]
+  found = exchange.read(save(tmp_path, splits=names, unseen=np.array([b'test'])))
+  np.testing.assert_array_equal(by_number.test, found.test)
+  assert found.unseen == ('test',)
+
+
+@pytest.mark.parametrize('offset', [0.0, 1e6, 1e9])
+def test_an_offset_costs_nothing(tmp_path, offset):
+  """Float64 with a large offset, as of timestamps: float32 would keep no digit of the rest."""
+  digits = datasets.load_digits()
+  order = np.random.default_rng(0).permutation(1797)
+  x, y = digits.data[order], digits.target[order]
+  splits = np.repeat(SPLITS, [1197, 300, 300])
+  np.savez(tmp_path / 'f.npz', features=x[None] / 16 + offset, labels=y, splits=splits)
+  features = exchange.read(tmp_path / 'f.npz')
+  settings = base.get_base('untrained').probe
+  with settings.unlocked():
+    settings.linear.labels, settings.linear.l2 = (), (1e-3, 1e-2)
+  names = ('linear', 'knn', 'ridge', 'geometry')
+  found, made = suite.run(features, settings, 0, names)
+  scaler = StandardScaler().fit(x[:1197])
+  model = LogisticRegression(C=1 / (1197 * 1e-2), max_iter=2000).fit(
+    scaler.transform(x[:1197]), y[:1197]
+  )
+  expected = model.score(scaler.transform(x[1497:]), y[1497:])
+  assert abs(found['linear']['all']['accuracy'] - expected) < 0.015
+  assert found['knn']['all']['accuracy'] > 0.95 and found['ridge']['all']['accuracy'] > 0.9
+  spread = made['geometry/features'][0].std(0)
+  np.testing.assert_allclose(spread, (x[1497:] / 16).std(0), atol=1e-5)
+
+
+@pytest.mark.parametrize('kind,kept', [('f2', 'f4'), ('i2', 'f4'), ('i4', 'f8'), ('f8', 'f8')])
+def test_no_type_is_narrowed(tmp_path, kind, kept):
+  given = (100 * arrays()['features']).astype(kind)
+  found = exchange.read(save(tmp_path, features=given))
+  assert found.train.dtype == np.dtype(kept)
+  np.testing.assert_array_equal(found.test, given[:, arrays()['splits'] == 2])
+  # Poolings stand side by side: one type for both.
+  found = exchange.read(save(tmp_path, features=given, last=arrays()['features']))
+  assert {found.train.dtype, found.last['test'].dtype} == {np.dtype(np.float64)}
+
+
+def test_rows_in_two_splits_are_counted(tmp_path):
+  given = arrays()
+  train, test = (np.flatnonzero(given['splits'] == k) for k in (0, 2))
+  given['features'][:, test[:3]] = given['features'][:, train[[0, 0, 1]]]
+  given['features'][1, test[3]] = given['features'][1, train[2]]  # In one layer alone.
+  found = exchange.read(save(tmp_path, **given))
+  repeated = exchange.repeated_rows(found)
+  assert repeated == {'test in train': 3, 'validation in train': 0, 'test in validation': 0}
+  assert foreign.about(found, repeated) == ['3 of 5 test rows stand in train too']
+  # With inputs these decide: negative zero is zero.
+  inputs = np.arange(46.0).reshape(23, 2)
+  inputs[test[0]], inputs[train[0]] = (0.0, 7.0), (-0.0, 7.0)
+  found = exchange.read(save(tmp_path, **given, inputs=inputs))
+  assert exchange.repeated_rows(found)['test in train'] == 1

@@ -316,7 +316,8 @@ def test_few_labels_see_nothing_else():
 
 def test_one_label_a_class_and_sizes_that_do_not_fit():
   results, arrays = knn.evaluate(clusters(), config(labels=(3, 4, 500), draws=2), 0)
-  assert set(results) == {'all', '4'} and '500/predictions' not in arrays
+  assert set(results) == {'all', '4', 'left_out'} and '500/predictions' not in arrays
+  assert set(results['left_out']) == {'3', '500'}
   assert results['4']['layer'] == [1, 1] and results['4']['neighbours'] == [1, 1]
   assert results['4']['by_layer_cv'] is None
 

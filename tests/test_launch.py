@@ -145,6 +145,10 @@ def test_probing_again_gives_the_same_and_takes_new_settings(comparison, data_di
   workdir, _, _ = comparison
   directory = workdir / 'runs' / 'autoregressive-lr0.002-seed0'
   before = run.read_record(str(directory))
+  controls = json.loads((workdir / 'controls.json').read_text())
+  assert (
+    controls['majority'] == before['majority'] and 0.05 < controls['majority']['accuracy'] < 0.2
+  )
   again = ('--workdir', str(directory), f'--data_dir={data_dir}')
   code, _, err = _finish(_start('probe', *again))
   assert code == 0, err
@@ -152,6 +156,10 @@ def test_probing_again_gives_the_same_and_takes_new_settings(comparison, data_di
   code, _, err = _finish(_start('probe', *again, '--config.probe.linear.labels=20'))
   assert code == 0, err
   assert sorted(run.read_record(str(directory))['probes']['linear']) == ['20', 'all']
+  code, out, err = _finish(_start('probe', *again, '--config.probe.linear.labels=5'))
+  assert code == 0 and 'linear probe with 5 labels is left out: fewer than the 10' in out, err
+  left_out = run.read_record(str(directory))['probes']['left_out']
+  assert left_out == {'linear': {'5': 'fewer than the 10 classes'}}
   code, _, err = _finish(_start('probe', *again, '--config.model.width=8'))
   assert code == 2 and 'only config.probe' in err
 

@@ -165,6 +165,8 @@ def test_test_split_changes_no_choice():
       'cross_entropy',
       'draws',
       'usable_bits',
+      'usable_bits_stderr',
+      'usable_accuracy',
     }:
       assert clean[n][key] == dirty[n][key]
   assert dirty['all']['accuracy'] < 0.5 < clean['all']['accuracy']
@@ -272,9 +274,14 @@ def test_bad_input():
     linear.evaluate(dataclasses.replace(features, labels_test=np.zeros(3, int)), small(), 0)
 
 
-def test_too_few_rows_skip_a_size():
+def test_numbers_of_labels_that_do_not_fit_are_named():
   results, arrays = linear.evaluate(clusters(), small(labels=(3, 10, 500)), 0)
-  assert set(results) == {'all', '10'} and '500/predictions' not in arrays
+  assert set(results) == {'all', '10', 'left_out'} and '500/predictions' not in arrays
+  assert results['left_out'] == {
+    '3': 'fewer than the 4 classes',
+    '500': 'there are only 120 training labels',
+  }
+  assert 'left_out' not in linear.evaluate(clusters(), small(labels=(10,)), 0)[0]
 
 
 def test_quick():

@@ -2,15 +2,20 @@
 
 import dataclasses
 import itertools
+import json
+import types
 
 import ml_collections
 import numpy as np
 import pytest
 from scipy import optimize, special, stats
+import tiny
 
-from probes import logistic, pac
-from probes.features import SPLITS, Features
+from probes import baselines, exchange, logistic, pac
+from probes.features import SPLITS, Features, raw
 from probes.measures import MEASURES, at
+from reports import certificates, choice
+from runs import assessment, probing
 
 
 def config(**changes):
@@ -111,6 +116,12 @@ def test_accounting_by_hand():
   majority = 1 - max(np.bincount(features.labels_validation)) / 40
   assert cell['majority_error'] == pytest.approx(majority)
   assert cell['vacuous'] == (cell['bound'] >= majority)
+  # Checkpoints among which the sample chose count like networks of the config.
+  again = dataclasses.replace(features, choices=3)
+  more = pac.evaluate(again, settings, 0)[0]['all']
+  assert (cell['choices'], more['choices']) == (5, 15)
+  assert more['complexity_nats'] == pytest.approx(nats + np.log(3))
+  assert more['bound'] > cell['bound']
   assert pac.complexity(585, 3, 5, config()) == pytest.approx(
     3 * 585 * np.log(2) + np.log(5 * 2 * 3 * 3) + np.log(20)
   )
@@ -243,3 +254,78 @@ def test_odd_and_bad_input():
   for changes in ({'delta': 0.0}, {'bits': (0,)}, {'ranges': ()}, {'choices': 0}):
     with pytest.raises(ValueError, match='pac'):
       pac.evaluate(features, config(**changes), 0)
+
+
+def test_a_report_pays_for_the_learning_rates_it_chose_among():
+  """The bound of the same classifier with the rates in its own count, and no more when repeated."""
+  features, settings = (
+    gaussians((60, 40, 30), layers=2),
+    config(bits=(2,), ranges=(1.0,), l2=(1.0,)),
+  )
+  own = pac.evaluate(features, settings, 0)[0]
+  paid = pac.evaluate(features, config(bits=(2,), ranges=(1.0,), l2=(1.0,), choices=4), 0)[0]['all']
+  given = json.loads(json.dumps(own))
+  rates = {
+    rate: [{'objective': 'masked', 'seed': 0, 'learning_rate': rate, 'validation': {'loss': rate},
+            'probes': {'pac': given}}]
+    for rate in (0.1, 0.2, 0.3, 0.4)
+  }  # fmt: skip
+  runs = [run for members in rates.values() for run in members]
+  choice.select(runs)
+  for _ in range(2):
+    cell = runs[0]['probes']['pac']['all']
+    assert runs[0]['selected'] and cell['choices'] == 4
+    for name in ('bound', 'train_error', 'vacuous'):
+      assert cell[name] == pytest.approx(paid[name], rel=1e-9)
+    np.testing.assert_allclose(cell['by_layer_bound'], paid['by_layer_bound'], rtol=1e-9)
+    choice.select(runs)
+  assert given == own  # What was read stays as it was.
+  alone = [{**runs[0], 'probes': {'pac': own}}]
+  choice.select(alone)
+  assert alone[0]['probes']['pac'] == own
+  # An untrained network is the same at every rate: nothing was chosen.
+  runs = [{**run, 'trained': False, 'probes': {'pac': own}} for run in runs]
+  choice.select(runs)
+  assert runs[0]['probes']['pac'] == own
+
+
+def test_rows_of_one_table_have_one_number_of_labels(data_dir):
+  """Trained, untrained and raw input on the same data; a report of older records says so."""
+  built = [tiny.build(data_dir, name) for name in ('autoregressive', 'untrained')]
+  assert {b.unseen for b in built} == {('validation', 'test')}
+  control = raw(built[0].probe_dataset, built[0].unseen)
+  narrow = [baselines.pca(control, 4), baselines.random_relu(control, 4, 0)]
+  assert {f.unseen for f in (control, *narrow)} == {('validation', 'test')}
+  # Where even train was unseen, features made of it have no certificate beside the others.
+  everything = raw(built[0].probe_dataset)
+  assert everything.unseen == SPLITS
+  assert pac.evaluate(baselines.pca(everything, 4), config(), 0) == ({}, {})
+  runs = [
+    {'objective': name, 'probes': {'pac': {'all': {'n': n}}}}
+    for name, n in (('masked', 300), ('untrained', 1377))
+  ]
+  (line,) = certificates.notes(runs, {'raw': {'pac': {'all': {'n': 300}}}, 'of': {}})
+  assert '300 of masked, raw; 1,377 of untrained' in line
+  assert certificates.notes(runs[:1], {'uniform_bits_per_dim': 4.0}) == []
+
+
+def test_the_best_checkpoint_pays_for_those_it_was_chosen_from(tmp_path):
+  lines = [{'step': k, 'validation/loss': 2.0 - k} for k in range(3)] + [{'step': 9, 'x': 1.0}]
+  (tmp_path / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+  assert probing._checkpoints(str(tmp_path)) == 3
+  assert probing._checkpoints(str(tmp_path / 'nowhere')) == 1
+  # The number reaches the certificate, also by way of a file.
+  features, settings = gaussians((60, 40, 30), layers=2), ml_collections.ConfigDict()
+  settings.probe = {'pac': config().to_dict(), 'suite': ('pac',)}
+  settings.evaluation = {'seed': 0}
+  splits = types.SimpleNamespace(train=(), validation=(), test=())
+  built = types.SimpleNamespace(
+    probed=True, config=settings, probe_dataset=splits,
+    probe_features=lambda params, **_: features,
+  )  # fmt: skip
+  found, _ = assessment.probe(built, None, choices=3)
+  plain, _ = assessment.probe(built, None)
+  assert (found['pac']['all']['choices'], plain['pac']['all']['choices']) == (3, 1)
+  assert found['pac']['all']['bound'] > plain['pac']['all']['bound']
+  exchange.write(tmp_path / 'f.npz', dataclasses.replace(features, choices=3))
+  assert exchange.read(tmp_path / 'f.npz').choices == 3

@@ -25,7 +25,9 @@ MANY, CLASSES = 10_000, 10
 
 
 def config(**changes):
-  return ml_collections.ConfigDict({'rows': MANY, 'first': 10, 'l2': L2, 'mlp': None} | changes)
+  return ml_collections.ConfigDict(
+    {'rows': MANY, 'first': 10, 'orders': 1, 'l2': L2, 'mlp': None} | changes
+  )
 
 
 def code(x_LxNxD, labels, classes, settings=None, seed=0):
@@ -169,6 +171,29 @@ def test_mixture_against_every_experts_own_length():
     inside = [*bits[2 * layer : 2 * layer + 2], bits[-1]]
     mixed = -np.log2(np.mean(2.0 ** -np.array(inside)))
     assert cell['linear_bits_by_layer'][layer] == pytest.approx(mixed, abs=0.2)
+
+
+def test_several_orders_of_the_same_labels(coded):
+  """Each order is what a run of one order gives for features and labels in that order."""
+  x, labels = small()
+  cell, arrays = code(x, labels, 3, small_config(orders=4, rows=120))
+  first, first_arrays = code(x, labels, 3, small_config(rows=120))
+  np.testing.assert_array_equal(arrays['all/order'], first_arrays['all/order'])
+  np.testing.assert_array_equal(arrays['all/linear_bits'], first_arrays['all/linear_bits'])
+  lengths = cell['linear_bits_orders']
+  assert len(lengths) == 4 and lengths[0] == first['linear_bits']
+  order = arrays['all/order']
+  for again, length in zip(prequential.orders(120, 4, 0), lengths, strict=True):
+    np.testing.assert_array_equal(np.sort(again), np.arange(120))
+    alone = prequential.bits(x[:, order[again]], labels[order[again]], 3, small_config(mlp=None), 0)
+    assert alone['linear_bits'] == pytest.approx(length, abs=1e-9)
+  assert cell['linear_bits'] == pytest.approx(np.mean(lengths))
+  assert cell['linear_bits_spread'] == pytest.approx(np.std(lengths, ddof=1)) != 0
+  # Networks code the first order alone.
+  assert cell['mlp_bits_orders'] == [cell['mlp_bits']] == [first['mlp_bits']]
+  assert cell['mlp_bits_spread'] is None is first['linear_bits_spread']
+  with pytest.raises(ValueError, match='orders must be at least 1'):
+    code(x, labels, 3, small_config(orders=0))
 
 
 def test_code_lengths_of_a_mixture():

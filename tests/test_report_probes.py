@@ -8,7 +8,8 @@ import pytest
 from records import assemble, make_record, page_of, render, write_comparison, write_run
 
 from probes.measures import headline
-from reports import figures_probes, reading, report, summary, terminal, tidy
+from reports import figures_probes, reading, report, summary, terminal, tidy, wording
+from runs import run
 
 
 @pytest.fixture(scope='module', name='made')
@@ -61,7 +62,7 @@ def test_page_shows_every_measure_with_unit_spread_flag_and_caveat(made):
   assert f'<small>error {100 * bound["beside"]:.1f}</small>' in section
   head = re.findall(r'<th[^>]*>(.*?)</th>', section)
   column = next(i for i, cell in enumerate(head) if 'PCA of raw' in cell)
-  row = re.search(r'<td class="text">kNN<small>%</small></td>(.*?)</tr>', section)[1]
+  row = re.search(r'<td class="text">kNN, centred<small>%</small></td>(.*?)</tr>', section)[1]
   assert re.findall(r'<td>(.*?)</td>', row)[column - 1] == '61.0'
   assert sum('saw all labels' in cell for cell in head) == 1
   assert 'no verdict is drawn from them' in section
@@ -147,3 +148,82 @@ def test_terminal_lines_by_hand():
   probes = {'pac': {'all': {'bound': 0.5, 'vacuous': False, 'error': 0.25}}}
   (line,) = terminal.probe_lines(probes, headline())
   assert line.split() == ['certified', 'error', '≤', '50.0', '%', '(error', '25.0)']
+
+
+def test_a_code_is_printed_as_finely_as_its_spread_over_orders_allows():
+  cell = {'uniform_bits': 3976.35, 'linear_bits': 503.21, 'linear_bits_spread': 24.3,
+          'mlp_bits': 480.77, 'mlp_bits_spread': None}  # fmt: skip
+  lines = terminal.probe_lines({'prequential': {'all': cell}}, headline())
+  assert [' '.join(line.split()) for line in lines] == [
+    'label code, linear 500 bits (± 20 over orders, uniform 3976)',
+    'label code, MLP 481 bits (one order, uniform 3976)',
+  ]
+  tuned = {'bits': 312.66, 'uniform': 996.58}
+  (line,) = terminal.probe_lines({'finetune': {'all': {'code': tuned}}}, headline())
+  assert ' '.join(line.split()) == 'label code, fine-tuned 313 bits (one order, uniform 997)'
+  for spread, text in ((0.31, '503.2'), (3.0, '503'), (100.0, '500'), (9.99, '503')):
+    decimals = wording.decimals_of(503.21, 'bits', spread)
+    assert wording.value_text(503.21, 'bits', decimals) == text
+
+
+def test_errors_and_flags_stand_beside_usable_bits_and_their_share(tmp_path):
+  for seed in range(2):
+    record = make_record('autoregressive', seed)
+    record['probes']['linear']['all'] |= {'usable_bits': 2.0 + seed, 'usable_bits_stderr': 0.04}
+    record['probes']['mlp']['all'] |= {
+      'linear_share': 0.9 + 0.2 * seed, 'linear_share_stderr': 0.06, 'above_1': seed == 1
+    }  # fmt: skip
+    record['probes']['prequential']['all'] |= {
+      'linear_bits': 400.0 + 100 * seed, 'linear_bits_spread': 20.0, 'uniform_bits': 3976.3
+    }  # fmt: skip
+    write_run(tmp_path, record)
+  html = render(report.build([tmp_path], tmp_path))
+  assert '<td>2.50<small>2.00–3.00</small><small>± 0.04</small></td>' in html
+  assert (
+    '<td>1.00<small>0.90–1.10</small><small>± 0.06</small>'
+    '<small class="flag">above 1 in 1</small></td>'
+  ) in html
+  assert (
+    '<td>450<small>400–500</small><small>± 20 over orders</small><small>uniform 3976</small></td>'
+  ) in html
+  probes = record['probes']
+  lines = [' '.join(line.split()) for line in terminal.probe_lines(probes, headline())]
+  assert 'linear, usable 3.00 bits (± 0.04)' in lines
+  assert 'linear share 1.10 (± 0.06, above 1)' in lines
+  rows = tidy.load_results([tmp_path])
+  assert set(rows[rows.measure == 'linear/usable_bits'].stderr) == {0.04}
+  assert set(rows[rows.measure == 'prequential/linear_bits/spread_over_orders'].value) == {20.0}
+
+
+def test_what_was_left_out_and_the_guess_stand_in_table_page_and_summary(tmp_path):
+  for objective in ('autoregressive', 'masked'):
+    record = make_record(objective, 0) | {'majority': {'class': 3, 'accuracy': 0.98}}
+    del record['probes']['linear']['100']
+    record['probes']['left_out'] = {'linear': {'100': 'there are only 80 training labels'}}
+    if objective == 'masked':
+      record['probes']['left_out']['knn'] = {'1000': 'there are only 80 training labels'}
+    write_run(tmp_path, record)
+  results = report.build([tmp_path], tmp_path)
+  primary = 'THE PRIMARY MEASURE, the linear probe with 100 labels is left out: '
+  assert primary + 'there are only 80 training labels' in results['notes']
+  assert any(n.startswith('knn probe with 1000 labels of masked is left') for n in results['notes'])
+  assert results['controls']['majority'] == {'accuracy': pytest.approx(0.98)}
+  table = terminal.terminal_table(results)
+  assert primary in ' '.join(table.split())
+  (row,) = [line for line in table.splitlines() if line.startswith('majority class')]
+  assert row.split()[2:] == ['98.0'] * 4  # All, 10, 40 and 250 labels.
+  html = render(results)
+  assert primary in html
+  assert '<td class="text">majority class</td>' in html and '<td>98.0</td>' in html
+  assert 'Guessing the commonest training class is right on 98.0 % of test' in html
+  assert 'linear probe with 100 labels is left out: there are only 80' in run.summary(record)
+  lines = terminal.probe_lines(record['probes'], headline())
+  assert lines[-1] == 'knn probe with 1000 labels is left out: there are only 80 training labels'
+  (line,) = terminal.majority_lines(record['majority'])
+  assert line.split() == ['majority', 'class', '(a', 'guess)', '98.0', '%']
+  controls = {'majority': {'class': 3, 'accuracy': 0.97, 'stderr': 0.01}}
+  (tmp_path / 'controls.json').write_text(json.dumps(controls))
+  assert assemble(tmp_path)['controls']['majority'] == controls['majority']
+  rows = tidy.load_results([tmp_path])
+  (own,) = rows[rows.objective == 'majority'].itertuples()
+  assert (own.measure, own.value, own.stderr) == ('majority/accuracy', 0.97, 0.01)

@@ -170,3 +170,32 @@ def test_choice_prefers_accuracy_then_cross_entropy_then_order():
   assert selection.choose(accuracy, np.full((2, 2), 0.3)) == (0, 1)
   with pytest.raises(ValueError, match='NaN'):
     selection.choose(accuracy, np.full((2, 2), np.nan))
+
+
+def test_fitting_numbers_of_labels():
+  """What `balanced_subset` can deal, tried one by one, and a reason for every other number."""
+  labels = np.repeat([0, 1, 2], [40, 5, 30])
+  sizes = list(range(1, 90))
+  fits, reasons = selection.fitting(labels, sizes, 3)
+
+  def possible(size):
+    try:
+      return len(selection.balanced_subset(labels, size, 3, 0)) == size
+    except ValueError:
+      return False
+
+  assert fits == [size for size in sizes if possible(size)]
+  assert fits == [size for size in sizes if str(size) not in reasons]
+  assert reasons['2'] == 'fewer than the 3 classes'
+  assert reasons['18'] == 'the largest balanced subset has 17, for the rarest class has only 5'
+  assert reasons['76'] == 'there are only 75 training labels'
+
+
+@pytest.mark.parametrize('kind,offset', [(np.float64, 1e9), (np.float32, 1e3)])
+def test_an_offset_far_above_the_spread_is_no_constant(kind, offset):
+  x = np.random.default_rng(0).normal(size=(200, 2)) + offset
+  x[:, 1] = offset / 3
+  x = x.astype(kind)
+  mean, scale = selection.moments(x)
+  assert scale[0, 0] == pytest.approx(x[:, 0].std(dtype=np.float64), rel=1e-6)
+  assert np.isinf(scale[0, 1])

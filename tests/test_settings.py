@@ -54,8 +54,6 @@ def test_a_warm_up_longer_than_half_of_the_run_is_refused_before_it_begins(tmp_p
   'override,message',
   [
     ('train_rows=9', r'class \d is not among the 9 training labels \(probe.train_rows=9'),
-    ('linear.labels=9', r'probe.linear.labels: 9 labels do not fit, only 10 \(one a class\) to'),
-    ('linear.labels=5000', 'probe.linear.labels: 5000 labels do not fit'),
     ('linear.draws=0', 'probe.linear.draws must be at least 1, not 0'),
     ('linear.folds=1', 'probe.linear.folds must be at least 2'),
     ('linear.l2=()', 'probe.linear.l2 must not be empty'),

@@ -111,6 +111,7 @@ def test_corrupt_test_labels_change_no_choice(found):
 def choices(results):
   """Every value that is a choice or comes from validation, by its path."""
   chosen = ('layer', 'l2', 'usable_layer', 'usable_l2', 'neighbours', 'k', 'step', 'weight_decay')
+  chosen += ('usable_weight_decay', 'usable_step', 'usable_start', 'start')
   chosen += ('bits', 'range', 'bound', 'linear_bits', 'mlp_bits', 'rankme')
 
   def walk(value, path):
@@ -138,13 +139,38 @@ def test_only_configured_probes_run():
     suite.run(features(), config(), 0, ('rigde',))
 
 
+def test_what_was_left_out_is_named_by_probe():
+  settings = config()
+  with settings.unlocked():
+    settings.linear.labels, settings.knn.labels = (10, 3), (100, 1000)
+  names = ('linear', 'knn')
+  results, _ = suite.run(features(), settings, 0, names)
+  assert results['left_out'] == {
+    'linear': {'3': 'fewer than the 4 classes'},
+    'knn': {'1000': 'there are only 120 training labels'},
+  }
+  assert set(results['linear']) == {'all', '10'} and set(results['knn']) == {'all', '100'}
+  # A probe made again brings its own, the other's stays.
+  settings.knn.labels = (100,)
+  again, _ = suite.run(features(), settings, 0, ('knn',))
+  both = suite.merged(results, again)
+  assert set(both['left_out']) == {'linear'} and both['knn'] == again['knn']
+  assert 'left_out' not in suite.merged({'knn': results['knn']}, again)
+
+
 def test_linear_share_by_hand():
   def made(linear, mlp):
-    return {'linear': {'all': {'usable_bits': linear}}, 'mlp': {'all': {'usable_bits': mlp}}}
+    own = {'linear/all/usable_bits': linear, 'mlp/all/usable_bits': mlp}
+    return {name: np.asarray(bits, np.float32) for name, bits in own.items()}
 
-  assert suite.linear_share(made(1.5, 3.0)) == 0.5
-  assert suite.linear_share(made(0.0, 0.01)) is None
-  assert suite.linear_share({'linear': {'all': {'usable_bits': 1.0}}}) is None
+  found = suite.linear_share(made([1.0, 2.0], [3.0, 3.0]))
+  # The share moves with the linear probe alone: its standard error, sqrt(1/4), over 3.
+  assert found == {'linear_share': 0.5, 'linear_share_stderr': pytest.approx(0.5 / 3),
+                   'above_1': False}  # fmt: skip
+  found = suite.linear_share(made([3.0, 3.5], [2.0, 2.5]))
+  assert found['linear_share'] == pytest.approx(6.5 / 4.5) and found['above_1'] is True
+  assert suite.linear_share(made([0.0, 0.0], [0.01, 0.02])) == {}
+  assert suite.linear_share({'linear/all/usable_bits': np.ones(2)}) == {}
 
 
 def test_bad_features_are_refused_in_one_line():
