@@ -100,8 +100,8 @@ def _reference_bits(row: Sequence[axes.Axes], controls: Mapping) -> None:
     return
   for axis in row:
     axis.axhline(histogram, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
-  row[0].annotate('per-pixel histogram', (0.99, histogram), xytext=(0, 3), fontsize=8, color=FAINT,
-                  xycoords=('axes fraction', 'data'), textcoords='offset points',
+  row[0].annotate('per-position histogram', (0.99, histogram), xytext=(0, 3), fontsize=8,
+                  color=FAINT, xycoords=('axes fraction', 'data'), textcoords='offset points',
                   ha='right')  # fmt: skip
 
 

@@ -182,6 +182,9 @@ def _notes(runs: Sequence[Mapping]) -> list[str]:
     for objective, name in sorted(left_out)
   ]
   for run in runs:
+    who = f'{run["objective"]}, {choice.replicate_text(choice.replicate(run))}'
+    for name, why in (run.get('probes_failed') or {}).items():
+      notes.append(f'{who}: probe {name} failed and is left out: {why}')
     if run.get('imported'):
       notes.append(
         f'{run["objective"]} ({run.get("size")}) was not trained here: its weights are imported '
@@ -195,7 +198,7 @@ def _notes(runs: Sequence[Mapping]) -> list[str]:
     chosen = (found.get('best') or {}).get('validation')
     if seen and chosen is not None and chosen < max(seen) - 1e-9:
       notes.append(
-        f'{run["objective"]}, {choice.replicate_text(choice.replicate(run))}: its best level '
+        f'{who}: its best level '
         f'({chosen:.4f} on validation) is not the best of its curve ({max(seen):.4f})'
       )
   return notes

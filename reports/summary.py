@@ -12,7 +12,7 @@ from reports.errors import ReportError
 # The one measure on which objectives are compared by a test, declared before any result is seen.
 PRIMARY = ('linear', '100')
 MINIMUM_SEEDS = statistics.SEEDS
-# A bound this close (bits per dimension) to the per-pixel histogram has learned no context.
+# A bound this close (bits per dimension) to the per-position histogram has learned no context.
 NO_CONTEXT_MARGIN = 0.05
 
 Read = Callable[[Mapping], float | None]
@@ -61,7 +61,7 @@ def by_level(run: Mapping) -> Mapping:
 
 
 def no_context(code: str, bits: float | None, histogram: float | None) -> bool | None:
-  """Whether a bound says no more than the per-pixel histogram; None where that means nothing."""
+  """Whether a bound says no more than the per-position histogram; None where that means nothing."""
   if code != 'upper_bound' or bits is None or histogram is None:
     return None
   return bits >= histogram - NO_CONTEXT_MARGIN

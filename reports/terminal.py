@@ -23,7 +23,7 @@ def terminal_table(results: Mapping) -> str:
   if majority := results['controls'].get('majority'):
     guess = wording.percent_text(majority['accuracy'])
     rows.append(['majority class', '', '', *[guess] * len(pairs), ''])
-  for name, label in (('histogram', 'per-pixel histogram'), ('uniform', 'uniform')):
+  for name, label in (('histogram', 'per-position histogram'), ('uniform', 'uniform')):
     bits = results['controls'].get(f'{name}_bits_per_dim')
     if bits is not None:
       rows.append([label, 'exact', f'{bits:.3f}', *[''] * (len(head) - 3)])
@@ -61,12 +61,14 @@ def _bits(entry: Mapping) -> str:
 
 
 def _title(results: Mapping) -> str:
-  primary = results['primary']
-  return wrapped(
+  title = (
     f'{results["dataset"]}, {results["dims"]} dimensions of {results["alphabet"]} values; '
-    f'{wording.tuning_text(results)}; linear probe, test accuracy in % by number of labels '
-    f'(primary: {primary["labels"]})'
+    f'{wording.tuning_text(results)}'
   )
+  if results['classes'] is not None:
+    labels = results['primary']['labels']
+    title += f'; linear probe, test accuracy in % by number of labels (primary: {labels})'
+  return wrapped(title)
 
 
 def _foot(results: Mapping) -> list[str]:
@@ -103,7 +105,7 @@ def _about(label: str, entry: Mapping) -> list[str]:
     for name, other in entry['also'].items()
   ]:
     if part.get('no_context_learned'):
-      lines.append(f'{text}: no context learned (within 0.05 bits of the per-pixel histogram).')
+      lines.append(f'{text}: no context learned (within 0.05 bits of the per-position histogram).')
     if part['regret'] is not None:
       stderr = '' if part['regret_stderr'] is None else f' ±{part["regret_stderr"]:.4f}'
       spread = wording.spread_text(part, 'regret', 'regret', 1, 4)
@@ -114,7 +116,7 @@ def _about(label: str, entry: Mapping) -> list[str]:
       )
   if entry.get('masked_cross_entropy_bits') is not None:
     histogram = entry.get('masked_cross_entropy_histogram_bits')
-    beside = '' if histogram is None else f', per-pixel histogram {histogram:.3f}'
+    beside = '' if histogram is None else f', per-position histogram {histogram:.3f}'
     bits = entry['masked_cross_entropy_bits']
     lines.append(f'{label}: {bits:.3f} bits a masked token{beside}.')
   if entry['terms']:

@@ -23,7 +23,7 @@ from records import (
 )
 from scipy import stats
 
-from reports import canvas, choice, figures, reading, report, terminal, tidy
+from reports import canvas, choice, figures, page, reading, report, terminal, tidy
 from reports import results as results_lib
 from reports.errors import ReportError
 
@@ -336,7 +336,7 @@ def test_terminal_table_shows_values_ranges_and_marks(two):
   assert f'{100 * entry["supervised"]["linear_40"]:.1f}*' in lines['supervised']
   low, high = entry['untrained']['linear_all_min'], entry['untrained']['linear_all_max']
   assert f'{100 * low:.1f}–{100 * high:.1f}' in text
-  assert '1.500 bits a masked token, per-pixel histogram 2.420' in text
+  assert '1.500 bits a masked token, per-position histogram 2.420' in text
   assert 'fewer than 5' in text
 
 
@@ -437,3 +437,14 @@ def test_program_prints_the_table_or_one_line_of_error(two, tmp_path):
   bad = subprocess.run([*program, str(tmp_path / 'no')], capture_output=True, text=True, cwd=root)
   assert bad.returncode == 2 and 'Traceback' not in bad.stderr
   assert len(bad.stderr.strip().splitlines()) == 1 and 'is not a directory' in bad.stderr
+
+
+def test_data_without_labels_have_no_primary_probe_and_a_failed_probe_is_named(tmp_path):
+  record = make_record('masked_diffusion', 0, probes={}, classes=None)
+  write_run(tmp_path / 'a', record)
+  results = report.build([tmp_path], tmp_path)
+  assert 'probe' not in terminal.terminal_table(results).splitlines()[0]
+  assert 'none: the data have no labels' in page.render(results, {})
+  write_run(tmp_path / 'b', make_record('masked', 1, probes_failed={'mlp': 'it diverged'}))
+  results = report.build([tmp_path / 'b'], tmp_path / 'b')
+  assert 'masked, seed 1: probe mlp failed and is left out: it diverged' in results['notes']
