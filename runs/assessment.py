@@ -15,13 +15,14 @@ import tqdm
 from codes import histogram
 from data.dataset import Examples
 from objectives import Code, Network
-from probes import baselines, linear, suite
-from probes.features import Features, assemble
+from probes import baselines, suite
+from probes.features import Features
 from probes.measures import at
+from runs import levels
 from runs.errors import UserError
 from runs.experiment import Experiment
 from runs.parts import Parts
-from training import distributed, keys, preemption, sharding
+from training import distributed, keys, sharding
 from training.errors import Preempted, TrainingError
 
 # Streams of evaluation keys, one a split.
@@ -76,8 +77,8 @@ def assess(
   record['probes'], failed, found = probe(experiment, params, kept=kept)
   arrays |= found
   for name, key, make in (
-    ('levels', 'probes_by_level', lambda: probe_levels(experiment, params, record['probes'])),
-    ('latents', 'latents', lambda: probe_latents(experiment, params)),
+    ('levels', 'probes_by_level', lambda: levels.noisy(experiment, params, record['probes'])),
+    ('latents', 'latents', lambda: levels.latents(experiment, params)),
   ):
     record[key], _ = _surviving(
       failed, name, lambda n=name, m=make: kept.piece(n, lambda: (m(), {}), ('linear',))
@@ -332,81 +333,6 @@ def majority(experiment: Experiment) -> dict[str, Any] | None:
   if not experiment.probed or not isinstance(probed.train, Examples):
     return None
   return baselines.majority(probed.train.labels_N, probed.test.labels_N)
-
-
-def probe_levels(
-  experiment: Experiment, params: Any, probes: dict[str, Any]
-) -> dict[str, Any] | None:
-  """The linear probe with all labels at noisy inputs, features averaged over draws.
-
-  Every level is judged on validation; test is read at the best one alone.
-  """
-  config, dataset = experiment.config.probe, experiment.probe_dataset
-  levels = experiment.objective.probe_levels()
-  if not levels or not config.levels or not experiment.objective.trains or not experiment.probed:
-    return None
-  if 'linear' not in probes:
-    return None
-  clean = probes['linear']['all']
-  rows = []
-  for level in levels:
-    preemption.check()
-    by_split = {
-      split: experiment.noisy_features(params, split, level) for split in ('train', 'validation')
-    }
-    by_split['test'] = by_split['validation'][:, :0]
-    rows.append({'level': level, **linear.validated(assemble(dataset, by_split), config.linear)})
-  best = max(rows, key=lambda row: row['validation'])
-  clean_cell = {
-    'validation': max(clean['by_layer_validation']),
-    'accuracy': clean['accuracy'],
-    'layer': clean['layer'],
-  }
-  result = {'levels': list(levels), 'draws': config.level_draws}
-  if clean_cell['validation'] >= best['validation']:
-    chosen = {'level': None, **clean_cell, 'stderr': clean['stderr'], 'l2': clean['l2']}
-  else:
-    features = experiment.probe_features(params, level=best['level'])
-    only_all = ml_collections.ConfigDict({**config.linear.to_dict(), 'labels': ()})
-    found, _ = linear.evaluate(features, only_all, experiment.config.evaluation.seed)
-    kept = {k: found['all'][k] for k in ('accuracy', 'stderr', 'layer', 'l2')}
-    chosen = {'level': best['level'], 'validation': best['validation'], **kept}
-  return {**result, 'linear': {'clean': clean_cell, 'by_level': rows, 'best': chosen}}
-
-
-def probe_latents(experiment: Experiment, params: Any) -> dict[str, Any] | None:
-  """Validation accuracy of a linear probe for every latent of the source, layer by layer."""
-  dataset = experiment.probe_dataset
-  if not dataset.latents or 'train' not in dataset.latents:
-    return None
-  by_split = {
-    split: experiment.features(params, getattr(dataset, split).tokens_NxT)
-    for split in ('train', 'validation')
-  }
-  return fit_latents(by_split, dataset, experiment.config)
-
-
-def fit_latents(
-  by_split: dict[str, np.ndarray], dataset: Any, config: ml_collections.ConfigDict
-) -> dict[str, Any]:
-  """Accuracies of features (L, N, D) by latent, and the share of its commonest value."""
-  accuracies, chance = {}, {}
-  for name, labels_train in dataset.latents['train'].items():
-    preemption.check()
-    labels = dataset.latents['validation'][name]
-    features = Features(
-      **by_split,
-      test=by_split['validation'][:, :0],
-      labels_train=labels_train,
-      labels_validation=labels,
-      labels_test=labels[:0],
-      classes=int(labels_train.max()) + 1,
-    )
-    one_l2 = ml_collections.ConfigDict({'l2': (config.probe.linear.single_l2,)})
-    name = name.removeprefix('level')
-    accuracies[name] = linear.validated(features, one_l2)['by_layer_validation']
-    chance[name] = float(np.bincount(labels).max() / len(labels))
-  return {'linear': accuracies, 'chance': chance}
 
 
 def sample(experiment: Experiment, params: Any) -> np.ndarray | None:

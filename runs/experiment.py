@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from typing import Any
 
 import jax
@@ -17,10 +16,9 @@ from models.config import PRESETS, ModelConfig
 import objectives
 from objectives import scoring
 from probes import features as features_lib
-from probes import settings
-from runs import configs, provenance, tuning
+from runs import checks, provenance, tuning
 from runs.errors import UserError
-from training import distributed, evaluation, keys, optimizer, placement, sharding
+from training import distributed, evaluation, keys, placement, sharding
 from training.loop import Costs
 from training.state import Task
 
@@ -273,65 +271,6 @@ def load_datasets(
   return dataset, probed
 
 
-def check_settings(config: ml_collections.ConfigDict) -> None:
-  """UserError for settings that are wrong whatever the data."""
-  for name, value in configs.fields(config):
-    for one in value if isinstance(value, tuple) else (value,):
-      if isinstance(one, float) and not math.isfinite(one):
-        raise UserError(f'{name} must be a finite number, not {one}')
-    if name.endswith('seed') and not 0 <= value < 2**32:
-      raise UserError(f'{name} must be from 0 to {2**32 - 1}, not {value}')
-  try:
-    optimizer.check(config.optimizer)
-  except ValueError as error:
-    raise UserError(str(error)) from error
-  positive = {
-    'model': ('mlp_ratio',),
-    'training': ('steps', 'batch_size', 'log_every', 'microbatches'),
-    'evaluation': ('batch_size', 'draws', 'validation_draws'),
-    'probe': ('batch_size',),
-  }
-  for section, names in positive.items():
-    for name in names:
-      if config[section][name] < 1:
-        raise UserError(f'{section}.{name} must be at least 1, not {config[section][name]}')
-  least = {'model': ('width', 'layers', 'heads'), 'evaluation': ('samples',)}
-  for section, names in least.items():
-    for name in names:
-      if config[section][name] < 0:
-        raise UserError(f'{section}.{name} must not be negative, not {config[section][name]}')
-  configs.schedules(config)
-  if config.model.preset not in PRESETS:
-    raise UserError(f"unknown model.preset '{config.model.preset}'; known: {', '.join(PRESETS)}")
-
-
-def check_run(config: ml_collections.ConfigDict) -> None:
-  """UserError for settings with which no run should begin."""
-  check_settings(config)
-  if objectives.OBJECTIVES[config.objective.name].trains:
-    try:
-      optimizer.check_warmup(config.optimizer, config.training.steps)
-    except ValueError as error:
-      raise UserError(str(error)) from error
-
-
-def check_probes(experiment: Experiment) -> None:
-  """UserError for probes that can't be fitted to the very labels of the experiment."""
-  if not experiment.probed:
-    return
-  dataset = experiment.probe_dataset
-  if not isinstance(dataset.train, Examples):
-    raise UserError(
-      f"'{dataset.name}' draws its training examples afresh for ever: name a set of them to probe, "
-      'with --config.probe_data'
-    )
-  labels = {split: getattr(dataset, split).labels_N for split in features_lib.SPLITS}
-  try:
-    settings.check(experiment.config.probe, labels, dataset.classes)
-  except ValueError as error:
-    raise UserError(str(error)) from error
-
-
 def _unrolled(setting: str, layers: int, remat: bool, mesh: jax.sharding.Mesh) -> bool:
   """Whether layers are written out; ValueError for another setting than the three."""
   if setting not in ('auto', 'always', 'never'):
@@ -349,7 +288,7 @@ def build(
 
   Whatever opens a run gives its `workdir`, and is refused if its data are other ones now.
   """
-  check_settings(config)
+  checks.check_settings(config)
   with distributed.primary_first('the data sets'):
     dataset, probe_dataset = load_datasets(config, data_dir, workdir)
   hashes = provenance.hashes(dataset, probe_dataset)
@@ -378,7 +317,7 @@ def assemble(
   hashes: dict[str, str] | None = None,
 ) -> Experiment:
   """The part of `build` that needs to know of the data only the space that it lives in."""
-  check_settings(config)
+  checks.check_settings(config)
   m = config.model
   try:
     chosen = config.objective.to_dict()

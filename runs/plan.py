@@ -19,7 +19,7 @@ from codes import histogram
 from models.config import PRESETS
 import objectives
 from probes import baselines, features
-from runs import assessment, configs, experiment, whole
+from runs import assessment, checks, configs, experiment, levels, whole
 from runs import run as run_lib
 from runs.errors import UserError
 from training.metrics import write_atomically
@@ -128,7 +128,7 @@ def make(
       continue
     try:
       built = experiment.build(config, data_dir)
-      experiment.check_probes(built)
+      checks.check_probes(built)
     except experiment.Unsuitable as reason:
       if names:
         raise
@@ -150,7 +150,7 @@ def make(
     raise UserError('no objective is left to compare')
   for run in runs:
     if not os.path.exists(os.path.join(run.workdir, 'run.json')):
-      experiment.check_run(run.config)
+      checks.check_run(run.config)
   _check_directories(runs, workdir)
   if build and sizes and len(sizes) > 1 and built.probed:
     width = PRESETS[sizes[0]]['width']
@@ -160,7 +160,7 @@ def make(
 
 def _check_without_data(config: ml_collections.ConfigDict) -> None:
   """UserError for settings that no data could make right."""
-  experiment.check_settings(config)
+  checks.check_settings(config)
   chosen = config.objective.to_dict()
   try:
     objectives.get(chosen.pop('name'), **chosen)
@@ -307,6 +307,6 @@ def write_controls(planned: PlannedRun, workdir: str, data_dir: str) -> None:
     controls['real_samples'] = dataset.test.tokens_NxT[:_PICTURES].tolist()
   if probed.latents and 'train' in probed.latents:
     by_split = {'train': raw.train, 'validation': raw.validation}
-    found = assessment.fit_latents(by_split, probed, planned.config)['linear']
+    found = levels.fit_latents(by_split, probed, planned.config)['linear']
     controls['raw_latents'] = {name: by_layer[0] for name, by_layer in found.items()}
   write_atomically(path, whole.dumps(controls))

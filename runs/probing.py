@@ -9,7 +9,7 @@ from experiments import base
 from probes import baselines, exchange, suite
 from probes.measures import headline
 from reports import reading, terminal
-from runs import assessment, configs, experiment, finished, foreign, lock, provenance, run
+from runs import assessment, checks, configs, experiment, finished, foreign, lock, provenance, run
 from runs.errors import UserError
 from training import preemption
 from training import state as state_lib
@@ -36,7 +36,7 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
         f'these are other labels than those of {workdir}: write its features with --export, and '
         'probe them with --features'
       )
-    experiment.check_probes(built)
+    checks.check_probes(built)
     choices = _checkpoints(workdir) if best and built.objective.trains else 1
     probes, failed, arrays = assessment.probe(built, state.params, choices=choices)
     if not probes:

@@ -16,8 +16,7 @@ import tensorboardX
 import objectives
 from probes.measures import at, headline
 from reports import figures, figures_samples, wording
-from runs import assessment, configs, evaluators, lock, parts, provenance, whole
-from runs import experiment as experiment_lib
+from runs import assessment, checks, configs, evaluators, lock, parts, provenance, whole
 from runs.configs import read_record
 from runs.errors import UserError
 from runs.experiment import Experiment
@@ -73,7 +72,7 @@ def open_workdir(
           return began
         saved = began
       else:
-        experiment_lib.check_run(config)
+        checks.check_run(config)
       if distributed.is_primary():
         write_atomically(path, json.dumps(saved, indent=1))
       return saved
@@ -101,7 +100,7 @@ def execute(
   `profiled` names steps of which a trace is written to the run directory.
   `known` replaces fields of the record that only a run trained here can fill in.
   """
-  experiment_lib.check_probes(experiment)
+  checks.check_probes(experiment)
   with lock.held(workdir):
     made = provenance.of_record(open_workdir(workdir, experiment.config, experiment))
     checkpoints = checkpoint.Checkpoints(os.path.join(workdir, _BEGUN), writes=True)

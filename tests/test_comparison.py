@@ -8,7 +8,7 @@ import pytest
 import tiny
 
 from experiments import hierarchy
-from runs import assessment, configs, experiment, plan, run
+from runs import assessment, configs, experiment, levels, plan, run
 from runs.errors import UserError
 
 _TINY = (
@@ -199,14 +199,14 @@ def test_noise_levels_are_chosen_on_validation(data_dir, monkeypatch):
   built = tiny.build(data_dir, 'masked_diffusion', '--config.probe.linear.labels=10')
   params = built.task.init(jax.random.key(0))
   probes, _, _ = assessment.probe(built, params)
-  found = assessment.probe_levels(built, params, probes)
+  found = levels.noisy(built, params, probes)
   rows = found['linear']['by_level']
   assert [row['level'] for row in rows] == [0.15, 0.5, 0.85] == found['levels']
   # Corrupting test labels changes neither the level, the layer nor l2.
   broken = tiny.build(data_dir, 'masked_diffusion', '--config.probe.linear.labels=10')
   broken.probe_dataset.test.labels_N[:] = (broken.probe_dataset.test.labels_N + 1) % 10
   again_probes, _, _ = assessment.probe(broken, params)
-  again = assessment.probe_levels(broken, params, again_probes)
+  again = levels.noisy(broken, params, again_probes)
   assert again['linear']['by_level'] == rows
   for name in ('level', 'layer', 'l2', 'validation'):
     assert again['linear']['best'][name] == found['linear']['best'][name]

@@ -8,7 +8,7 @@ import tiny
 
 from experiments import imagegpt
 from probes import knn, settings
-from runs import configs, experiment, plan, run
+from runs import checks, configs, experiment, plan, run
 from runs import sweep as runs_sweep
 from runs.errors import UserError
 
@@ -31,7 +31,7 @@ from runs.errors import UserError
 )
 def test_numbers_that_can_not_be(override, message):
   with pytest.raises(UserError, match=message.replace('\\\\', '\\')):
-    experiment.check_settings(configs.override(tiny.config('masked'), [f'--config.{override}']))
+    checks.check_settings(configs.override(tiny.config('masked'), [f'--config.{override}']))
 
 
 def test_a_warm_up_longer_than_half_of_the_run_is_refused_before_it_begins(tmp_path, data_dir):
@@ -41,13 +41,13 @@ def test_a_warm_up_longer_than_half_of_the_run_is_refused_before_it_begins(tmp_p
   assert not list(tmp_path.iterdir())
   run.open_workdir(str(tmp_path), tiny.config('masked', '--config.optimizer.warmup_steps=4'))
   # The presets of ImageGPT warm up for what suits their own length.
-  experiment.check_run(imagegpt.get_config('autoregressive'))
+  checks.check_run(imagegpt.get_config('autoregressive'))
   with pytest.raises(UserError, match='warmup_steps'):
-    experiment.check_run(
+    checks.check_run(
       configs.override(imagegpt.get_config('autoregressive'), ['--config.training.steps=5000'])
     )
   # What trains nothing warms nothing up.
-  experiment.check_run(tiny.config('untrained', '--config.optimizer.warmup_steps=50'))
+  checks.check_run(tiny.config('untrained', '--config.optimizer.warmup_steps=50'))
 
 
 @pytest.mark.parametrize(
