@@ -27,6 +27,30 @@ def _moved(params, scale=0.1):
   return jax.tree.unflatten(tree, moved)
 
 
+def _copy(params, network):
+  """The backbone's parameter tree (`models.transformer.init`) into the peer's network."""
+  import torch
+
+  def put(parameter, array, transpose=False):
+    array = np.asarray(array)
+    parameter.copy_(torch.tensor(array.T if transpose else array))
+
+  with torch.no_grad():
+    put(network.token_table.weight, params['token_table'])
+    put(network.position_table, params['position_table'])
+    put(network.start, params['start_D'])
+    put(network.norm_final.weight, params['norm_final']['scale'])
+    put(network.output.weight, params['output_DxV'], transpose=True)
+    stacked = params['blocks']
+    for i, block in enumerate(network.blocks):
+      put(block.norm_attention.weight, stacked['norm_attention']['scale'][i])
+      put(block.norm_mlp.weight, stacked['norm_mlp']['scale'][i])
+      put(block.qkv.weight, stacked['qkv_Dx3D'][i], transpose=True)
+      put(block.out.weight, stacked['out_DxD'][i], transpose=True)
+      put(block.mlp_in.weight, stacked['mlp_in_DxF'][i], transpose=True)
+      put(block.mlp_out.weight, stacked['mlp_out_FxD'][i], transpose=True)
+
+
 def test_the_peer_is_the_same_network_with_the_same_updates():
   """Equal parameters give equal loss and gradient norm, over a few updates of both."""
   torch_train = pytest.importorskip('benchmarks.torch_train', exc_type=ImportError)
@@ -38,7 +62,7 @@ def test_the_peer_is_the_same_network_with_the_same_updates():
   update = jax.jit(state_lib.make_update(task, optimizer, OPTIMIZER['clip_norm']))
   state = state_lib.TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
   peer = torch_train.Training(_SIZE)
-  peer.network.copy_from(params['backbone'])
+  _copy(params['backbone'], peer.network)
   count = sum(p.numel() for p in peer.network.parameters())
   assert count == state_lib.count(params['backbone'])
   batches = make_batches(_SIZE, 12)
