@@ -4,7 +4,7 @@ from collections.abc import Callable
 import dataclasses
 import functools
 import hashlib
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -12,17 +12,12 @@ import numpy as np
 _FEWER_SEED = 0
 
 
-class Records(Protocol):
-  """Random access to training examples: {'tokens': int32 (T,), 'label': int32 ()}."""
-
-  def __len__(self) -> int: ...
-
-  def __getitem__(self, index: int) -> dict[str, np.ndarray]: ...
-
-
 @dataclasses.dataclass(frozen=True)
 class Examples:
-  """A whole split in memory. Labels are -1 where there are none."""
+  """A whole split in memory: {'tokens': int32 (T,), 'label': int32 ()} by index.
+
+  Labels are -1 where there are none.
+  """
 
   tokens_NxT: np.ndarray
   labels_N: np.ndarray
