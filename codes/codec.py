@@ -32,23 +32,18 @@ class Predictor(Protocol):
 
   def batches(self, examples: int) -> Iterator[tuple[int, int]]:
     """(start, stop) of consecutive batches; always the same for so many examples."""
-    ...
 
   def walk(self, code: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
     """As `network.Steps.walk`."""
-    ...
 
   def learn(self, slots_NxT: np.ndarray) -> None:
     """Takes in the examples of the batch just coded."""
-    ...
 
   def claims(self) -> dict[str, Any]:
     """Fields of the header that say what decodes."""
-    ...
 
   def check(self, header: container.Header) -> None:
     """StreamError unless this predictor, computed here, wrote the header."""
-    ...
 
 
 class Trained:
@@ -68,7 +63,6 @@ class Trained:
     del slots_NxT
 
   def claims(self) -> dict[str, Any]:
-    """Fields of the header that say what decodes."""
     return {
       'mode': container.NETWORK,
       'batch': self.batch,
@@ -78,7 +72,6 @@ class Trained:
     }
 
   def check(self, header: container.Header) -> None:
-    """StreamError unless this network, computed here, wrote the header."""
     if header.model != network.fingerprint(self.reading, self.params):
       raise container.StreamError('encoded by another network than this run')
     check_canary(header, self._steps.canary(self.params))

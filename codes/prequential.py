@@ -78,7 +78,6 @@ class Prequential:
       self._learner.learn(_batch(self._seen_NxT))
 
   def claims(self) -> dict[str, Any]:
-    """Fields of the header that say what decodes."""
     return {
       'mode': container.PREQUENTIAL,
       'batch': self._learner.schedule.chunk,
@@ -106,7 +105,6 @@ class Prequential:
     return hashlib.sha256(found).digest()[:8]
 
   def check(self, header: container.Header) -> None:
-    """StreamError unless the arithmetic here is that of the encoder."""
     codec.check_canary(header, self._canary())
 
 
