@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import jax_train, utilisation, workers
+from benchmarks import jax_train, train, workers
 from benchmarks.sizes import OPTIMIZER, SIZES, STEPS, Size
 from benchmarks.workers import make_batches
 from models.config import ModelConfig
@@ -91,12 +91,12 @@ def test_utilisation_is_analytic_flops_over_the_fastest_product():
   size = SIZES['nano']
   row = {'case': 'alone', 'ratios': [0.5, 2.0, 1.0], 'tokens_per_second': 1000.0}
   rows = [row | {'side': 'ours', 'matmul_flops': 1e9}, row | {'side': 'torch', 'matmul_flops': 4e9}]
-  utilisation.add_utilisation(rows, size, peak_gflops=0.0)
+  train.add_utilisation(rows, size, peak_gflops=0.0)
   # 6 N_matmul + 12 L T D a token, of which a causal pattern asks for (T + 1) / 2T.
   flops = 6 * (4 * 12 * 64**2 + 64 * 17) + 12 * 4 * 64 * 64 * 65 / 128
   assert rows[0]['mfu'] == pytest.approx(1000 * flops / 4e9)
   assert rows[0]['ratio'] == 1.0 and rows[0]['peak_from'] == 'product by torch'
-  utilisation.add_utilisation(rows, size, peak_gflops=8.0)
+  train.add_utilisation(rows, size, peak_gflops=8.0)
   assert rows[1]['mfu'] == pytest.approx(1000 * flops / 8e9)
   assert rows[1]['peak_from'] == '--peak_gflops'
 
