@@ -28,6 +28,10 @@ class Examples:
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     return {'tokens': self.tokens_NxT[index], 'label': self.labels_N[index]}
 
+  def take(self, rows: np.ndarray) -> 'Examples':
+    """These rows alone."""
+    return Examples(np.asarray(self.tokens_NxT)[rows], np.asarray(self.labels_N)[rows])
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
@@ -100,8 +104,4 @@ def with_fewer(dataset: Dataset, rows: int) -> Dataset:
   latents = dataset.latents
   if latents and 'train' in latents:
     latents = latents | {'train': {k: values[kept] for k, values in latents['train'].items()}}
-  return dataclasses.replace(
-    dataset,
-    train=Examples(dataset.train.tokens_NxT[kept], dataset.train.labels_N[kept]),
-    latents=latents,
-  )
+  return dataclasses.replace(dataset, train=dataset.train.take(kept), latents=latents)
