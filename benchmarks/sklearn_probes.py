@@ -94,8 +94,7 @@ def tune(
     spent, reached = 0.0, set()
     for tolerance in TOLERANCES:
       setting = Setting(solver, dtype, tolerance)
-      with threadpool_limits(1):
-        solved = solve(x_NxD, y_N, l2, setting)
+      solved = _one(x_NxD, y_N, l2, setting)
       spent += solved.seconds
       gaps = {'certified': solved.certificate, 'true': solved.objective - best}
       for meaning in [m for m in gaps if gaps[m] <= gap and m not in reached]:

@@ -1,7 +1,7 @@
 """The same network and the same training step in plain PyTorch: the peer that we measure against.
 
-Nothing but benchmarks and their test imports this file. Parameters can be copied from ours, so that
-loss and gradients can be compared number by number.
+Nothing but benchmarks and their test imports this file; the test copies our parameters into it and
+compares loss and gradients number by number.
 """
 
 import math
@@ -72,28 +72,6 @@ class Network(nn.Module):
     for block in self.blocks:
       h = block(h)
     return self.output(self.norm_final(h))
-
-  @torch.no_grad()
-  def copy_from(self, params: dict) -> None:
-    """Takes over the backbone's parameter tree (`models.transformer.init`, as arrays)."""
-
-    def put(parameter: torch.Tensor, array, transpose: bool = False) -> None:
-      array = np.asarray(array)
-      parameter.copy_(torch.tensor(array.T if transpose else array))
-
-    put(self.token_table.weight, params['token_table'])
-    put(self.position_table, params['position_table'])
-    put(self.start, params['start_D'])
-    put(self.norm_final.weight, params['norm_final']['scale'])
-    put(self.output.weight, params['output_DxV'], transpose=True)
-    stacked = params['blocks']
-    for i, block in enumerate(self.blocks):
-      put(block.norm_attention.weight, stacked['norm_attention']['scale'][i])
-      put(block.norm_mlp.weight, stacked['norm_mlp']['scale'][i])
-      put(block.qkv.weight, stacked['qkv_Dx3D'][i], transpose=True)
-      put(block.out.weight, stacked['out_DxD'][i], transpose=True)
-      put(block.mlp_in.weight, stacked['mlp_in_DxF'][i], transpose=True)
-      put(block.mlp_out.weight, stacked['mlp_out_FxD'][i], transpose=True)
 
 
 def learning_rate(step: int) -> float:

@@ -63,16 +63,7 @@ class Worker:
     self.side, self._stopped = side, False
     self._pipe, theirs = context.Pipe()
     self._process = context.Process(target=_serve, args=(theirs, side, size), daemon=True)
-    flags = os.environ.get('XLA_FLAGS')
-    forced = f'--xla_force_host_platform_device_count={side.devices}'
-    os.environ['XLA_FLAGS'] = f'{flags or ""} {forced}'.strip()
-    try:
-      self._process.start()
-    finally:
-      if flags is None:
-        del os.environ['XLA_FLAGS']
-      else:
-        os.environ['XLA_FLAGS'] = flags
+    self._process.start()
     theirs.close()
     self.known: dict[str, Any] = self._receive()
     self._stop()
@@ -121,8 +112,10 @@ class Worker:
 
 
 def _serve(pipe: Any, side: Side, size: Size) -> None:
-  """The process: pinned before any library counts the cores."""
+  """The process: pinned, and its devices set, before any library counts them."""
   os.sched_setaffinity(0, side.cores)
+  forced = f'--xla_force_host_platform_device_count={side.devices}'
+  os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {forced}'.strip()
   # As every binary of ours does; PyTorch gains a little by it too.
   host_memory.keep_freed()
   batches = make_batches(size)

@@ -10,7 +10,7 @@ coder (at most 64 bits more than the ideal length).
 
 from collections.abc import Callable, Iterator
 import dataclasses
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -21,77 +21,63 @@ BATCH = 256
 Progress = Callable[[int], Any]
 
 
-class Predictor(Protocol):
-  """Batches of examples, and what to expect in each.
+class Predictor:
+  """What to expect in each batch of examples, and the header's claims of what decodes.
 
   Attributes:
     reading: how an example is read.
+    batch: examples at a time; the last batch may have fewer.
   """
 
   reading: network.Reading
-
-  def batches(self, examples: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of consecutive batches; always the same for so many examples."""
-    ...
+  batch: int
 
   def walk(self, code: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
     """As `network.Steps.walk`."""
-    ...
+    raise NotImplementedError
 
   def learn(self, slots_NxT: np.ndarray) -> None:
     """Takes in the examples of the batch just coded."""
-    ...
+
+  def canary(self) -> bytes:
+    """A digest of what is computed here, as `network.Steps.canary`."""
+    raise NotImplementedError
 
   def claims(self) -> dict[str, Any]:
     """Fields of the header that say what decodes."""
-    ...
+    return {'batch': self.batch, 'canary': self.canary(), 'program': network.program()}
 
   def check(self, header: container.Header) -> None:
     """StreamError unless this predictor, computed here, wrote the header."""
-    ...
+    if header.canary != self.canary():
+      here = network.program()
+      other = f'by {header.program}, here is {here}' if header.program != here else (
+        'by the same versions, but this machine or its number of cores computes other last bits'
+      )  # fmt: skip
+      raise container.StreamError(f'can not be decoded here: encoded {other}')
 
 
-class Trained:
-  """A network that is done with learning; also writes and checks the header's claims."""
+class Trained(Predictor):
+  """A network that is done with learning."""
 
   def __init__(self, reading: network.Reading, params: Any, batch: int):
     self.reading, self.batch = reading, batch
     self._steps, self.params = network.Steps(reading, batch), params
 
-  def batches(self, examples: int) -> Iterator[tuple[int, int]]:
-    return container.slices(examples, self.batch)
-
   def walk(self, code: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
     return self._steps.walk(self.params, code)
 
-  def learn(self, slots_NxT: np.ndarray) -> None:
-    del slots_NxT
+  def canary(self) -> bytes:
+    return self._steps.canary(self.params)
 
   def claims(self) -> dict[str, Any]:
-    """Fields of the header that say what decodes."""
-    return {
-      'mode': container.NETWORK,
-      'batch': self.batch,
-      'model': network.fingerprint(self.reading, self.params),
-      'canary': self._steps.canary(self.params),
-      'program': network.program(),
-    }
+    model = network.fingerprint(self.reading, self.params)
+    return super().claims() | {'mode': container.NETWORK, 'model': model}
 
   def check(self, header: container.Header) -> None:
-    """StreamError unless this network, computed here, wrote the header."""
     if header.model != network.fingerprint(self.reading, self.params):
       raise container.StreamError('encoded by another network than this run')
-    check_canary(header, self._steps.canary(self.params))
-
-
-def check_canary(header: container.Header, canary: bytes) -> None:
-  """StreamError unless the arithmetic here is that of the encoder."""
-  if header.canary != canary:
-    here = network.program()
-    other = f'by {header.program}, here is {here}' if header.program != here else (
-      'by the same versions, but this machine or its number of cores computes other last bits'
-    )  # fmt: skip
-    raise container.StreamError(f'can not be decoded here: encoded {other}')
+    super().check(header)
 
 
 def default_batch(examples: int) -> int:
@@ -216,7 +202,7 @@ def count_examples(symbols: int, dims: int) -> int:
 def _frames(predictor: Predictor, examples: int) -> Iterator[list[tuple[int, int]]]:
   """Batches, put together to frames of about FRAME_SYMBOLS."""
   frame = []
-  for batch in predictor.batches(examples):
+  for batch in container.slices(examples, predictor.batch):
     frame.append(batch)
     if (batch[1] - frame[0][0]) * predictor.reading.dims >= FRAME_SYMBOLS:
       yield frame

@@ -29,13 +29,11 @@ class Compressor(NamedTuple):
   Attributes:
     name: as on the command line.
     compress, decompress: bytes -> bytes, one the inverse of the other.
-    reaches: bytes that a match may lie back; None for any number.
   """
 
   name: str
   compress: Callable[[bytes], bytes]
   decompress: Callable[[bytes], bytes]
-  reaches: int | None = None
 
 
 def _window(size: int) -> int:
@@ -79,10 +77,8 @@ def _unzstd(data: bytes) -> bytes:
 
 
 COMPRESSORS = {
-  'gzip': Compressor(
-    'gzip -9', lambda data: gzip.compress(data, 9, mtime=0), gzip.decompress, 2**15
-  ),
-  'bzip2': Compressor('bzip2 -9', lambda data: bz2.compress(data, 9), bz2.decompress, 900_000),
+  'gzip': Compressor('gzip -9', lambda data: gzip.compress(data, 9, mtime=0), gzip.decompress),
+  'bzip2': Compressor('bzip2 -9', lambda data: bz2.compress(data, 9), bz2.decompress),
   'xz': Compressor('xz -9e', _xz, lzma.decompress),
   'lzma': Compressor('lzma, tuned lc/lp/pb', _lzma, lzma.decompress),
   'zstd': Compressor('zstd -22', _zstd, _unzstd),

@@ -16,7 +16,7 @@ have not; its bits on test are the record's, not these.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+import dataclasses
 
 import numpy as np
 
@@ -28,29 +28,10 @@ from probes import selection
 NEIGHBOURS = (1, 2, 3, 5, 10, 20)
 
 
-class Rows(NamedTuple):
-  """What every classifier is given.
+def choose_rows(dataset: Dataset, train: int, validation: int, test: int, seed: int) -> Dataset:
+  """The data set with balanced training rows, and random validation and test rows.
 
-  Attributes:
-    train, validation, test: tokens (N, T) as the network sees them; `labels_*` theirs, (N,).
-    classes: K.
-    vocabulary, ordinal, values_VxK: see `data.dataset.Dataset`.
-  """
-
-  train: np.ndarray
-  labels_train: np.ndarray
-  validation: np.ndarray
-  labels_validation: np.ndarray
-  test: np.ndarray
-  labels_test: np.ndarray
-  classes: int
-  vocabulary: int
-  ordinal: bool
-  values_VxK: np.ndarray | None
-
-
-def choose_rows(dataset: Dataset, train: int, validation: int, test: int, seed: int) -> Rows:
-  """Balanced training rows, and random validation and test rows; all of a split that has fewer.
+  Of a split that has fewer, all rows.
 
   Raises:
     CodeError: no labels, an endless training split, or no balanced subset so large.
@@ -64,21 +45,21 @@ def choose_rows(dataset: Dataset, train: int, validation: int, test: int, seed: 
     kept = selection.balanced_subset(labels, train, dataset.classes, seed)
   except ValueError as error:
     raise CodeError(str(error)) from error
-  arrays = [dataset.train.tokens_NxT[kept], labels[kept]]
-  for part, count in ((dataset.validation, validation), (dataset.test, test)):
-    some = np.sort(np.random.default_rng(seed).permutation(len(part))[:count])
-    arrays += [part.tokens_NxT[some], part.labels_N[some]]
-  of = (dataset.classes, dataset.vocabulary, dataset.ordinal, dataset.values_VxK)
-  return Rows(*arrays, *of)
+  parts = {'train': dataset.train.take(kept)}
+  for split, count in (('validation', validation), ('test', test)):
+    part = getattr(dataset, split)
+    order = np.random.default_rng(seed).permutation(len(part))
+    parts[split] = part.take(np.sort(order[:count]))
+  return dataclasses.replace(dataset, **parts, latents=None)
 
 
 def by_neighbours(
-  rows: Rows, candidates: Sequence[tuple[dict[str, float], Callable[[np.ndarray], np.ndarray]]]
+  rows: Dataset, candidates: Sequence[tuple[dict[str, float], Callable[[np.ndarray], np.ndarray]]]
 ) -> distances.Accuracy:
   """kNN under the best of some distances (tokens (Q, T) -> (Q, N)) and the best k."""
   tried = []
   for place, (settings, distance) in enumerate(candidates):
-    far_QxN = distance(rows.validation)
+    far_QxN = distance(rows.validation.tokens_NxT)
     if not np.isfinite(far_QxN).all():
       continue  # The network diverged.
     tried += [
@@ -86,35 +67,36 @@ def by_neighbours(
       for k in NEIGHBOURS
       if k <= len(rows.train)
     ]
-  best, validation = distances.choose(tried, rows.labels_validation)
+  best, validation = distances.choose(tried, rows.validation.labels_N)
   chosen = dict(tried[best][0])
-  far_QxN = candidates[chosen.pop('place')][1](rows.test)
+  far_QxN = candidates[chosen.pop('place')][1](rows.test.tokens_NxT)
   if not np.isfinite(far_QxN).all():
     raise distances.NoneFinite('the best step size gives code lengths that are not finite on test')
   votes = _votes(far_QxN, rows, int(chosen['k']))
-  return distances.judge(votes, rows.labels_test, validation, chosen)
+  return distances.judge(votes, rows.test.labels_N, validation, chosen)
 
 
-def _votes(distance_QxN: np.ndarray, rows: Rows, k: int) -> np.ndarray:
-  return distances.votes(distance_QxN, rows.labels_train, rows.classes, k)
+def _votes(distance_QxN: np.ndarray, rows: Dataset, k: int) -> np.ndarray:
+  return distances.votes(distance_QxN, rows.train.labels_N, rows.classes, k)
 
 
 def by_class(
-  rows: Rows, candidates: Sequence[tuple[dict[str, float], Callable[[np.ndarray], np.ndarray]]]
+  rows: Dataset, candidates: Sequence[tuple[dict[str, float], Callable[[np.ndarray], np.ndarray]]]
 ) -> distances.Accuracy:
   """The cheapest class under the best of some costs (tokens (Q, T) -> (Q, K))."""
   # Validation and test together: to learn the classes is most of the work. The choice is by
   # the labels of validation, among networks that did not diverge on any row.
-  both, cut = np.concatenate([rows.validation, rows.test]), len(rows.validation)
+  both = np.concatenate([rows.validation.tokens_NxT, rows.test.tokens_NxT])
+  cut = len(rows.validation)
   costs = [(settings, cost(both)) for settings, cost in candidates]
   tried = [(s, distances.cheapest(c)) for s, c in costs if np.isfinite(c).all()]
   halves = [(settings, votes[:cut]) for settings, votes in tried]
-  best, validation = distances.choose(halves, rows.labels_validation)
+  best, validation = distances.choose(halves, rows.validation.labels_N)
   settings, votes = tried[best]
-  return distances.judge(votes[cut:], rows.labels_test, validation, settings)
+  return distances.judge(votes[cut:], rows.test.labels_N, validation, settings)
 
 
-def pixels(rows: Rows) -> distances.Accuracy:
+def pixels(rows: Dataset) -> distances.Accuracy:
   """kNN on the raw tokens: levels as numbers, colours by their values, else one-hot."""
   table = rows.values_VxK
   if table is None:
@@ -123,10 +105,11 @@ def pixels(rows: Rows) -> distances.Accuracy:
   def flat(tokens: np.ndarray) -> np.ndarray:
     return table[tokens].reshape(len(tokens), -1)
 
-  return by_neighbours(rows, [({}, lambda y: distances.squared(flat(y), flat(rows.train)))])
+  bank = flat(rows.train.tokens_NxT)
+  return by_neighbours(rows, [({}, lambda y: distances.squared(flat(y), bank))])
 
 
-def classical(rows: Rows, short: str) -> Iterator[tuple[str, distances.Accuracy]]:
+def classical(rows: Dataset, short: str) -> Iterator[tuple[str, distances.Accuracy]]:
   """A compressor's two rows."""
   compress = compressors.COMPRESSORS[short].compress
   dtype = np.uint8 if rows.vocabulary <= 256 else np.dtype('<u2')
@@ -134,20 +117,20 @@ def classical(rows: Rows, short: str) -> Iterator[tuple[str, distances.Accuracy]
   def files(tokens: np.ndarray) -> list[bytes]:
     return [row.astype(dtype).tobytes() for row in tokens]
 
-  bank = files(rows.train)
+  bank = files(rows.train.tokens_NxT)
   yield (
     f'{short}, kNN',
     by_neighbours(rows, [({}, lambda y: distances.ncd(compress, files(y), bank))]),
   )
 
   def cost(tokens: np.ndarray) -> np.ndarray:
-    return distances.by_class(compress, files(tokens), bank, rows.labels_train, rows.classes)
+    return distances.by_class(compress, files(tokens), bank, rows.train.labels_N, rows.classes)
 
   yield f'{short}, by class', by_class(rows, [({}, cost)])
 
 
 def neural(
-  rows: Rows,
+  rows: Dataset,
   lengths: adapted.Lengths,
   sizes: Sequence[float],
   class_sizes: Sequence[float],
@@ -155,13 +138,14 @@ def neural(
   symmetric: bool,
 ) -> Iterator[tuple[str, distances.Accuracy]]:
   """The network's two rows."""
+  bank, labels = rows.train.tokens_NxT, rows.train.labels_N
 
   def distance(size: float) -> Callable[[np.ndarray], np.ndarray]:
     def far(y_QxT: np.ndarray) -> np.ndarray:
-      there = lengths.after_each(rows.train, y_QxT, size) - lengths.alone(y_QxT)[:, None]
+      there = lengths.after_each(bank, y_QxT, size) - lengths.alone(y_QxT)[:, None]
       if not symmetric:
         return there
-      back = lengths.after_each(y_QxT, rows.train, size) - lengths.alone(rows.train)[:, None]
+      back = lengths.after_each(y_QxT, bank, size) - lengths.alone(bank)[:, None]
       return (there + back.T) / 2
 
     return far
@@ -170,8 +154,8 @@ def neural(
   yield name, by_neighbours(rows, [({'step': size}, distance(size)) for size in sizes])
 
   def cost(size: float) -> Callable[[np.ndarray], np.ndarray]:
-    settings = (rows.labels_train, rows.classes)
-    return lambda y: lengths.after_class(rows.train, *settings, y, size, class_steps)
+    learnt = (bank, labels, rows.classes)
+    return lambda y: lengths.after_class(*learnt, y, size, class_steps)
 
   steps = {'steps': class_steps}
   yield 'network, by class', by_class(rows, [(steps | {'step': s}, cost(s)) for s in class_sizes])

@@ -35,7 +35,7 @@ class Layout(NamedTuple):
 
 
 class Packing(NamedTuple):
-  """One way of writing N examples as bytes.
+  """One way of writing N examples as bytes, or a half of one: by a stream of values between them.
 
   Attributes:
     name: for people.
@@ -44,16 +44,8 @@ class Packing(NamedTuple):
   """
 
   name: str
-  pack: Callable[[np.ndarray], bytes]
-  unpack: Callable[[bytes], np.ndarray]
-
-
-class _Step(NamedTuple):
-  """A named invertible map: of tokens (N, T) to a stream of values, or of a stream to bytes."""
-
-  name: str
-  forth: Callable[[Any], Any]
-  back: Callable[[Any], Any]
+  pack: Callable[[Any], Any]
+  unpack: Callable[[Any], Any]
 
 
 def layout(dataset: Any) -> Layout:
@@ -70,26 +62,26 @@ def packings(of: Layout, count: int) -> list[Packing]:
   return [_join(order, store) for order in _orders(of, count) for store in stores]
 
 
-def _join(order: _Step, store: _Step) -> Packing:
+def _join(order: Packing, store: Packing) -> Packing:
   return Packing(
     f'{order.name}, {store.name}',
-    lambda tokens: store.forth(order.forth(tokens)),
-    lambda data: order.back(store.back(data)).astype(np.int32),
+    lambda tokens: store.pack(order.pack(tokens)),
+    lambda data: order.unpack(store.unpack(data)).astype(np.int32),
   )
 
 
-def _transposed(name: str, shape: tuple[int, ...], axes: tuple[int, ...], dims: int) -> _Step:
+def _transposed(name: str, shape: tuple[int, ...], axes: tuple[int, ...], dims: int) -> Packing:
   """Tokens seen as an array of `shape`, written with its axes in another order."""
   moved = tuple(shape[axis] for axis in axes)
   inverse = tuple(int(axis) for axis in np.argsort(axes))
-  return _Step(
+  return Packing(
     name,
     lambda tokens: tokens.reshape(shape).transpose(axes).reshape(-1),
     lambda stream: stream.reshape(moved).transpose(inverse).reshape(-1, dims),
   )
 
 
-def _orders(of: Layout, count: int) -> list[_Step]:
+def _orders(of: Layout, count: int) -> list[Packing]:
   dims = of.dims
   orders = [_transposed('example by example', (count, dims), (0, 1), dims)]
   if of.picture is None:
@@ -108,7 +100,7 @@ def _orders(of: Layout, count: int) -> list[_Step]:
   return orders
 
 
-def _differences(of: Layout) -> _Step:
+def _differences(of: Layout) -> Packing:
   """Each pixel minus the one to its left in the same channel, modulo V."""
   height, width, channels = of.picture
   rows = (-1, height, width, channels)
@@ -121,15 +113,15 @@ def _differences(of: Layout) -> _Step:
     sums = np.cumsum(stream.reshape(rows).astype(np.int64), axis=2) % of.vocabulary
     return sums.reshape(-1, of.dims)
 
-  return _Step('differences', forth, back)
+  return Packing('differences', forth, back)
 
 
-def _stores(vocabulary: int, size: int) -> list[_Step]:
+def _stores(vocabulary: int, size: int) -> list[Packing]:
   """Ways to store `size` values below `vocabulary`."""
   if vocabulary > 2**16:
     raise CodeError(f'{vocabulary} token values do not fit 16 bits')
   if vocabulary > 256:
-    split = _Step(
+    split = Packing(
       'high bytes, then low',
       lambda values: np.concatenate([values >> 8, values & 255]).astype(np.uint8).tobytes(),
       lambda data: np.frombuffer(data, np.uint8).reshape(2, -1).astype(np.int32).T @ [256, 1],
@@ -141,15 +133,15 @@ def _stores(vocabulary: int, size: int) -> list[_Step]:
   return stores
 
 
-def _plain(name: str, dtype: np.dtype) -> _Step:
-  return _Step(
+def _plain(name: str, dtype: np.dtype) -> Packing:
+  return Packing(
     name,
     lambda values: values.astype(dtype).tobytes(),
     lambda data: np.frombuffer(data, dtype),
   )
 
 
-def _bits(bits: int, size: int) -> _Step:
+def _bits(bits: int, size: int) -> Packing:
   """8 / bits values a byte, the first in the highest bits; the last byte is filled with zeros."""
 
   def forth(values: np.ndarray) -> bytes:
@@ -159,7 +151,7 @@ def _bits(bits: int, size: int) -> _Step:
     flat = np.unpackbits(np.frombuffer(data, np.uint8), count=size * bits)
     return flat.reshape(-1, bits) @ (1 << np.arange(bits)[::-1])
 
-  return _Step(f'{bits} bit' + 's' * (bits > 1), forth, back)
+  return Packing(f'{bits} bit' + 's' * (bits > 1), forth, back)
 
 
 def depth(vocabulary: int) -> int:

@@ -122,16 +122,6 @@ def _scanlines(lines_HxW: np.ndarray, lag: int) -> list[bytes]:
   return found
 
 
-def read_png(data: bytes, vocabulary: int) -> np.ndarray:
-  """The pixels (rows, columns, channels) of a file that `png` wrote, read by Pillow."""
-  with Image.open(io.BytesIO(data)) as image:
-    pixels = np.asarray(image).astype(np.int32)
-  pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-  # Pillow stretches greys of 2 and 4 bits to 0..255, and leaves 1 bit as it is.
-  bits = packing.depth(vocabulary)
-  return pixels // (255 // (2**bits - 1)) if bits in (2, 4) else pixels
-
-
 def webp(pixels: np.ndarray, vocabulary: int) -> bytes | None:
   """The smallest lossless WebP file of pixels (rows, columns, 1 or 3), None if it is too large."""
   rows, columns, channels = pixels.shape
@@ -151,12 +141,3 @@ def webp(pixels: np.ndarray, vocabulary: int) -> bytes | None:
     image.save(buffer, 'WEBP', lossless=True, quality=100, method=6, exact=True)
     found.append(buffer.getvalue())
   return min(found, key=len)
-
-
-def read_webp(data: bytes, vocabulary: int, channels: int) -> np.ndarray:
-  """The pixels (rows, columns, channels) of a file that `webp` wrote."""
-  with Image.open(io.BytesIO(data)) as image:
-    pixels = np.asarray(image.convert('RGB')).astype(np.int32)
-  if channels == 3:
-    return pixels
-  return pixels[..., :1] * 256 + pixels[..., 1:2] if vocabulary > 256 else pixels[..., 1:2]

@@ -6,7 +6,7 @@ size of the stream is the whole description length of the data, given the progra
 """
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 import dataclasses
 import hashlib
 import json
@@ -32,7 +32,7 @@ from training.state import Task
 _CANARY_ROWS, _CANARY_UPDATES = 8, 4
 
 
-class Prequential:
+class Prequential(codec.Predictor):
   """A predictor (codes.codec) that learns from every chunk.
 
   Args:
@@ -60,11 +60,9 @@ class Prequential:
       learner.Schedule(**settings['schedule']),
       examples,
     )
-    self._steps = network.Steps(self.reading, self._learner.schedule.chunk)
+    self.batch = self._learner.schedule.chunk
+    self._steps = network.Steps(self.reading, self.batch)
     self._seen_NxT = np.zeros((0, model.length), np.int32)
-
-  def batches(self, examples: int) -> Iterator[tuple[int, int]]:
-    return container.slices(examples, self._learner.schedule.chunk)
 
   def walk(self, code: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
     preemption.check()
@@ -78,17 +76,11 @@ class Prequential:
       self._learner.learn(_batch(self._seen_NxT))
 
   def claims(self) -> dict[str, Any]:
-    """Fields of the header that say what decodes."""
-    return {
-      'mode': container.PREQUENTIAL,
-      'batch': self._learner.schedule.chunk,
-      'model': bytes(8),
-      'canary': self._canary(),
-      'program': network.program(),
-      'settings': json.dumps(self.settings, separators=(',', ':')).encode(),
-    }
+    settings = json.dumps(self.settings, separators=(',', ':')).encode()
+    own = {'mode': container.PREQUENTIAL, 'model': bytes(8), 'settings': settings}
+    return super().claims() | own
 
-  def _canary(self) -> bytes:
+  def canary(self) -> bytes:
     """A digest of what the network is, and expects, after a little training on made-up examples.
 
     An untrained network is uniform, whatever its arithmetic. The learner is reset afterwards.
@@ -104,10 +96,6 @@ class Prequential:
     found = network.fingerprint(self.reading, params) + self._steps.canary(params)
     self._learner.reset()
     return hashlib.sha256(found).digest()[:8]
-
-  def check(self, header: container.Header) -> None:
-    """StreamError unless the arithmetic here is that of the encoder."""
-    codec.check_canary(header, self._canary())
 
 
 def from_header(header: container.Header) -> Prequential:

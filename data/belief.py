@@ -87,69 +87,9 @@ class Truth:
   def conditional_cross_entropy(self, tokens_BxT: jax.Array, hidden_BxT: jax.Array) -> jax.Array:
     """-log p(x_i | visible tokens) in nats per hidden token, (B, T); 0 at visible ones."""
     belief = self.infer(tokens_BxT, jnp.logical_not(hidden_BxT))
-    return jnp.where(hidden_BxT, _negative_log(belief.tokens_BxTxV, tokens_BxT), 0.0)
-
-  def kl(self, tokens_BxT: jax.Array, hidden_BxT: jax.Array, logits_BxTxV: jax.Array) -> jax.Array:
-    """KL(p(. | visible) || softmax(logits)) in nats per hidden token, (B, T); 0 at visible ones."""
-    belief = self.infer(tokens_BxT, jnp.logical_not(hidden_BxT))
-    return jnp.where(hidden_BxT, divergence(belief.tokens_BxTxV, logits_BxTxV), 0.0)
-
-  def chain(
-    self, tokens_BxT: jax.Array, order_T: jax.Array | None = None
-  ) -> tuple[jax.Array, jax.Array]:
-    """Every conditional of the chain rule, in T passes.
-
-    Args:
-      tokens_BxT: int token ids.
-      order_T: position i is predicted from all positions that stand before it in this
-        permutation; None means left to right.
-
-    Returns:
-      p(x_i = v | positions before i) of shape (B, T, V), and whether those positions are possible,
-      bool (B, T); where they are not, the probabilities are NaN.
-    """
-    order_T = jnp.arange(self.dims) if order_T is None else jnp.asarray(order_T)
-    return self._chain(tokens_BxT, order_T)
-
-  @jax.jit
-  def _chain(self, tokens_BxT: jax.Array, order_T: jax.Array) -> tuple[jax.Array, jax.Array]:
-    self._check(tokens_BxT)
-    rank_T = jnp.argsort(order_T)
-
-    def conditional(position: jax.Array) -> tuple[jax.Array, jax.Array]:
-      visible_BxT = jnp.broadcast_to((rank_T < rank_T[position])[None], tokens_BxT.shape)
-      belief = self._infer(tokens_BxT, visible_BxT)
-      return belief.tokens_BxTxV[:, position], jnp.isfinite(belief.log_likelihood_B)
-
-    p_TxBxV, possible_TxB = jax.lax.map(conditional, jnp.arange(self.dims))
-    return jnp.swapaxes(p_TxBxV, 0, 1), jnp.swapaxes(possible_TxB, 0, 1)
-
-  def chain_nats(self, tokens_BxT: jax.Array, order_T: jax.Array | None = None) -> jax.Array:
-    """-log p(x_i | positions before i) in nats, (B, T); the sum over T is -log p(x).
-
-    The first token that contradicts the source costs inf, those after it 0.
-    """
-    p_BxTxV, possible_BxT = self.chain(tokens_BxT, order_T)
-    return jnp.where(possible_BxT, _negative_log(p_BxTxV, tokens_BxT), 0.0)
-
-  def chain_kl(
-    self, tokens_BxT: jax.Array, logits_BxTxV: jax.Array, order_T: jax.Array | None = None
-  ) -> jax.Array:
-    """KL(p(. | positions before i) || softmax(logits)) in nats, (B, T)."""
-    return divergence(self.chain(tokens_BxT, order_T)[0], logits_BxTxV)
-
-
-def _negative_log(p_BxTxV: jax.Array, tokens_BxT: jax.Array) -> jax.Array:
-  tokens_BxTx1 = jnp.asarray(tokens_BxT)[..., None]
-  return -jnp.log(jnp.take_along_axis(p_BxTxV, tokens_BxTx1, axis=-1)[..., 0])
-
-
-def divergence(p_xV: jax.Array, logits_xV: jax.Array) -> jax.Array:
-  """KL(p || softmax(logits)) in nats over the last axis, in float32."""
-  log_q_xV = jax.nn.log_softmax(jnp.asarray(logits_xV, jnp.float32))
-  # Where p is 0 the term is 0, whatever q is.
-  log_p_xV = jnp.log(jnp.where(p_xV > 0, p_xV, 1))
-  return jnp.sum(jnp.where(p_xV == 0, 0, p_xV * (log_p_xV - log_q_xV)), axis=-1)
+    tokens_BxTx1 = jnp.asarray(tokens_BxT)[..., None]
+    p_BxT = jnp.take_along_axis(belief.tokens_BxTxV, tokens_BxTx1, axis=-1)[..., 0]
+    return jnp.where(hidden_BxT, -jnp.log(p_BxT), 0.0)
 
 
 def _evidence(tokens_BxT: jax.Array, visible_BxT: jax.Array, symbols: int) -> jax.Array:

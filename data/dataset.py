@@ -4,7 +4,7 @@ from collections.abc import Callable
 import dataclasses
 import functools
 import hashlib
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -12,17 +12,12 @@ import numpy as np
 _FEWER_SEED = 0
 
 
-class Records(Protocol):
-  """Random access to training examples: {'tokens': int32 (T,), 'label': int32 ()}."""
-
-  def __len__(self) -> int: ...
-
-  def __getitem__(self, index: int) -> dict[str, np.ndarray]: ...
-
-
 @dataclasses.dataclass(frozen=True)
 class Examples:
-  """A whole split in memory. Labels are -1 where there are none."""
+  """A whole split in memory: {'tokens': int32 (T,), 'label': int32 ()} by index.
+
+  Labels are -1 where there are none.
+  """
 
   tokens_NxT: np.ndarray
   labels_N: np.ndarray
@@ -32,6 +27,10 @@ class Examples:
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     return {'tokens': self.tokens_NxT[index], 'label': self.labels_N[index]}
+
+  def take(self, rows: np.ndarray) -> 'Examples':
+    """These rows alone."""
+    return Examples(np.asarray(self.tokens_NxT)[rows], np.asarray(self.labels_N)[rows])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,8 +104,4 @@ def with_fewer(dataset: Dataset, rows: int) -> Dataset:
   latents = dataset.latents
   if latents and 'train' in latents:
     latents = latents | {'train': {k: values[kept] for k, values in latents['train'].items()}}
-  return dataclasses.replace(
-    dataset,
-    train=Examples(dataset.train.tokens_NxT[kept], dataset.train.labels_N[kept]),
-    latents=latents,
-  )
+  return dataclasses.replace(dataset, train=dataset.train.take(kept), latents=latents)

@@ -69,7 +69,7 @@ def _images(config: Any, height: int, width: int, channels: int, classes: int) -
     tokenizer = tokenizers.GreyLevels(source, size, settings['levels'])
   elif kind == 'palette' and channels == 3:
     file, clusters = settings['palette'], settings['clusters']
-    centres = palette.read(file) if file else np.zeros((clusters, 3), np.float32)
+    centres = palette.read(file) if file else np.full((clusters, 3), -1.0, np.float32)
     tokenizer = tokenizers.Palette(source, size, centres)
   else:
     raise ValueError(f"data.tokens is not '{kind}' for images of {channels} channels")

@@ -80,12 +80,13 @@ class BitsAndProbesDigits(tfds.core.GeneratorBasedBuilder):
       yield row, {'image': image, 'label': int(digits.target[row]), 'row': row}
 
 
-def load(data_dir: str) -> Dataset:
+def load(config: Any, data_dir: str) -> Dataset:
   """The digits, prepared in `data_dir` unless they are there.
 
   Raises:
     ValueError: a damaged copy.
   """
+  del config
   builder = BitsAndProbesDigits(data_dir=data_dir, file_format='array_record')
   prepared.prepare(builder)
   splits = {split: _read_split(builder, split) for split in SPLITS}

@@ -10,6 +10,7 @@ Hence every string that the grammar makes is equally likely, and -log p(x) is th
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -121,18 +122,16 @@ def sample(grammar: Grammar, seed: int, first: int, count: int) -> synthetic.Dra
   return synthetic.Draw(symbols, levels[0][:, 0], tuple(levels))
 
 
-def load(config: Any) -> Dataset:
+def load(config: Any, data_dir: str = '') -> Dataset:
   """The data set of `config`: depth, branching, symbols, productions, grammar_seed, examples,
   held_out. ValueError for a bad setting."""
+  del data_dir
   grammar = draw_grammar(
     config.grammar_seed, config.depth, config.branching, config.symbols, config.productions
   )
-
-  def sampler(seed: int, first: int, count: int) -> synthetic.Draw:
-    return sample(grammar, seed, first, count)
-
   note = (
     f'random hierarchy model {config.grammar_seed}: {grammar.dims} tokens, depth {config.depth}, '
     f'branching {config.branching}, {config.symbols} symbols, {config.productions} productions'
   )
+  sampler = functools.partial(sample, grammar)
   return synthetic.build('hierarchy', sampler, grammar, config, config.symbols, note)

@@ -5,6 +5,7 @@ chains that mostly stay where they are. Every token has the same distribution.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -145,35 +146,32 @@ def sample(chain: Chain, seed: int, first: int, count: int) -> synthetic.Draw:
   return synthetic.Draw(tokens_NxT, np.full(count, -1, np.int32), ())
 
 
-def _load(name: str, chain: Chain, config: Any, note: str) -> Dataset:
-  def sampler(seed: int, first: int, count: int) -> synthetic.Draw:
-    return sample(chain, seed, first, count)
-
-  return synthetic.build(name, sampler, chain, config, None, note)
-
-
-def load(config: Any) -> Dataset:
+def load(config: Any, data_dir: str = '') -> Dataset:
   """The chain of `config`: symbols, length, concentration, chain_seed, examples, held_out.
 
   Raises:
     ValueError: a bad setting.
   """
+  del data_dir
   chain = draw_chain(config.chain_seed, config.symbols, config.length, config.concentration)
   note = (
     f'order-1 Markov chain {config.chain_seed}: {config.length} tokens, {config.symbols} values'
   )
-  return _load('markov', chain, config, note)
+  sampler = functools.partial(sample, chain)
+  return synthetic.build('markov', sampler, chain, config, None, note)
 
 
-def load_copy(config: Any) -> Dataset:
+def load_copy(config: Any, data_dir: str = '') -> Dataset:
   """The noisy copy of `config`: symbols, length, distance, epsilon, examples, held_out.
 
   Raises:
     ValueError: a bad setting.
   """
+  del data_dir
   chain = copy_chain(config.symbols, config.length, config.distance, config.epsilon)
   note = (
     f'copy at distance {config.distance} with error {config.epsilon}: {config.length} tokens, '
     f'{config.symbols} values'
   )
-  return _load('copy', chain, config, note)
+  sampler = functools.partial(sample, chain)
+  return synthetic.build('copy', sampler, chain, config, None, note)

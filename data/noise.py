@@ -7,8 +7,9 @@ import numpy as np
 from data.dataset import Dataset, Examples
 
 
-def load(config: Any) -> Dataset:
+def load(config: Any, data_dir: str = '') -> Dataset:
   """The source of `config`: vocabulary, length, and held_out examples of each held-out split."""
+  del data_dir
   vocabulary, length, held_out = config.vocabulary, config.length, config.held_out
   for field in ('vocabulary', 'length', 'held_out'):
     if config[field] < 1:

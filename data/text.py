@@ -15,13 +15,14 @@ def is_text(config: Any) -> bool:
   return config.name == NAME
 
 
-def load(config: Any) -> Dataset:
+def load(config: Any, data_dir: str = '') -> Dataset:
   """The bytes of `config.path` in windows of `length`; the last `validation` and `test` of them
   (shares of the file, in this order) are held out. There are no labels.
 
   Raises:
     ValueError: a missing or short file, or a bad setting.
   """
+  del data_dir
   length, shares = config.length, (config.validation, config.test)
   if length < 1:
     raise ValueError(f'data.length must be at least 1, not {length}')

@@ -16,26 +16,11 @@ as narrow as the vocabulary allows, in raster order. Its attributes say what the
 import dataclasses
 import functools
 import hashlib
-from typing import Protocol
 
 import numpy as np
 
 # Colours whose distances to all centres are held at once: they should fit the cache.
 _COLOURS = 256
-
-
-class Tokenizer(Protocol):
-  """See the module's text."""
-
-  vocabulary: int
-  dims: int
-  shape: tuple[int, ...]
-  ordinal: bool
-  lossless: bool
-  note: str
-  values_VxK: np.ndarray | None
-
-  def __call__(self, images: np.ndarray) -> np.ndarray: ...
 
 
 def area_sums(images: np.ndarray, height: int, width: int) -> tuple[np.ndarray, int]:
@@ -52,22 +37,12 @@ def area_sums(images: np.ndarray, height: int, width: int) -> tuple[np.ndarray, 
   return blocks.sum((2, 4), np.uint32), down * across
 
 
-def _area_text(size: tuple[int, int], source: tuple[int, int]) -> str:
-  text = f'{size[0]}x{size[1]} pixels'
-  return text if size == source else f'{text} (area means of {source[0]}x{source[1]})'
-
-
 @dataclasses.dataclass(frozen=True)
-class GreyLevels:
-  """Area mean, then `levels` equal steps: token = floor(levels · mean / 256).
-
-  In integers, so that nothing is rounded twice: floor(levels · sum / (256 · pixels)). With 256
-  levels and no down-sampling a token is the pixel.
-  """
+class Tokenizer:
+  """See the module's text; what subclasses do not say otherwise."""
 
   source: tuple[int, int]  # (H, W) of the images
   size: tuple[int, int]  # (H, W) of the tokens
-  levels: int
 
   ordinal = True
   values_VxK = None
@@ -75,12 +50,6 @@ class GreyLevels:
   def __post_init__(self):
     """Raises ValueError for sizes that can't be."""
     area_sums(np.zeros((0, *self.source, 1), np.uint8), *self.size)
-    if not 2 <= self.levels <= 256:
-      raise ValueError(f'grey levels must be 2 to 256, not {self.levels}')
-
-  @property
-  def vocabulary(self) -> int:
-    return self.levels
 
   @property
   def dims(self) -> int:
@@ -92,13 +61,44 @@ class GreyLevels:
 
   @property
   def lossless(self) -> bool:
-    return self.size == self.source and self.levels == 256
+    return self.size == self.source
+
+  def _note(self, what: str) -> str:
+    area, source = ('x'.join(map(str, size)) for size in (self.size, self.source))
+    area = f'{area} pixels' + ('' if area == source else f' (area means of {source})')
+    return f'{area}{what}, raster order, {"lossless" if self.lossless else "lossy"}'
+
+  def __call__(self, images: np.ndarray) -> np.ndarray:
+    raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class GreyLevels(Tokenizer):
+  """Area mean, then `levels` equal steps: token = floor(levels · mean / 256).
+
+  In integers, so that nothing is rounded twice: floor(levels · sum / (256 · pixels)). With 256
+  levels and no down-sampling a token is the pixel.
+  """
+
+  levels: int
+
+  def __post_init__(self):
+    """Raises ValueError for sizes that can't be."""
+    super().__post_init__()
+    if not 2 <= self.levels <= 256:
+      raise ValueError(f'grey levels must be 2 to 256, not {self.levels}')
+
+  @property
+  def vocabulary(self) -> int:
+    return self.levels
+
+  @property
+  def lossless(self) -> bool:
+    return super().lossless and self.levels == 256
 
   @property
   def note(self) -> str:
-    loss = 'lossless' if self.lossless else 'lossy'
-    area = _area_text(self.size, self.source)
-    return f'{area} of {self.levels} grey levels, raster order, {loss}'
+    return self._note(f' of {self.levels} grey levels')
 
   def __call__(self, images: np.ndarray) -> np.ndarray:
     if images.shape[-1] != 1:
@@ -115,45 +115,31 @@ def _mean_pixels(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class Bytes:
+class Bytes(Tokenizer):
   """Every channel of every pixel is a token: red, green, blue of the first pixel, and so on."""
 
-  source: tuple[int, int]
-  size: tuple[int, int]
   channels: int
 
   vocabulary = 256
-  ordinal = True
-  values_VxK = None
-
-  def __post_init__(self):
-    """Raises ValueError for sizes that can't be."""
-    area_sums(np.zeros((0, *self.source, 1), np.uint8), *self.size)
 
   @property
   def dims(self) -> int:
-    return self.size[0] * self.size[1] * self.channels
+    return super().dims * self.channels
 
   @property
   def shape(self) -> tuple[int, ...]:
     return self.size if self.channels == 1 else ()
 
   @property
-  def lossless(self) -> bool:
-    return self.size == self.source
-
-  @property
   def note(self) -> str:
-    loss = 'lossless' if self.lossless else 'lossy'
-    area = _area_text(self.size, self.source)
-    return f'{area}, {self.channels} bytes each, raster order, {loss}'
+    return self._note(f', {self.channels} bytes each')
 
   def __call__(self, images: np.ndarray) -> np.ndarray:
     return _mean_pixels(images, self.size).reshape(len(images), -1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Palette:
+class Palette(Tokenizer):
   """Each pixel becomes the nearest of V colours, as in iGPT (Chen et al. 2020).
 
   Nearest is by squared distance in float64 to the pixel scaled to [-1, 1]; of equal ones the first.
@@ -162,8 +148,6 @@ class Palette:
     centres_Vx3: colours in [-1, 1], float32.
   """
 
-  source: tuple[int, int]
-  size: tuple[int, int]
   centres_Vx3: np.ndarray
 
   ordinal = False
@@ -173,7 +157,7 @@ class Palette:
 
   def __post_init__(self):
     """Raises ValueError for sizes or colours that can't be."""
-    area_sums(np.zeros((0, *self.source, 1), np.uint8), *self.size)
+    super().__post_init__()
     check_centres(self.centres_Vx3)
 
   @property
@@ -185,19 +169,14 @@ class Palette:
     return self.centres_Vx3
 
   @property
-  def dims(self) -> int:
-    return self.size[0] * self.size[1]
-
-  @property
   def digest(self) -> str:
     """SHA-256 of the colours as little-endian float32."""
     return hashlib.sha256(self.centres_Vx3.astype('<f4').tobytes()).hexdigest()
 
   @property
   def note(self) -> str:
-    area = _area_text(self.size, self.source)
-    palette = f'{self.vocabulary} colours (palette {self.digest[:12]})'
-    return f'{area}, each the nearest of {palette}, raster order, lossy'
+    colours = f'{self.vocabulary} colours (palette {self.digest[:12]})'
+    return self._note(f', each the nearest of {colours}')
 
   @functools.cached_property
   def _table(self) -> np.ndarray:

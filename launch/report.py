@@ -9,7 +9,6 @@ table.
 
 from collections.abc import Sequence
 import pathlib
-import sys
 
 from absl import flags
 
@@ -33,8 +32,6 @@ def main(argv: Sequence[str]) -> None:
     raise UserError('several directories: say with --out=DIR where the report goes')
   out = flags.FLAGS.out or dirs[0]
   results = report.build(dirs, out)
-  if hasattr(sys.stdout, 'reconfigure'):
-    sys.stdout.reconfigure(errors='replace')  # a terminal without ≤ still gets its table
   print(terminal.terminal_table(results))
   print(f'\n{pathlib.Path(out) / "report.html"}')
 

@@ -1,4 +1,4 @@
-"""One token at a time: sampling and scoring with a key/value cache.
+"""One token at a time: sampling with a key/value cache.
 
 The network is the causal, shifted one: position t is fed token t-1, position 0 the start vector.
 A step computes one position and looks the others' keys and values up, so that token t costs
@@ -115,24 +115,6 @@ def make_decode(config: ModelConfig) -> Callable[..., jax.Array]:
     return _walk(config, bind(params), count, pattern, keys_T, draw).T
 
   return decode
-
-
-def make_score(config: ModelConfig) -> Callable[..., jax.Array]:
-  """Builds `score(params, tokens_BxT, pattern=Causal()) -> logits BxTxV`, float32.
-
-  The same step as in `decode`, fed the given tokens: logits at t depend on the tokens before t.
-  """
-  bind = transformer.make_bind(config)
-
-  def score(params: Params, tokens_BxT: jax.Array, pattern: Pattern = ('causal',)) -> jax.Array:
-    def force(logits_BxV: jax.Array, token_B: jax.Array) -> tuple[jax.Array, jax.Array]:
-      return token_B, logits_BxV
-
-    inputs_TxB = tokens_BxT.astype(jnp.int32).T
-    logits_TxBxV = _walk(config, bind(params), len(tokens_BxT), pattern, inputs_TxB, force)
-    return logits_TxBxV.transpose(1, 0, 2)
-
-  return score
 
 
 def _walk(

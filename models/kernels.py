@@ -109,16 +109,8 @@ def _kernel(tokens: int, padded: int, causal: bool, interpret: bool) -> Callable
     mask = splash_mask.FullMask(shape)
   else:
     mask = splash_mask.NumpyMask(np.broadcast_to(np.arange(padded) < tokens, shape))
-  sizes = splash.BlockSizes(
-    block_q=block,
-    block_kv=block,
-    block_kv_compute=block,
-    block_q_dkv=block,
-    block_kv_dkv=block,
-    block_kv_dkv_compute=block,
-    block_q_dq=block,
-    block_kv_dq=block,
-  )
+  names = ('q', 'kv', 'kv_compute', 'q_dkv', 'kv_dkv', 'kv_dkv_compute', 'q_dq', 'kv_dq')
+  sizes = splash.BlockSizes(**{f'block_{name}': block for name in names})
   return splash.make_splash_mha(
     splash_mask.MultiHeadMask([mask]),
     head_shards=1,

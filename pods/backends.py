@@ -13,16 +13,8 @@ import shlex
 from typing import Any
 
 from runs.errors import UserError
+from runs.plan import PlannedRun
 from training.errors import LOST, STOPPED
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-  """One run of a sweep: its name and the words of its command."""
-
-  name: str
-  workdir: str
-  command: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +61,7 @@ def _inside(settings: Any) -> str:
   return '' if settings.repository == '.' else f'cd {shlex.quote(settings.repository)} && '
 
 
-def xpk(runs: Sequence[Run], settings: Any) -> Made:
+def xpk(runs: Sequence[PlannedRun], settings: Any) -> Made:
   """One JobSet a run on a GKE cluster of TPUs or GPUs.
 
   It restarts on all of RESTART: a machine that is taken away at once leaves its neighbours with
@@ -104,7 +96,7 @@ def xpk(runs: Sequence[Run], settings: Any) -> Made:
   ])  # fmt: skip
 
 
-def gcloud(runs: Sequence[Run], settings: Any) -> Made:
+def gcloud(runs: Sequence[PlannedRun], settings: Any) -> Made:
   """All runs, one after the other, on every worker of a TPU VM that exists (--tpu_name).
 
   Without --tpu_name every run gets a slice of its own through a queued resource, which is created
@@ -143,7 +135,7 @@ def gcloud(runs: Sequence[Run], settings: Any) -> Made:
   return Made(commands, scripts)
 
 
-def slurm(runs: Sequence[Run], settings: Any) -> Made:
+def slurm(runs: Sequence[PlannedRun], settings: Any) -> Made:
   """An sbatch script: an array with a task a run, requeued on RESTART.
 
   SIGTERM reaches the run --grace_seconds before the time limit, so that it saves; the script

@@ -95,12 +95,17 @@ def report(
   state = state_lib.abstract_state(
     built.task, optimizer_lib.for_task(built.task, config.optimizer, config.training.steps), mesh
   )
+  key = jax.eval_shape(lambda: keys.key(0)).update(sharding=sharding.replicated(mesh))
   step = _compile(
-    lambda: loop.make_step(built.task, config).lower(state, *_train_arguments(built)),
+    lambda: loop.make_step(built.task, config).lower(
+      state, _batch(built, config.training.batch_size, 'label'), _rows(built, mesh.size)
+    ),
     'the training step', built, slices,
   )  # fmt: skip
   features = _compile(
-    lambda: built.extraction(None).lower(state.params, *_feature_arguments(built)),
+    lambda: built.extraction(None).lower(
+      state.params, _batch(built, config.probe.batch_size, 'index'), key
+    ),
     'the feature step', built, slices,
   )  # fmt: skip
   minimum = fsdp_minimum(state.params, config)
@@ -127,24 +132,15 @@ def report(
   }
 
 
-def _train_arguments(built: experiment.Experiment) -> tuple[Any, Any]:
-  rows, split = built.config.training.batch_size, sharding.batch_sharding(built.mesh)
-  struct = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.int32, sharding=split)
-  return {'tokens': struct((rows, built.space.length)), 'label': struct((rows,))}, struct(
-    (built.mesh.size,)
-  )
+def _rows(built: experiment.Experiment, *shape: int) -> jax.ShapeDtypeStruct:
+  """Integers whose first axis is split over the chips."""
+  return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding.batch_sharding(built.mesh))
 
 
-def _feature_arguments(built: experiment.Experiment) -> tuple[Any, Any]:
-  rows, split = built.config.probe.batch_size, sharding.batch_sharding(built.mesh)
+def _batch(built: experiment.Experiment, rows: int, beside: str) -> dict[str, Any]:
+  """As many examples as every chip gets the same number of, and an integer beside each."""
   rows += -rows % built.mesh.size
-  struct = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.int32, sharding=split)
-  key = jax.eval_shape(lambda: keys.key(0))
-  everywhere = sharding.replicated(built.mesh)
-  return (
-    {'tokens': struct((rows, built.space.length)), 'index': struct((rows,))},
-    jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=everywhere),
-  )
+  return {'tokens': _rows(built, rows, built.space.length), beside: _rows(built, rows)}
 
 
 def _compile(lower: Any, what: str, built: Any, slices: Slices) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Hands the runs of a sweep to a backend."""
 
 from collections.abc import Sequence
+import dataclasses
 import os
 import shlex
 import subprocess
@@ -34,7 +35,7 @@ def submit(runs: Sequence[plan.PlannedRun], settings: Any, workdir: str) -> int:
     workdir: as from `directory`.
   """
   sent = [
-    backends.Run(run.name, run.workdir, (settings.python, *run.command[1:], '--distributed=auto'))
+    dataclasses.replace(run, command=[settings.python, *run.command[1:], '--distributed=auto'])
     for run in runs
     if not os.path.exists(os.path.join(run.workdir, 'run.json'))
   ]

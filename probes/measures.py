@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import itertools
 from typing import Any
 
 
@@ -48,222 +49,109 @@ def at(found: Mapping[str, Any] | None, path: Sequence[str]) -> Any:
 
 # Training labels, at most, of the small probe that runs during training.
 QUICK_LABELS = 250
-_TUNED = 'Test accuracy after fine-tuning the whole network on {}; learning rate and early stop {}.'
 
 
-def _pooled(pooling: str, meaning: str) -> Measure:
-  return Measure(
-    name=f'pooling/{pooling}/accuracy',
-    path=('pooling', 'all', pooling, 'accuracy'),
-    title=f'linear, {pooling}',
-    unit='fraction',
-    meaning=meaning,
-    layers=('pooling', 'all', pooling, 'by_layer_validation'),
-  )
+def _measure(
+  name: str, path: str, title: str, unit: str, meaning: str, layers: str = '', **more: str
+) -> Measure:
+  """A measure by dotted paths: the rest of `layers` and of all others in its cell."""
+  place, others = tuple(path.split('.')), {'layers': layers, **more}
+  cell = {key: (*place[:2], *rest.split('.')) for key, rest in others.items() if rest}
+  return Measure(name, place, title, unit, meaning, **cell)
 
 
 # The headline numbers of every probe of `probes.suite.PROBES`, in its order.
-MEASURES: dict[str, tuple[Measure, ...]] = {
-  'linear': (
-    Measure(
-      name='linear/usable_bits',
-      path=('linear', 'all', 'usable_bits'),
-      title='linear, usable',
-      unit='bits',
-      meaning='Bits about the label that the linear probe reads on test, at the layer and penalty '
-      'of the lowest validation cross-entropy, the featureless guess among them (log2 of the '
-      'classes is all there is). ± is the standard error over test examples.',
-      layers=('linear', 'all', 'usable_bits_by_layer_validation'),
-      stderr=('linear', 'all', 'usable_bits_stderr'),
-    ),
-  ),
-  'ridge': (
-    Measure(
-      name='ridge/accuracy',
-      path=('ridge', 'all', 'accuracy'),
-      title='ridge',
-      unit='fraction',
-      meaning='Test accuracy of ridge regression on one-hot labels (the largest output wins), with '
-      'all training labels; layer and penalty are chosen on validation.',
-      layers=('ridge', 'all', 'by_layer_validation'),
-    ),
-  ),
-  'knn': (
-    Measure(
-      name='knn/accuracy',
-      path=('knn', 'all', 'accuracy'),
-      title='kNN, centred',
-      unit='fraction',
-      meaning='Test accuracy of nearest neighbours by cosine similarity of features less the mean '
-      'of those with labels, with all training labels; layer and number of neighbours are chosen '
-      'on validation.',
-      layers=('knn', 'all', 'by_layer_validation'),
-    ),
-    Measure(
-      name='knn/accuracy_100',
-      path=('knn', '100', 'accuracy'),
-      title='kNN, centred, 100 labels',
-      unit='fraction',
-      meaning='Test accuracy of the same with 100 labels, mean over draws; layer and '
-      'number of neighbours are chosen by leaving one of the 100 out.',
-      layers=('knn', '100', 'by_layer_cv'),
-    ),
-  ),
-  'mlp': (
-    Measure(
-      name='mlp/accuracy',
-      path=('mlp', 'all', 'accuracy'),
-      title='MLP',
-      unit='fraction',
-      meaning='Test accuracy of a network with one hidden layer, with all training labels; layer, '
-      'start, weight decay and training length have the best validation accuracy, as the linear '
-      "probe's layer and penalty.",
-      layers=('mlp', 'all', 'by_layer_validation'),
-    ),
-    Measure(
-      name='mlp/usable_bits',
-      path=('mlp', 'all', 'usable_bits'),
-      title='MLP, usable',
-      unit='bits',
-      meaning='Bits about the label that the MLP probe reads on test, at the layer and fit of the '
-      'lowest validation cross-entropy, the featureless guess among them: another choice than that '
-      'of its accuracy. ± is the standard error over test examples.',
-      layers=('mlp', 'all', 'usable_bits_by_layer_validation'),
-      stderr=('mlp', 'all', 'usable_bits_stderr'),
-    ),
-  ),
-  'prequential': (
-    Measure(
-      name='prequential/linear_bits',
-      path=('prequential', 'all', 'linear_bits'),
-      title='label code, linear',
-      unit='bits',
-      meaning='Length of the train labels given the features, coded block by block with linear '
-      'probes fitted to the labels before; the choice of layer and penalty is paid for. Mean and '
-      'standard deviation over orders of the labels.',
-      layers=('prequential', 'all', 'linear_bits_by_layer'),
-      beside=('prequential', 'all', 'uniform_bits'),
-      spread=('prequential', 'all', 'linear_bits_spread'),
-    ),
-    Measure(
-      name='prequential/mlp_bits',
-      path=('prequential', 'all', 'mlp_bits'),
-      title='label code, MLP',
-      unit='bits',
-      meaning='The same with networks of one hidden layer beside the linear probes, in the first '
-      'of those orders.',
-      layers=('prequential', 'all', 'mlp_bits_by_layer'),
-      beside=('prequential', 'all', 'uniform_bits'),
-      spread=('prequential', 'all', 'mlp_bits_spread'),
-    ),
-  ),
-  'pooling': (
-    _pooled('last', 'Test accuracy of the linear probe on the last position, all labels.'),
-    _pooled(
-      'concatenated', 'Test accuracy of the linear probe on mean and last position side by side.'
-    ),
-  ),
-  'attentive': (
-    Measure(
-      name='attentive/accuracy',
-      path=('attentive', 'all', 'accuracy'),
-      title='attentive',
-      unit='fraction',
-      meaning='Test accuracy of learned queries over the tokens and a linear classifier, all '
-      'labels; layer, weight decay and training length have the best validation accuracy.',
-      layers=('attentive', 'all', 'by_layer_validation'),
-    ),
-  ),
-  'control_task': (
-    Measure(
-      name='control_task/selectivity',
-      path=('control_task', 'all', 'selectivity'),
-      title='selectivity',
-      unit='points',
-      meaning='Test accuracy of the linear probe less that on random labels of input clusters, '
-      'each at the layer that its own validation chose.',
-      layers=('control_task', 'all', 'selectivity_by_layer_validation'),
-    ),
-  ),
-  'geometry': (
-    Measure(
-      name='geometry/rankme',
-      path=('geometry', 'all', 'rankme'),
-      title='RankMe',
-      unit='dimensions',
-      meaning='Effective rank of the features of the layer where it is highest: how many '
-      'dimensions they fill, not what they hold. It describes a representation and cannot rank '
-      'objectives.',
-      layers=('geometry', 'all', 'rankme_by_layer'),
-    ),
-  ),
-  'pac': (
-    Measure(
-      name='pac/bound',
-      path=('pac', 'all', 'bound'),
-      title='certified error ≤',
-      unit='fraction',
-      meaning='Bound on the error of a linear probe with weights of a few bits, from labels that '
-      'no pretraining of the table saw; it fails with probability at most delta. What these labels '
-      'chose beside the probe (learning rates, checkpoints) is paid for.',
-      layers=('pac', 'all', 'by_layer_bound'),
-      beside=('pac', 'all', 'error'),
-      flag=('pac', 'all', 'vacuous'),
-      labels=('pac', 'all', 'n'),
-    ),
-  ),
-  'finetune': (
-    Measure(
-      name='finetune/10_labels',
-      path=('finetune', '10', 'accuracy'),
-      title='fine-tuned, 10 labels',
-      unit='fraction',
-      meaning=_TUNED.format('10 labels', 'were declared beforehand'),
-    ),
-    Measure(
-      name='finetune/100_labels',
-      path=('finetune', '100', 'accuracy'),
-      title='fine-tuned, 100 labels',
-      unit='fraction',
-      meaning=_TUNED.format('100 labels', 'by cross-validation inside them'),
-    ),
-    Measure(
-      name='finetune/accuracy',
-      path=('finetune', 'all', 'accuracy'),
-      title='fine-tuned, all labels',
-      unit='fraction',
-      meaning=_TUNED.format(
-        'all training labels', 'on validation, within a declared number of steps'
-      ),
-    ),
-    Measure(
-      name='finetune/code_bits',
-      path=('finetune', 'all', 'code', 'bits'),
-      title='label code, fine-tuned',
-      unit='bits',
-      meaning='Length of train labels given the inputs, coded block by block with networks '
-      'fine-tuned on the labels before; learning rate and early stop are paid for.',
-      beside=('finetune', 'all', 'code', 'uniform'),
-      spread=('finetune', 'all', 'code', 'spread'),
-    ),
-  ),
-}
-
-# What follows from several probes.
-LINEAR_SHARE = Measure(
-  name='linear_share',
-  path=('mlp', 'all', 'linear_share'),
-  title='linear share',
-  unit='ratio',
-  meaning='Usable information of the linear probe over that of the MLP probe, both in bits on '
-  'test, each at the layer that validation cross-entropy chose: how much of what can be read is '
-  'linear. ± is the standard error over test examples, which both share; above 1 is chance or a '
-  'poorer choice of the MLP.',
-  flag=('mlp', 'all', 'above_1'),
-  stderr=('mlp', 'all', 'linear_share_stderr'),
+# fmt: off
+_ALL = (
+  _measure('linear/usable_bits', 'linear.all.usable_bits', 'linear, usable', 'bits',
+           'Bits about the label that the linear probe reads on test, at the layer and penalty of'
+           ' the lowest validation cross-entropy, the featureless guess among them (log2 of the '
+           'classes is all there is). ± is the standard error over test examples.',
+           'usable_bits_by_layer_validation', stderr='usable_bits_stderr'),
+  _measure('ridge/accuracy', 'ridge.all.accuracy', 'ridge', 'fraction',
+           'Test accuracy of ridge regression on one-hot labels (the largest output wins), with '
+           'all training labels; layer and penalty are chosen on validation.',
+           'by_layer_validation'),
+  _measure('knn/accuracy', 'knn.all.accuracy', 'kNN, centred', 'fraction',
+           'Test accuracy of nearest neighbours by cosine similarity of features less the mean of'
+           ' those with labels, with all training labels; layer and number of neighbours are '
+           'chosen on validation.',
+           'by_layer_validation'),
+  _measure('knn/accuracy_100', 'knn.100.accuracy', 'kNN, centred, 100 labels', 'fraction',
+           'Test accuracy of the same with 100 labels, mean over draws; layer and number of '
+           'neighbours are chosen by leaving one of the 100 out.',
+           'by_layer_cv'),
+  _measure('mlp/accuracy', 'mlp.all.accuracy', 'MLP', 'fraction',
+           'Test accuracy of a network with one hidden layer, with all training labels; layer, '
+           'start, weight decay and training length have the best validation accuracy, as the '
+           "linear probe's layer and penalty.",
+           'by_layer_validation'),
+  _measure('mlp/usable_bits', 'mlp.all.usable_bits', 'MLP, usable', 'bits',
+           'Bits about the label that the MLP probe reads on test, at the layer and fit of the '
+           'lowest validation cross-entropy, the featureless guess among them: another choice '
+           'than that of its accuracy. ± is the standard error over test examples.',
+           'usable_bits_by_layer_validation', stderr='usable_bits_stderr'),
+  _measure('prequential/linear_bits', 'prequential.all.linear_bits', 'label code, linear', 'bits',
+           'Length of the train labels given the features, coded block by block with linear '
+           'probes fitted to the labels before; the choice of layer and penalty is paid for. Mean'
+           ' and standard deviation over orders of the labels.',
+           'linear_bits_by_layer', beside='uniform_bits', spread='linear_bits_spread'),
+  _measure('prequential/mlp_bits', 'prequential.all.mlp_bits', 'label code, MLP', 'bits',
+           'The same with networks of one hidden layer beside the linear probes, in the first of '
+           'those orders.',
+           'mlp_bits_by_layer', beside='uniform_bits', spread='mlp_bits_spread'),
+  _measure('pooling/last/accuracy', 'pooling.all.last.accuracy', 'linear, last', 'fraction',
+           'Test accuracy of the linear probe on the last position, all labels.',
+           'last.by_layer_validation'),
+  _measure('pooling/concatenated/accuracy', 'pooling.all.concatenated.accuracy',
+           'linear, concatenated', 'fraction',
+           'Test accuracy of the linear probe on mean and last position side by side.',
+           'concatenated.by_layer_validation'),
+  _measure('attentive/accuracy', 'attentive.all.accuracy', 'attentive', 'fraction',
+           'Test accuracy of learned queries over the tokens and a linear classifier, all labels;'
+           ' layer, weight decay and training length have the best validation accuracy.',
+           'by_layer_validation'),
+  _measure('control_task/selectivity', 'control_task.all.selectivity', 'selectivity', 'points',
+           'Test accuracy of the linear probe less that on random labels of input clusters, each '
+           'at the layer that its own validation chose.',
+           'selectivity_by_layer_validation'),
+  _measure('geometry/rankme', 'geometry.all.rankme', 'RankMe', 'dimensions',
+           'Effective rank of the features of the layer where it is highest: how many dimensions '
+           'they fill, not what they hold. It describes a representation and cannot rank '
+           'objectives.',
+           'rankme_by_layer'),
+  _measure('pac/bound', 'pac.all.bound', 'certified error ≤', 'fraction',
+           'Bound on the error of a linear probe with weights of a few bits, from labels that no '
+           'pretraining of the table saw; it fails with probability at most delta. What these '
+           'labels chose beside the probe (learning rates, checkpoints) is paid for.',
+           'by_layer_bound', beside='error', flag='vacuous', labels='n'),
+  _measure('finetune/10_labels', 'finetune.10.accuracy', 'fine-tuned, 10 labels', 'fraction',
+           'Test accuracy after fine-tuning the whole network on 10 labels; learning rate and '
+           'early stop were declared beforehand.'),
+  _measure('finetune/100_labels', 'finetune.100.accuracy', 'fine-tuned, 100 labels', 'fraction',
+           'Test accuracy after fine-tuning the whole network on 100 labels; learning rate and '
+           'early stop by cross-validation inside them.'),
+  _measure('finetune/accuracy', 'finetune.all.accuracy', 'fine-tuned, all labels', 'fraction',
+           'Test accuracy after fine-tuning the whole network on all training labels; learning '
+           'rate and early stop on validation, within a declared number of steps.'),
+  _measure('finetune/code_bits', 'finetune.all.code.bits', 'label code, fine-tuned', 'bits',
+           'Length of train labels given the inputs, coded block by block with networks fine-'
+           'tuned on the labels before; learning rate and early stop are paid for.',
+           beside='code.uniform', spread='code.spread'),
 )
+# What follows from several probes.
+LINEAR_SHARE = _measure('linear_share', 'mlp.all.linear_share', 'linear share', 'ratio',
+           'Usable information of the linear probe over that of the MLP probe, both in bits on '
+           'test, each at the layer that validation cross-entropy chose: how much of what can be '
+           'read is linear. ± is the standard error over test examples, which both share; above 1'
+           ' is chance or a poorer choice of the MLP.',
+           flag='above_1', stderr='linear_share_stderr')
+# fmt: on
+MEASURES = {
+  probe: tuple(own) for probe, own in itertools.groupby(_ALL, lambda measure: measure.path[0])
+}
 
 
 def headline() -> tuple[Measure, ...]:
   """The headline numbers of all probes, in the order of the table."""
-  return (*(measure for own in MEASURES.values() for measure in own), LINEAR_SHARE)
+  return (*_ALL, LINEAR_SHARE)

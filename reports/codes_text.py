@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 import math
 
-from reports import tables
+from reports.terminal import aligned
 
 _SHARED = ('C(Y)-C(Y|X)', 'C(X)-C(X|Y)', 'C(X)+C(Y)-C(XY)', 'C(X)+C(Y)-C(YX)')
 
@@ -16,8 +16,13 @@ def baselines(made: Mapping, markdown: bool = False) -> str:
     "Sizes are whole files, headers included; each compressor's best packing; not ranked."
   )
   head = ('compressor', 'bits/dim', 'bytes', 'packing', 'note')
-  form = tables.markdown if markdown else tables.terminal
-  return f'{caption}\n\n' + form(head, [_cells(row) for row in made['table']], right=(1, 2))
+  rows = [head, *map(_cells, made['table'])]
+  if markdown:
+    rows.insert(1, ('---', '---:', '---:', '---', '---'))
+    lines = [f'| {" | ".join(row)} |' for row in rows]
+  else:
+    lines = aligned(rows, left=(0, 3, 4))
+  return '\n'.join([caption, '', *lines])
 
 
 def _cells(row: Mapping) -> tuple[str, ...]:
@@ -54,7 +59,7 @@ def neighbours(made: Mapping) -> str:
     )
     for name, a in made['classifiers'].items()
   ]
-  return f'{caption}\n{tried}\n\n' + tables.terminal(head, rows, right=(1, 2, 3))
+  return '\n'.join([caption, tried, '', *aligned([head, *rows], left=(0, 4))])
 
 
 def joint(made: Mapping) -> str:

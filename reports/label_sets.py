@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import pathlib
 from typing import Any
 
 import numpy as np
@@ -135,10 +134,7 @@ def _listed(codes: Iterable[Code]) -> str:
 
 def order_seed(workdir: str | os.PathLike) -> int | None:
   """The seed of the order in which a run's labels are coded; None where it is not known."""
-  try:
-    saved = json.loads((pathlib.Path(workdir) / 'config.json').read_text())
-  except (OSError, ValueError):
-    return None
+  saved = reading.read_json(os.path.join(workdir, 'config.json'))
   return at(saved, ('config', 'evaluation', 'seed'))
 
 

@@ -58,7 +58,7 @@ def draw(
   curves = {run['workdir']: curves.get(run['workdir'], ()) for run in chosen}
   seen = {name: results.get(name) for name in SEEN}
   common = [_digest(seen), _program()]
-  kept, pngs, marks = _kept(folder), {}, {}
+  kept, pngs, marks = reading.read_json(folder / 'pictures.json'), {}, {}
   for name, (module, reads) in PICTURES.items():
     beside = curves if reads == 'curves' else _marks_of_arrays(chosen, reads)
     mark = _digest([*common, name, beside])
@@ -112,12 +112,3 @@ def _read(path: pathlib.Path) -> bytes | None:
     return path.read_bytes()
   except OSError:
     return None
-
-
-def _kept(folder: pathlib.Path) -> dict:
-  """The marks of an earlier report; none where they can't be read."""
-  try:
-    kept = json.loads((folder / 'pictures.json').read_text())
-  except (OSError, ValueError):
-    return {}
-  return kept if isinstance(kept, dict) else {}

@@ -56,6 +56,15 @@ def plain(value: Any) -> Any:
   return value
 
 
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+  """The object in a JSON file; an empty one where there is none, or something else."""
+  try:
+    found = json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
+  except (OSError, ValueError):
+    return {}
+  return found if isinstance(found, dict) else {}
+
+
 def find(dirs: Iterable[str | os.PathLike]) -> Found:
   """Reads every run below `dirs` (run directories, comparison directories, or any above them).
 

@@ -1,6 +1,6 @@
 """The report and its parts as plain text for the terminal, at most 100 columns wide."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import textwrap
 
 from probes.measures import Measure, at
@@ -27,7 +27,7 @@ def terminal_table(results: Mapping) -> str:
     bits = results['controls'].get(f'{name}_bits_per_dim')
     if bits is not None:
       rows.append([label, 'exact', f'{bits:.3f}', *[''] * (len(head) - 3)])
-  table = aligned([head, *rows], left=2, width=WIDTH)
+  table = aligned([head, *rows], left=(0, 1), width=WIDTH)
   return '\n'.join([_title(results), '', *table, '', *_foot(results)])
 
 
@@ -176,7 +176,7 @@ def label_regret_lines(made: Mapping) -> list[str]:
         cells.append(wording.length_text(row[name], True) if row['kind'] == 'pretrained' else '')
       rows.append(cells)
     about = wording.labels_lines(found)
-    lines = [wording.labels_text(found), '', *aligned([head, *rows], left=2), '', *about]
+    lines = [wording.labels_text(found), '', *aligned([head, *rows], left=(0, 1)), '', *about]
     blocks.append('\n'.join(map(wrapped, lines)))
   foot = (
     'Saved: bits fewer than learning from scratch; over best: than the best code without '
@@ -194,9 +194,9 @@ def wrapped(text: str) -> str:
 
 
 def aligned(
-  rows: Sequence[Sequence[str] | str], left: int = 1, width: int | None = None
+  rows: Sequence[Sequence[str] | str], left: Collection[int] = (0,), width: int | None = None
 ) -> list[str]:
-  """Columns two apart, the first `left` of them to the left, the first row underlined.
+  """Columns two apart, those numbered in `left` to the left, the first row underlined.
 
   A string among the rows is a line without columns. To stay within `width` columns are one apart
   and the first is shortened, if need be.
@@ -213,7 +213,7 @@ def aligned(
       continue
     first = row[0] if len(row[0]) <= widths[0] else row[0][: widths[0] - 1] + '…'
     padded = [
-      cell.ljust(size) if i < left else cell.rjust(size)
+      cell.ljust(size) if i in left else cell.rjust(size)
       for i, (cell, size) in enumerate(zip([first, *row[1:]], widths, strict=True))
     ]
     lines.append((' ' * gap).join(padded).rstrip())

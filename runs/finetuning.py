@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 import dataclasses
-import json
 import os
 import shutil
 import sys
@@ -108,14 +107,7 @@ def every(workdir: str, data_dir: str, overrides: Sequence[str], jobs: int | Non
   environment = pool.with_cache(dict(os.environ), cache)
   failures = pool.run_all(planned, environment, jobs, Job.done)
   rows = [f.as_row() for f in failures]
-  results = report.build([workdir], workdir, command=_command_of(workdir), failures=rows)
+  # What an earlier report says made these runs.
+  command = reading.read_json(os.path.join(workdir, 'results.json')).get('command')
+  results = report.build([workdir], workdir, command=command, failures=rows)
   return comparison.show(results, workdir, failures)
-
-
-def _command_of(workdir: str) -> str | None:
-  """What an earlier report says made these runs."""
-  try:
-    with open(os.path.join(workdir, 'results.json'), encoding='utf-8') as file:
-      return json.load(file).get('command')
-  except (OSError, ValueError):
-    return None

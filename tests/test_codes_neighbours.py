@@ -185,7 +185,7 @@ def separable(seed=0):
 
 def test_everything_solves_what_is_separable():
   rows = neighbours.choose_rows(separable(), 20, 20, 20, 0)
-  assert np.bincount(rows.labels_train).tolist() == [10, 10]
+  assert np.bincount(rows.train.labels_N).tolist() == [10, 10]
   found = dict([('pixels', neighbours.pixels(rows)), *neighbours.classical(rows, 'gzip')])
   lengths = adapted.Lengths(unigram, jnp.zeros(4))
   for symmetric in (False, True):
@@ -216,12 +216,12 @@ def test_nothing_is_found_where_there_is_nothing():
 def test_validation_chooses_and_test_does_not():
   """The candidate that is right on validation is kept, though another one is right on test."""
   rows = neighbours.choose_rows(separable(), 12, 10, 20, 0)
-  right = np.eye(2)[rows.labels_train][:, 1]
+  right = np.eye(2)[rows.train.labels_N][:, 1]
 
   def distance(truth):
     return lambda y: np.abs(truth[len(y)][:, None] - right[None])
 
-  labels = {10: rows.labels_validation, 20: rows.labels_test}
+  labels = {10: rows.validation.labels_N, 20: rows.test.labels_N}
   on_validation = {10: labels[10], 20: 1 - labels[20]}
   on_test = {10: 1 - labels[10], 20: labels[20]}
   candidates = [({'c': 0}, distance(on_test)), ({'c': 1}, distance(on_validation))]
@@ -242,10 +242,10 @@ def test_a_step_that_diverges_is_no_candidate():
   rows = neighbours.choose_rows(separable(), 20, 20, 20, 0)
 
   def far(tokens):
-    return distances.squared(tokens, rows.train)
+    return distances.squared(tokens, rows.train.tokens_NxT)
 
   def cost(tokens):
-    classes = [far(tokens)[:, rows.labels_train == k].min(1) for k in range(rows.classes)]
+    classes = [far(tokens)[:, rows.train.labels_N == k].min(1) for k in range(rows.classes)]
     return np.stack(classes, 1)
 
   def nowhere(tokens):

@@ -9,7 +9,7 @@ import numpy as np
 import originals
 import pytest
 
-from data import cifar, idx, images, mnist, prepared, sources
+from data import cifar, images, mnist, prepared, sources
 
 
 def left_behind(data_dir) -> set[str]:
@@ -18,11 +18,11 @@ def left_behind(data_dir) -> set[str]:
 
 def test_idx_by_hand():
   data = bytes([0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3]) + bytes([1, 2, 3, 4, 5, 255])
-  np.testing.assert_array_equal(idx.parse(data, 'x'), [[1, 2, 3], [4, 5, 255]])
-  assert idx.parse(bytes([0, 0, 8, 1, 0, 0, 0, 0]), 'x').shape == (0,)
+  np.testing.assert_array_equal(mnist.parse(data, 'x'), [[1, 2, 3], [4, 5, 255]])
+  assert mnist.parse(bytes([0, 0, 8, 1, 0, 0, 0, 0]), 'x').shape == (0,)
   for bad in (b'', b'\0\0', bytes([0, 0, 13, 1, 0, 0, 0, 0]), data[:7], data[:-1], data + b'\0'):
     with pytest.raises(ValueError, match='^x is '):
-      idx.parse(bad, 'x')
+      mnist.parse(bad, 'x')
 
 
 @pytest.mark.parametrize('kind', [mnist.Mnist, mnist.FashionMnist])

@@ -3,13 +3,13 @@
 import math
 from types import SimpleNamespace
 
+import label_coder
 import ml_collections
 import numpy as np
 import pytest
 from scipy import special
 from sklearn.linear_model import LogisticRegression
 
-from codes import labels as labels_code
 from probes import mixture, prequential
 
 L2 = tuple(10.0**power for power in range(-5, 3))
@@ -259,9 +259,9 @@ def in_order(networks):
 @pytest.mark.parametrize('networks', [False, True])
 def test_a_real_code_decodes(networks):
   labels, bits, predictor = in_order(networks)
-  sent = labels_code.encode(predictor(), labels)
+  sent = label_coder.encode(predictor(), labels)
   assert abs(8 * len(sent) - bits.sum()) <= 64
-  decoded = labels_code.decode(predictor(), len(labels), sent)
+  decoded = label_coder.decode(predictor(), len(labels), sent)
   np.testing.assert_array_equal(decoded, labels)
   # The walk label by label costs what the vectorised one says.
   walked = walk(predictor(), labels)
@@ -290,12 +290,12 @@ def test_later_labels_leave_the_earlier_code_alone(networks):
   first, second = walk(one, labels), walk(one, changed)  # No labels: it starts afresh.
   np.testing.assert_array_equal(first[:80], second[:80])
   assert (first[80:] != second[80:]).all()
-  sent, other = (labels_code.encode(predictor(), y) for y in (labels, changed))
+  sent, other = (label_coder.encode(predictor(), y) for y in (labels, changed))
   # All but the coder's state of 64 bits at the change.
   same = int(first[:80].sum() // 8) - 8
   assert same > 0 and sent[:same] == other[:same]
-  beginning = labels_code.encode(predictor(), labels[:80])
-  np.testing.assert_array_equal(labels_code.decode(predictor(), 80, beginning), labels[:80])
+  beginning = label_coder.encode(predictor(), labels[:80])
+  np.testing.assert_array_equal(label_coder.decode(predictor(), 80, beginning), labels[:80])
   assert beginning[:same] == sent[:same]
 
 

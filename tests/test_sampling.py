@@ -57,6 +57,19 @@ def _p_value(samples: np.ndarray, p: np.ndarray, vocabulary: int = V) -> float:
 # The cached step.
 
 
+def _make_score(config: ModelConfig):
+  """score(params, tokens_BxT, pattern) -> logits BxTxV by the step that draws, fed these tokens."""
+  bind = transformer.make_bind(config)
+
+  def score(params, tokens_BxT, pattern=None):
+    inputs_TxB = tokens_BxT.astype(jnp.int32).T
+    walked = (config, bind(params), len(tokens_BxT), pattern or Causal(), inputs_TxB)
+    logits_TxBxV = decoding._walk(*walked, lambda logits_BxV, token_B: (token_B, logits_BxV))
+    return logits_TxBxV.transpose(1, 0, 2)
+
+  return score
+
+
 def _small(**changes) -> ModelConfig:
   return ModelConfig(
     **{'vocabulary': 5, 'length': 7, 'width': 16, 'layers': 3, 'heads': 2} | changes
@@ -74,7 +87,7 @@ def test_cached_logits_equal_those_of_a_whole_pass(window, pieces, monkeypatch):
   params = _moved(config)
   tokens = jax.random.randint(jax.random.key(9), (3, 7), 0, 5)
   whole = _whole(config, params, tokens, window)
-  cached = jax.jit(decoding.make_score(config), static_argnums=2)(params, tokens, Causal(window))
+  cached = jax.jit(_make_score(config), static_argnums=2)(params, tokens, Causal(window))
   assert np.std(whole) > 0.5
   np.testing.assert_allclose(cached, whole, atol=1e-4)
 
@@ -85,7 +98,7 @@ def test_cached_logits_in_bfloat16_are_as_close_as_bfloat16_is():
   exact = _whole(_small(), params, tokens)
   rough_config = _small(compute_dtype='bfloat16')
   whole = _whole(rough_config, params, tokens)
-  cached = jax.jit(decoding.make_score(rough_config))(params, tokens)
+  cached = jax.jit(_make_score(rough_config))(params, tokens)
   assert cached.dtype == jnp.float32
   cache = decoding.empty_cache(rough_config, 3)
   assert len(cache) == 3 and {x.dtype for x in jax.tree.leaves(cache)} == {jnp.dtype(jnp.bfloat16)}
@@ -378,7 +391,7 @@ def test_decoding_reaches_rare_tokens():
   # The only position is far from 0, so that its norm is 1.
   params['start_D'] = jnp.full((1,), 1e3)
   params['output_DxV'] = jnp.asarray(RARE_LOGITS)[None]
-  logits = jax.jit(decoding.make_score(config))(params, jnp.zeros((1, 1), jnp.int32))
+  logits = jax.jit(_make_score(config))(params, jnp.zeros((1, 1), jnp.int32))
   np.testing.assert_allclose(logits[0, 0, :5], RARE_LOGITS[:5], atol=1e-3)
   decode = jax.jit(decoding.make_decode(config), static_argnums=2)
   assert int(decode(params, jax.random.key(396), 1)[0, 0]) != 0

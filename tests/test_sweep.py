@@ -119,7 +119,9 @@ def test_the_slurm_script_runs_its_own_task_and_requeues_it(tmp_path):
     tool.chmod(0o755)
   codes = {0: 42, 1: 5, 2: 0, 3: 3, 4: 134, 5: 137, 6: 143, 7: 2}
   runs = [
-    backends.Run(f'r{i}', '', (sys.executable, '-c', f"print('it is {i}'); raise SystemExit({c})"))
+    plan.PlannedRun(
+      f'r{i}', '', None, [sys.executable, '-c', f"print('it is {i}'); raise SystemExit({c})"]
+    )
     for i, c in codes.items()
   ]
   values = absl_flags.FlagValues()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import jax_train, utilisation, workers
+from benchmarks import jax_train, train, workers
 from benchmarks.sizes import OPTIMIZER, SIZES, STEPS, Size
 from benchmarks.workers import make_batches
 from models.config import ModelConfig
@@ -27,6 +27,30 @@ def _moved(params, scale=0.1):
   return jax.tree.unflatten(tree, moved)
 
 
+def _copy(params, network):
+  """The backbone's parameter tree (`models.transformer.init`) into the peer's network."""
+  import torch
+
+  def put(parameter, array, transpose=False):
+    array = np.asarray(array)
+    parameter.copy_(torch.tensor(array.T if transpose else array))
+
+  with torch.no_grad():
+    put(network.token_table.weight, params['token_table'])
+    put(network.position_table, params['position_table'])
+    put(network.start, params['start_D'])
+    put(network.norm_final.weight, params['norm_final']['scale'])
+    put(network.output.weight, params['output_DxV'], transpose=True)
+    stacked = params['blocks']
+    for i, block in enumerate(network.blocks):
+      put(block.norm_attention.weight, stacked['norm_attention']['scale'][i])
+      put(block.norm_mlp.weight, stacked['norm_mlp']['scale'][i])
+      put(block.qkv.weight, stacked['qkv_Dx3D'][i], transpose=True)
+      put(block.out.weight, stacked['out_DxD'][i], transpose=True)
+      put(block.mlp_in.weight, stacked['mlp_in_DxF'][i], transpose=True)
+      put(block.mlp_out.weight, stacked['mlp_out_FxD'][i], transpose=True)
+
+
 def test_the_peer_is_the_same_network_with_the_same_updates():
   """Equal parameters give equal loss and gradient norm, over a few updates of both."""
   torch_train = pytest.importorskip('benchmarks.torch_train', exc_type=ImportError)
@@ -38,7 +62,7 @@ def test_the_peer_is_the_same_network_with_the_same_updates():
   update = jax.jit(state_lib.make_update(task, optimizer, OPTIMIZER['clip_norm']))
   state = state_lib.TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
   peer = torch_train.Training(_SIZE)
-  peer.network.copy_from(params['backbone'])
+  _copy(params['backbone'], peer.network)
   count = sum(p.numel() for p in peer.network.parameters())
   assert count == state_lib.count(params['backbone'])
   batches = make_batches(_SIZE, 12)
@@ -67,12 +91,12 @@ def test_utilisation_is_analytic_flops_over_the_fastest_product():
   size = SIZES['nano']
   row = {'case': 'alone', 'ratios': [0.5, 2.0, 1.0], 'tokens_per_second': 1000.0}
   rows = [row | {'side': 'ours', 'matmul_flops': 1e9}, row | {'side': 'torch', 'matmul_flops': 4e9}]
-  utilisation.add_utilisation(rows, size, peak_gflops=0.0)
+  train.add_utilisation(rows, size, peak_gflops=0.0)
   # 6 N_matmul + 12 L T D a token, of which a causal pattern asks for (T + 1) / 2T.
   flops = 6 * (4 * 12 * 64**2 + 64 * 17) + 12 * 4 * 64 * 64 * 65 / 128
   assert rows[0]['mfu'] == pytest.approx(1000 * flops / 4e9)
   assert rows[0]['ratio'] == 1.0 and rows[0]['peak_from'] == 'product by torch'
-  utilisation.add_utilisation(rows, size, peak_gflops=8.0)
+  train.add_utilisation(rows, size, peak_gflops=8.0)
   assert rows[1]['mfu'] == pytest.approx(1000 * flops / 8e9)
   assert rows[1]['peak_from'] == '--peak_gflops'
 
