@@ -6,8 +6,9 @@ features. Both refit the same experts on all labels sent so far whenever their n
 No label is predicted by a fit that has seen it, and nothing is chosen for free: the experts are
 every layer under every penalty, a Bayes mixture over all of them carries its weights through all
 blocks, and so costs at most log2(experts) bits more than the best expert. The sum of the bits is
-the length of a code that decodes (`tests/label_coder.py`); a representation from which labels are easy to
-predict with few examples gives a short one (Blier and Ollivier, 2018; Voita and Titov, 2020).
+the length of a code that decodes (`tests/label_coder.py`); a representation from which labels are
+easy to predict with few examples gives a short one (Blier and Ollivier, 2018; Voita and Titov,
+2020).
 
 *   The first block is coded uniformly: log2 K bits a label.
 *   Experts of the linear code: multinomial logistic regression at a certified optimum, for every
