@@ -167,7 +167,7 @@ def _modernise(config: dict[str, Any]) -> None:
 def _fill(config: dict[str, Any], defaults: dict[str, Any]) -> None:
   """Gives `config` the fields that it lacks, section by section."""
   for name, value in defaults.items():
-    if isinstance(value, dict) and name in config:
+    if isinstance(value, dict) and isinstance(config.get(name), dict):
       _fill(config[name], value)
     else:
       config.setdefault(name, value)

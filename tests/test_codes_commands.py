@@ -52,7 +52,8 @@ def test_joint_sets_one_model_beside_the_codes_of_the_run(workdir, tmp_path, cal
   code, said, err = call('joint', f'--workdir={workdir}', f'--out={out}', *small)
   assert code == 0, err
   made = json.load(open(out))
-  linear = run.read_record(workdir)['probes']['prequential']['all']['linear_bits']
+  # Of the order of the labels that all of them share.
+  linear = run.read_record(workdir)['probes']['prequential']['all']['linear_bits_orders'][0]
   assert made['labels'] == 60 and made['others'] == {'(b) frozen, linear': linear}
   assert f'{linear:9,.0f} bits' in said and f'{made["bits"]:9,.0f} bits' in said
   assert '(a) is not there' in said and '(c) is not there' in said

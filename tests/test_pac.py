@@ -323,8 +323,8 @@ def test_the_best_checkpoint_pays_for_those_it_was_chosen_from(tmp_path):
     probed=True, config=settings, probe_dataset=splits,
     probe_features=lambda params, **_: features,
   )  # fmt: skip
-  found, _ = assessment.probe(built, None, choices=3)
-  plain, _ = assessment.probe(built, None)
+  found, _, _ = assessment.probe(built, None, choices=3)
+  plain, _, _ = assessment.probe(built, None)
   assert (found['pac']['all']['choices'], plain['pac']['all']['choices']) == (3, 1)
   assert found['pac']['all']['bound'] > plain['pac']['all']['bound']
   exchange.write(tmp_path / 'f.npz', dataclasses.replace(features, choices=3))
