@@ -4,7 +4,8 @@
 
 Each DIR is a run, a comparison, or a directory above them. Writes results.json, results.csv,
 report.html and report/*.png to --out (the directory itself where only one is named) and prints the
-table.
+table. With --by=optimizer.weight_decay, say, runs that differ in that field stand beside each other
+instead of being refused.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ from runs.errors import UserError
 
 def define_flags() -> None:
   flags.DEFINE_string('out', None, 'Where the report goes; default: the one directory named.')
+  flags.DEFINE_list(
+    'by', [], 'Config fields whose values stand apart, such as optimizer.weight_decay.'
+  )
   flags.DEFINE_multi_string('dirs', [], 'Directories to read, beside the positional ones.')
 
 
@@ -31,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
   if flags.FLAGS.out is None and len(dirs) > 1:
     raise UserError('several directories: say with --out=DIR where the report goes')
   out = flags.FLAGS.out or dirs[0]
-  results = report.build(dirs, out)
+  results = report.build(dirs, out, by=flags.FLAGS.by)
   print(terminal.terminal_table(results))
   print(f'\n{pathlib.Path(out) / "report.html"}')
 

@@ -15,6 +15,7 @@ import zipfile
 
 import numpy as np
 
+from probes.measures import at
 from reports.errors import ReportError
 
 SCHEMA = 1
@@ -89,6 +90,22 @@ def find(dirs: Iterable[str | os.PathLike]) -> Found:
           seen.add(path.resolve())
           _read_run(path, found)
   return found
+
+
+def tell_apart(runs: Iterable[dict], fields: Sequence[str]) -> None:
+  """Adds the values of config fields to the names of objectives: 'masked weight_decay=0.1'.
+
+  Raises:
+    ReportError: a run whose config.json lacks a field.
+  """
+  for run in runs:
+    config = read_json(pathlib.Path(run['workdir']) / 'config.json').get('config')
+    for field in fields:
+      names = field.removeprefix('config.').split('.')
+      value = at(config, names)
+      if value is None:
+        raise ReportError(f'--by={field}: {run["workdir"]} has no such field in its config')
+      run['objective'] += f' {names[-1]}={value}'
 
 
 def _read_run(path: pathlib.Path, found: Found) -> None:

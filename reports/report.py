@@ -16,6 +16,7 @@ def build(
   command: str | None = None,
   failures: Iterable[Mapping] = (),
   notes: Iterable[str] = (),
+  by: Sequence[str] = (),
 ) -> dict:
   """Reads every run below `dirs` and writes the report to `out`.
 
@@ -25,6 +26,7 @@ def build(
     command: the command that makes these results again, printed on the page.
     failures: {'name', 'log', 'reason'} for each run that failed.
     notes: lines for the reader, such as what was left out and why.
+    by: config fields whose values tell objectives apart, such as optimizer.weight_decay.
 
   Returns:
     The content of results.json.
@@ -33,6 +35,7 @@ def build(
     ReportError: nothing to report, data that do not belong in one table, or `out` not writable.
   """
   found = reading.find(dirs)
+  reading.tell_apart(found.runs, by)
   curves = reading.read_curves(found.runs)
   made = results.assemble(found, curves, command=command, failures=failures, notes=notes)
   pngs, marks = pictures.draw(made, curves, pathlib.Path(out) / 'report')

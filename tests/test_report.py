@@ -448,3 +448,19 @@ def test_data_without_labels_have_no_primary_probe_and_a_failed_probe_is_named(t
   write_run(tmp_path / 'b', make_record('masked', 1, probes_failed={'mlp': 'it diverged'}))
   results = report.build([tmp_path / 'b'], tmp_path / 'b')
   assert 'masked, seed 1: probe mlp failed and is left out: it diverged' in results['notes']
+
+
+def test_runs_that_differ_in_a_field_stand_apart_when_asked(tmp_path):
+  for decay in (0.0, 0.1):
+    path = tmp_path / f'decay{decay}'
+    write_run(path, make_record('masked', 0))
+    config = {'optimizer': {'weight_decay': decay}}
+    (path / 'config.json').write_text(json.dumps({'config': config}))
+  with pytest.raises(ReportError, match='name only one of them'):
+    report.build([tmp_path], tmp_path)
+  results = report.build([tmp_path], tmp_path, by=['config.optimizer.weight_decay'])
+  names = {entry['objective'] for entry in results['summary']}
+  assert names == {'masked weight_decay=0.0', 'masked weight_decay=0.1'}
+  assert 'masked weight_decay=0.1' in terminal.terminal_table(results)
+  with pytest.raises(ReportError, match='has no such field in its config'):
+    report.build([tmp_path], tmp_path, by=['optimizer.momentum'])
