@@ -452,10 +452,11 @@ def test_data_without_labels_have_no_primary_probe_and_a_failed_probe_is_named(t
 
 def test_runs_that_differ_in_a_field_stand_apart_when_asked(tmp_path):
   for decay in (0.0, 0.1):
-    path = tmp_path / f'decay{decay}'
-    write_run(path, make_record('masked', 0))
+    top = tmp_path / f'decay{decay}'
+    write_run(top, make_record('masked', 0))
+    (record,) = top.rglob('run.json')
     config = {'optimizer': {'weight_decay': decay}}
-    (path / 'config.json').write_text(json.dumps({'config': config}))
+    record.with_name('config.json').write_text(json.dumps({'config': config}))
   with pytest.raises(ReportError, match='name only one of them'):
     report.build([tmp_path], tmp_path)
   results = report.build([tmp_path], tmp_path, by=['config.optimizer.weight_decay'])
