@@ -12,6 +12,7 @@ compare: $(VENV)/.installed
 
 test: lint
 	$(BIN)/python -m pytest -q -n 2 --dist=loadfile $(ARGS)
+	OPTIMISED=1 $(BIN)/python -m pytest -q -m bits
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -20,7 +20,12 @@ def _share_compilations() -> None:
 
 
 def _compile_quickly() -> None:
-  """Without LLVM's optimisations, which cost tests more than they save; what they start, too."""
+  """Without LLVM's optimisations, which cost tests more than they save; what they start, too.
+
+  OPTIMISED=1 leaves everything as users have it: `make test` runs the tests marked `bits` so.
+  """
+  if os.environ.get('OPTIMISED'):
+    return
   flags = os.environ.get('XLA_FLAGS', '')
   os.environ['XLA_FLAGS'] = f'{flags} --xla_backend_optimization_level=0'.strip()
 

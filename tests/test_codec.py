@@ -11,6 +11,8 @@ from codes import codec, container, network, ranges
 from models import transformer
 from models.config import ModelConfig
 
+pytestmark = pytest.mark.bits
+
 V, T = 7, 6
 CONFIG = ModelConfig(vocabulary=V, length=T, width=16, layers=2, heads=2)
 

@@ -11,6 +11,8 @@ from codes.errors import CodeError
 from data import markov
 from data.dataset import Dataset, Examples
 
+pytestmark = pytest.mark.bits
+
 V, T = 5, 6
 OPTIMIZER = {
   'learning_rate': 1e-2, 'warmup_steps': 2, 'end_fraction': 1.0, 'beta1': 0.9, 'beta2': 0.95,

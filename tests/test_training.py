@@ -52,6 +52,7 @@ class _Failing:
     return self._batches.rows(step, rows)
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize('name', ['masked_diffusion', 'autoregressive'])
 def test_interrupted_and_resumed_equals_uninterrupted(name, data_dir, tmp_path):
   whole, broken = str(tmp_path / 'whole'), str(tmp_path / 'broken')
