@@ -3,7 +3,8 @@
 One measure is tested, `summary.PRIMARY`, declared before any result is seen. The family of tests
 is all pairs of trained objectives, under Holm's correction. A comparison with a control answers
 another question (whether anything was learned) and stands apart, with its own interval and no
-correction: in one family the controls would take the power from the pairs that matter.
+correction: in one family the controls would take the power from the pairs that matter. The same
+for attentive pooling and for bits by exact codes stands beside it, each in a family of its own.
 """
 
 import collections
@@ -13,13 +14,14 @@ import itertools
 import numpy as np
 
 from reports import choice, predictions, statistics, summary
+from reports.predictions import PRIMARY, Tested
 
 LEVEL = 0.05  # family-wise error rate of the verdicts
 _PAIR = ('difference', 'half_width', 'degrees', 'p', 'p_holm')
 Runs = Sequence[Mapping]
 
 
-def verdicts(runs: Runs) -> list[dict]:
+def verdicts(runs: Runs, measure: Tested = PRIMARY) -> list[dict]:
   """A verdict for every pair of trained objectives, and a comparison of each with every control.
 
   Only objectives of one size are compared, and none that saw labels in training.
@@ -28,21 +30,34 @@ def verdicts(runs: Runs) -> list[dict]:
     One dict a pair, those of trained objectives first: size; control (whether `second` is one);
     first, second; seeds (how many they have in common: of these alone is all that follows), unit
     (what that counts: 'seeds', or 'grammars' where there are several); means (of either), alone
-    (whether the table has other seeds too); difference (first - second, as a fraction), half_width
-    of its 95 % interval, degrees (of freedom), p, p_holm (None for a control); reason, why there is
-    no test, all of the numbers but `seeds` then being None; shared (whether the seeds had training
-    labels in common); verdict, the sentence.
+    (whether the table has other seeds too); difference (first - second, a fraction or bits),
+    half_width of its 95 % interval, degrees (of freedom), p, p_holm (None for a control); reason,
+    why there is no test, all of the numbers but `seeds` then being None; shared (whether the seeds
+    had training labels in common); verdict, the sentence.
   """
   several = len({choice.grammar_of(run) for run in _comparable(runs)}) > 1
   made, known = [], {}
   for (size, first, second), control in _pairs(runs):
     sides = [_runs_of(runs, size, name) for name in (first, second)]
     pair = {'size': size, 'control': control, 'first': first, 'second': second}
-    made.append(pair | (_over_grammars(sides) if several else _over_seeds(sides, known)))
+    found = _over_grammars(sides, measure) if several else _over_seeds(sides, measure, known)
+    made.append(pair | found)
   family = [pair for pair in made if pair['p'] is not None and not pair['control']]
   for pair, adjusted in zip(family, statistics.holm([p['p'] for p in family]), strict=True):
     pair['p_holm'] = float(adjusted)
-  return [pair | {'verdict': _sentence(pair)} for pair in made]
+  return [pair | {'verdict': _sentence(pair, measure)} for pair in made]
+
+
+def beside(runs: Runs) -> list[dict]:
+  """{'measure' (its name), 'verdicts'} on every measure beside the primary one that can be tested:
+  those of its pairs in which both sides have it."""
+  made = []
+  for measure in predictions.BESIDE:
+    having = [run for run in runs if measure.read(run) is not None]
+    found = verdicts(having, measure)
+    if any(pair['p'] is not None for pair in found):
+      made.append({'measure': measure.name, 'verdicts': found})
+  return made
 
 
 def no_verdicts(runs: Runs, made: Sequence[Mapping]) -> str | None:
@@ -50,7 +65,7 @@ def no_verdicts(runs: Runs, made: Sequence[Mapping]) -> str | None:
   if any(pair['p'] is not None for pair in made):
     return None
   if all(summary.primary(run) is None for run in runs):
-    return f'no run has the primary measure, {_name(summary.PRIMARY)}'
+    return f'no run has the primary measure, {PRIMARY.name}'
   trained = [pair['reason'] for pair in made if not pair['control']]
   if not trained:
     return 'there are no two trained objectives of one size that saw no labels'
@@ -94,11 +109,11 @@ def _runs_of(runs: Runs, size: str | None, objective: str) -> list[Mapping]:
   ]
 
 
-def _common(sides: Sequence[Runs], unit: str) -> tuple[list[list[Mapping]], dict]:
+def _common(sides: Sequence[Runs], measure: Tested, unit: str) -> tuple[list[list[Mapping]], dict]:
   """The runs of replicates that both sides have measured, paired, and what is said of any pair."""
   having = [{choice.replicate(run): run for run in side} for side in sides]
   measured = [
-    {kind: run for kind, run in has.items() if summary.primary(run) is not None} for has in having
+    {kind: run for kind, run in has.items() if measure.read(run) is not None} for has in having
   ]
   common = sorted(set(measured[0]) & set(measured[1]), key=choice.replicate_order)
   pair = dict.fromkeys((*_PAIR, 'means', 'reason', 'shared')) | {'unit': unit}
@@ -110,33 +125,33 @@ def _common(sides: Sequence[Runs], unit: str) -> tuple[list[list[Mapping]], dict
   pair['seeds'] = counts[0]
   lacking = [side[0]['objective'] for side, has in zip(sides, measured, strict=True) if not has]
   if lacking:
-    pair['reason'] = f'{" and ".join(lacking)} without {_name(summary.PRIMARY)}'
+    pair['reason'] = f'{" and ".join(lacking)} without {measure.name}'
   elif counts[0] < statistics.SEEDS:
     without = counts[1] >= statistics.SEEDS
     pair['reason'] = f'fewer than {statistics.SEEDS} {unit} in common'
-    pair['reason'] += f' that have {_name(summary.PRIMARY)}' if without else ''
+    pair['reason'] += f' that have {measure.name}' if without else ''
   return [[has[kind] for kind in common] for has in measured], pair
 
 
-def _over_grammars(sides: Sequence[Runs]) -> dict:
+def _over_grammars(sides: Sequence[Runs], measure: Tested) -> dict:
   """Grammars are the units, each with labels and test examples of its own."""
-  runs, pair = _common(sides, 'grammars')
+  runs, pair = _common(sides, measure, 'grammars')
   if pair['reason']:
     return pair
-  values = [summary.units(side, summary.primary, True) for side in runs]
+  values = [summary.units(side, measure.read, True) for side in runs]
   first, second = ([side[unit] for unit in values[0]] for side in values)
   pair['means'] = [float(np.mean(first)), float(np.mean(second))]
   return pair | _numbers(statistics.paired_t(first, second, 1 - LEVEL))
 
 
-def _over_seeds(sides: Sequence[Runs], known: dict) -> dict:
+def _over_seeds(sides: Sequence[Runs], measure: Tested, known: dict) -> dict:
   """Seeds are crossed with test examples; `known` keeps what a run got right for other pairs."""
-  runs, pair = _common(sides, 'seeds')
+  runs, pair = _common(sides, measure, 'seeds')
   if pair['reason']:
     return pair
   for run in itertools.chain(*runs):
     if run['workdir'] not in known:
-      known[run['workdir']] = predictions.right(run, *summary.PRIMARY)
+      known[run['workdir']] = measure.each(run)
   first, second = ([known[run['workdir']] for run in side] for side in runs)
   reason = predictions.unpaired(first, second)
   if reason is not None:
@@ -154,20 +169,23 @@ def _numbers(test: Mapping) -> dict:
   return numbers
 
 
-def _sentence(pair: Mapping) -> str:
+def _sentence(pair: Mapping, measure: Tested) -> str:
   """'A > B by 3.1 ± 1.2 points, 5 seeds'; '>' compares numbers, not merit."""
   names, count = (pair['first'], pair['second']), f'{pair["seeds"]} {pair["unit"]}'
   if pair['p'] is None:
     return f'{names[0]} and {names[1]}: not tested: {pair["reason"]}'
-  size, half = 100 * pair['difference'], 100 * pair['half_width']
+  size, half = measure.scale * pair['difference'], measure.scale * pair['half_width']
+  digits = measure.digits
+  text = f'{size:+.{digits}f} ± {half:.{digits}f} {measure.unit}, {count}'
+  if pair['alone']:
+    means = (f'{measure.scale * mean:.{digits}f}' for mean in pair['means'])
+    text += f' (means of these: {" and ".join(means)}; the table has all that there are)'
   if pair['control']:
-    return f'{names[0]} minus {names[1]} (control): {size:+.1f} ± {half:.1f} points, {count}'
+    return f'{names[0]} minus {names[1]} (control): {text}'
   if pair['p_holm'] > LEVEL:
-    return (
-      f'{names[0]} and {names[1]}: not distinguishable, {size:+.1f} ± {half:.1f} points, {count}'
-    )
+    return f'{names[0]} and {names[1]}: not distinguishable, {text}'
   more, less = names if size > 0 else names[::-1]
-  return f'{more} > {less} by {abs(size):.1f} ± {half:.1f} points, {count}'
+  return f'{more} > {less} by {text.lstrip("+-")}'
 
 
 # Who can't be told apart.
@@ -215,7 +233,7 @@ def indistinct(runs: Runs, made: Sequence[Mapping]) -> list[dict]:
 
 def _untested(verdict: Mapping | None) -> str:
   if verdict is None:
-    return f'only {_name(summary.PRIMARY)} is, declared beforehand'
+    return f'only {PRIMARY.name} is, declared beforehand'
   return verdict['reason']
 
 

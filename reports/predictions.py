@@ -1,24 +1,26 @@
-"""What a run got right, example by example, as a verdict needs it."""
+"""What verdicts are drawn on: measures, and what each test example contributes to them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import math
 
 import numpy as np
 
 from probes.measures import at
-from reports import reading
+from reports import reading, summary
 
 _SAME = 1e-6  # accuracies of one set of predictions, of which one went through a record
 
 
 @dataclasses.dataclass(frozen=True)
 class Right:
-  """Test examples that one probe of one run got right.
+  """What one run's measure is the mean of, by test example.
 
   Attributes:
-    share_N: of each test example the share of label draws under which it was classified rightly.
-    labels_N: of the test examples.
-    subsets: which subsets of the training labels the draws had.
+    share_N: of a probe, of each test example the share of label draws under which it was classified
+      rightly; of a code, its bits per dimension.
+    labels_N: of the test examples; their numbers where a code has no labels.
+    subsets: which subsets of the training labels the draws had; () where there is no such draw.
     disjoint: how many such subsets one deal of the training set holds; later ones are of another.
   """
 
@@ -42,6 +44,8 @@ def right(run: Mapping, probe: str, labels: str) -> Right | str:
       f'the predictions saved with seed {run["seed"]} of {run["objective"]} are not those of its '
       'record'
     )
+  if labels == 'all':
+    return Right(share, truth, (), 1)
   if not cell.get('subsets'):
     # An earlier version gave all seeds the same labels: an offset that their spread can't show.
     return (
@@ -49,6 +53,75 @@ def right(run: Mapping, probe: str, labels: str) -> Right | str:
       'launch.probe probes it again'
     )
   return Right(share, truth, tuple(cell['subsets']), cell['disjoint'])
+
+
+def exact(run: Mapping) -> tuple[str, Mapping] | None:
+  """(name of the array of nats, the cell with its bits) of a run's exact code: the own one, else
+  the first by which the same weights were scored; None without any."""
+  if run['code'] == 'exact':
+    return 'nats', run
+  also = (run.get('also') or {}).items()
+  return next(((f'also/{k}/nats', cell) for k, cell in also if cell.get('code') == 'exact'), None)
+
+
+def exact_bits(run: Mapping) -> float | None:
+  """Bits per dimension on test by the exact code of `exact`."""
+  found = exact(run)
+  return found and found[1].get('bits_per_dim')
+
+
+def exact_bits_of_each(run: Mapping) -> Right | str:
+  """Bits per dimension of every test example by its exact code, or why they are not known."""
+  name, cell = exact(run)
+  nats_N = reading.read_arrays(run['workdir'], (name,)).get(name)
+  if nats_N is None:
+    return f'no nats are saved with seed {run["seed"]} of {run["objective"]}'
+  bits_N = np.asarray(nats_N, np.float64) / (run['dims'] * math.log(2))
+  if abs(bits_N.mean() - cell['bits_per_dim']) > _SAME * max(1, cell['bits_per_dim']):
+    return f'the nats saved with seed {run["seed"]} of {run["objective"]} are not of its record'
+  return Right(bits_N, np.arange(len(bits_N)), (), 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tested:
+  """What pairs of objectives are compared on.
+
+  Attributes:
+    name: for people.
+    read: its value of a run, None where it has none.
+    each: its value of every test example, or why that is not known.
+    scale, unit, digits: of a difference in print.
+  """
+
+  name: str
+  read: Callable[[Mapping], float | None]
+  each: Callable[[Mapping], Right | str]
+  scale: float = 100.0
+  unit: str = 'points'
+  digits: int = 1
+
+
+def _of_probe(probe: str, labels: str) -> Tested:
+  return Tested(
+    f'the {probe} probe at {labels} labels',
+    lambda run: summary.accuracy(run, probe, labels),
+    lambda run: right(run, probe, labels),
+  )
+
+
+# Declared before any result is seen. The others stand beside it, each a family of its own.
+PRIMARY = _of_probe(*summary.PRIMARY)
+BESIDE = (
+  _of_probe('attentive', 'all'),
+  Tested(
+    'bits per dimension by exact codes, fewer being better',
+    exact_bits,
+    exact_bits_of_each,
+    1.0,
+    'bits',
+    4,
+  ),
+)
 
 
 def unpaired(first: Sequence[Right | str], second: Sequence[Right | str]) -> str | None:

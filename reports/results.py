@@ -84,7 +84,7 @@ def assemble(
     'primary': {'probe': probe, 'labels': labels, 'measure': 'accuracy'},
     'runs': runs, 'controls': _controls(found.controls, chosen),
     'summary': summary.summarise(runs, histogram), 'no_verdicts': untested,
-    'verdicts': [] if untested else made,
+    'verdicts': [] if untested else made, 'beside': differences.beside(runs),
     'indistinct': differences.indistinct(runs, made),
     'equal_regret': regret.equal_regret(chosen, curves),
     'label_regret': label_regret.tables(found), 'theory': theory.correlations(chosen, curves),

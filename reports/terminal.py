@@ -85,9 +85,13 @@ def _foot(results: Mapping) -> list[str]:
   if results['equal_regret']:
     lines.append(wording.PUBLISHED)
   if results['verdicts']:
-    lines += [wording.verdicts_text(results), *wording.verdict_lines(results)]
+    lines += [wording.verdicts_text(results), *wording.verdict_lines(results['verdicts'])]
   else:
     lines.append(f'No verdicts: {results["no_verdicts"]}.')
+  if results['beside']:
+    lines.append(wording.other_verdicts_text())
+  for other in results['beside']:
+    lines += [f'{other["measure"]}: {line}' for line in wording.verdict_lines(other['verdicts'])]
   lines += wording.indistinct_lines(results)
   lines += results['notes']
   for state in ('failures', 'unfinished'):

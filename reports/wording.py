@@ -77,21 +77,18 @@ def names(results: Mapping) -> list[str]:
   return [style.label for style in styles.styles(results).values()]
 
 
-def verdict_lines(results: Mapping) -> list[str]:
-  """The verdicts as sentences, with the size where there are several."""
-  several = len({verdict['size'] for verdict in results['verdicts']}) > 1
-  return [
-    (f'{verdict["size"]}: ' if several else '') + verdict['verdict'] + _alone(verdict)
-    for verdict in results['verdicts']
-  ]
+def verdict_lines(made: Sequence[Mapping]) -> list[str]:
+  """Verdicts as sentences, with the size where there are several."""
+  several = len({verdict['size'] for verdict in made}) > 1
+  return [(f'{one["size"]}: ' if several else '') + one['verdict'] for one in made]
 
 
-def _alone(verdict: Mapping) -> str:
-  """The means that a verdict compares, where the table has those of other seeds too."""
-  if not verdict['alone'] or verdict['means'] is None:
-    return ''
-  first, second = (f'{100 * mean:.1f}' for mean in verdict['means'])
-  return f' (means of these: {first} and {second}; the table has all that there are)'
+def other_verdicts_text() -> str:
+  """What the verdicts on other measures are."""
+  return (
+    'Beside it, on measures that decide nothing, each with a family of its own (with all labels '
+    'they are about these labels):'
+  )
 
 
 def verdicts_text(results: Mapping) -> str:

@@ -65,7 +65,7 @@ def test_page_shows_every_measure_with_unit_spread_flag_and_caveat(made):
   row = re.search(r'<td class="text">kNN, centred<small>%</small></td>(.*?)</tr>', section)[1]
   assert re.findall(r'<td>(.*?)</td>', row)[column - 1] == '61.0'
   assert sum('saw all labels' in cell for cell in head) == 1
-  assert 'no verdict is drawn from them' in section
+  assert 'these are beside it and decide nothing' in section
   for measure in headline():
     assert (measure.title in section) == (measure.name in entry['measures'])
 

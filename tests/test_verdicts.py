@@ -6,8 +6,9 @@ import pathlib
 import numpy as np
 import pytest
 from records import assemble, make_record, render, write_comparison, write_run
+import scipy.stats
 
-from reports import predictions, terminal
+from reports import differences, predictions, terminal
 
 SUBSETS = 'the training set is too small for disjoint subsets of 100 labels'
 
@@ -206,3 +207,64 @@ def test_runs_share_labels_only_across_deals_or_by_number():
 def test_the_raw_inputs_few_labels_are_told(tmp_path):
   text = said(assemble(write_comparison(tmp_path)))
   assert 'The raw input has no pretraining seed: its few labels are those of seed 0.' in text
+
+
+def test_attentive_pooling_and_exact_bits_have_verdicts_of_their_own(tmp_path):
+  """Means, errors and degrees of freedom derived here from what each test example contributes."""
+  seeds, rng = 5, np.random.default_rng(3)
+  bits, right = {}, {}
+  for objective in ('autoregressive', 'masked_diffusion', 'masked'):
+    for seed in range(seeds):
+      nats = (
+        64 * np.log(2) * (1.8 + 0.1 * (objective != 'autoregressive') + rng.normal(0, 0.2, 500))
+      )
+      correct = rng.random(500) < (0.9 if objective == 'autoregressive' else 0.7)
+      bits[objective, seed], right[objective, seed] = nats / (64 * np.log(2)), correct
+      record = make_record(objective, seed)
+      record['probes']['attentive'] = {'all': {'accuracy': float(correct.mean())}}
+      cell, name = record, 'nats'
+      if objective == 'masked_diffusion':
+        cell, name = {'code': 'exact'}, 'also/chain rule/nats'
+        record['also'] = {'chain rule': cell}
+      if objective != 'masked':
+        cell['bits_per_dim'] = float(bits[objective, seed].mean())
+      path = write_run(tmp_path, record)
+      with np.load(path / 'arrays.npz') as arrays:
+        kept = dict(arrays)
+      labels = kept['labels']
+      kept['attentive/all/predictions'] = np.where(correct, labels, (labels + 1) % 10)
+      np.savez(path / 'arrays.npz', **kept, **({name: nats} if objective != 'masked' else {}))
+  results = assemble(tmp_path)
+  attentive, exact = results['beside']
+  assert [len(one['verdicts']) for one in (attentive, exact)] == [3, 1]  # masked has no exact code
+  for found, values in ((exact['verdicts'][0], bits), (attentive['verdicts'][1], right)):
+    first, second = found['first'], found['second']
+    difference = np.array(
+      [values[first, seed].astype(float) - values[second, seed] for seed in range(seeds)]
+    )
+    a, b = difference.mean(1).var(ddof=1) / seeds, difference.mean(0).var(ddof=1) / 500
+    assert found['difference'] == pytest.approx(difference.mean())
+    degrees = (a + b) ** 2 / (a**2 / (seeds - 1) + b**2 / 499)
+    assert found['degrees'] == pytest.approx(degrees)
+    half = scipy.stats.t.ppf(0.975, degrees) * np.sqrt(a + b)
+    assert found['half_width'] == pytest.approx(half)
+  assert 'masked_diffusion > autoregressive by 0.09' in exact['verdicts'][0]['verdict']
+  assert 'bits, 5 seeds' in exact['verdicts'][0]['verdict']
+  text = said(results)
+  for other in results['beside']:
+    for one in other['verdicts']:
+      assert one['verdict'] in text
+
+
+def test_nats_of_another_record_give_no_verdict_on_bits(tmp_path):
+  for objective in ('autoregressive', 'masked_diffusion'):
+    for seed in range(5):
+      record = make_record(objective, seed, code='exact', bits_per_dim=1.9)
+      path = write_run(tmp_path, record)
+      off = 1.01 if (objective, seed) == ('autoregressive', 3) else 1.0
+      with np.load(path / 'arrays.npz') as arrays:
+        np.savez(path / 'arrays.npz', **arrays, nats=np.full(500, off * 1.9 * 64 * np.log(2)))
+  runs = assemble(tmp_path)['runs']
+  (found,) = differences.verdicts(runs, predictions.BESIDE[1])
+  assert found['p'] is None
+  assert 'not of its record' in found['reason']
