@@ -52,7 +52,7 @@ def start(size: Size, batches: np.ndarray, **model: Any) -> tuple[dict, object]:
     What is known after it, and `run(seconds) -> (steps, seconds)`.
   """
   mesh = sharding.make_mesh()
-  config = ModelConfig(**size.model(), unroll=True, **model)
+  config = ModelConfig(**size.model(), **{'unroll': True, **model})
   update, task, optimizer = make_step(config, mesh)
   state = state_lib.init_state(task, optimizer, mesh)
   labels = np.full((size.batch,), -1, np.int32)

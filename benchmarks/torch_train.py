@@ -6,6 +6,7 @@ compares loss and gradients number by number.
 
 import math
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,11 +89,22 @@ class Training:
   Args:
     size: what to train.
     adamw: 'plain', 'foreach' or 'fused', PyTorch's own variants of the same update.
+    device: where.
+    compiled: by torch.compile.
+    bfloat16: of the passes, by autocast; parameters and the loss stay float32.
   """
 
-  def __init__(self, size: Size, adamw: str = 'fused'):
+  def __init__(
+    self,
+    size: Size,
+    adamw: str = 'fused',
+    device: str = 'cpu',
+    compiled: bool = False,
+    bfloat16: bool = False,
+  ):
     torch.manual_seed(0)
-    self.network = Network(size)
+    self.network, self.device, self.bfloat16 = Network(size).to(device), device, bfloat16
+    self.forward = torch.compile(self._loss) if compiled else self._loss
     decayed = [p for m in self.network.modules() if isinstance(m, nn.Linear)
                for p in m.parameters()]  # fmt: skip
     kept = {id(p) for p in decayed}
@@ -107,39 +119,54 @@ class Training:
     )
     self.steps = 0
 
-  def step(self, tokens: np.ndarray) -> tuple[float, float]:
+  def _loss(self, batch: torch.Tensor) -> torch.Tensor:
+    with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
+      logits = self.network(batch)
+    return F.cross_entropy(logits.float().flatten(0, 1), batch.flatten())
+
+  def update(self, tokens: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """One update on tokens BxT; the loss in nats per token and the gradient's norm before it."""
     for group in self.optimizer.param_groups:
       group['lr'] = learning_rate(self.steps)
-    batch = torch.from_numpy(tokens)
-    logits = self.network(batch)
-    loss = F.cross_entropy(logits.flatten(0, 1), batch.flatten())
+    loss = self.forward(torch.from_numpy(tokens).to(self.device))
     self.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     norm = nn.utils.clip_grad_norm_(self.network.parameters(), OPTIMIZER['clip_norm'])
     self.optimizer.step()
     self.steps += 1
-    return float(loss.detach()), float(norm.detach())
+    return loss.detach(), norm.detach()
+
+  def step(self, tokens: np.ndarray) -> tuple[float, float]:
+    """`update`, and its numbers."""
+    loss, norm = self.update(tokens)
+    return float(loss), float(norm)
 
 
-def start(size: Size, batches: np.ndarray, threads: int, adamw: str) -> tuple[dict, object]:
-  """Makes the training and its first step.
+def start(
+  size: Size, batches: np.ndarray, threads: int, adamw: str, **where: Any
+) -> tuple[dict, object]:
+  """Makes the training and its first step; `where` as in `Training`.
 
   Returns:
     What is known after it, and `run(seconds) -> (steps, seconds)`.
   """
   torch.set_num_threads(threads)
-  training = Training(size, adamw)
+  training = Training(size, adamw, **where)
   batches = batches.astype(np.int64)
   begin = time.perf_counter()
   loss, _ = training.step(batches[0])
   first = time.perf_counter() - begin
 
   def run(seconds: float) -> tuple[int, float]:
-    begin, steps = time.perf_counter(), 0
+    begin, steps, running = time.perf_counter(), 0, None
     while time.perf_counter() - begin < seconds:
-      training.step(batches[steps % len(batches)])
+      made = training.update(batches[steps % len(batches)])
       steps += 1
+      # The numbers of the step before are read while this one runs, as on our side.
+      if running is not None:
+        [float(number) for number in running]
+      running = made
+    [float(number) for number in running or ()]
     return steps, time.perf_counter() - begin
 
   return {'first_seconds': first, 'first_loss': loss, 'version': torch.__version__}, run
