@@ -103,9 +103,19 @@ def _common(runs: Sequence[Mapping]) -> dict:
   common = {name: first.get(name) for name in ('dataset', 'alphabet', 'dims')}
   common |= {'git': _merged(run.get('git') for run in runs), 'versions': _merged_versions(runs)}
   common |= {name: first.get(name) for name in ('probe_dataset', 'classes', 'lossless')}
+  common['devices'] = _merged(map(_devices, runs))
   hashes = ('data_hash', 'probe_data_hash')
   common |= {name: _merged(run.get(name) for run in runs) for name in hashes}
   return common | {'note': _merged_notes([run['note'] for run in runs if run.get('note')])}
+
+
+def _devices(run: Mapping) -> str | None:
+  """What a run was made on: '8 × TPU v5 lite (tpu)'."""
+  made = run.get('environment') or {}
+  if not made.get('device_kind'):
+    return None
+  kind, platform = made['device_kind'], made.get('platform')
+  return f'{made.get("devices", 1)} × {kind}' + ('' if kind == platform else f' ({platform})')
 
 
 def _controls(controls: Mapping, runs: Sequence[Mapping]) -> dict:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 from typing import Any
 
 import jax
@@ -289,6 +290,8 @@ def build(
   Whatever opens a run gives its `workdir`, and is refused if its data are other ones now.
   """
   checks.check_settings(config)
+  if (idle := provenance.idle_accelerator()) and distributed.is_primary():
+    print(idle, file=sys.stderr)
   with distributed.primary_first('the data sets'):
     dataset, probe_dataset = load_datasets(config, data_dir, workdir)
   hashes = provenance.hashes(dataset, probe_dataset)

@@ -51,9 +51,6 @@ def tell_failures(failures: Sequence[Failure]) -> int:
 
 def has_accelerator() -> bool:
   """Whether runs will find a GPU or TPU, told without touching it."""
-  platforms = os.environ.get('JAX_PLATFORMS_OF_RUNS', '')
-  if platforms:
-    return platforms != 'cpu'
   return bool(shutil.which('nvidia-smi')) or any(
     os.path.exists(path) for path in ('/dev/accel0', '/dev/vfio/0')
   )

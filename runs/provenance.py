@@ -1,7 +1,9 @@
 """What a run is made of beside its config: data, code, machine; and what of it may change."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+import glob
 import importlib.metadata
+import itertools
 import os
 import subprocess
 import sys
@@ -38,6 +40,23 @@ def git_revision() -> str | None:
     return out.stdout.strip() or None
   except (OSError, subprocess.CalledProcessError):
     return None
+
+
+def idle_accelerator(
+  files: Sequence[str] = ('/dev/nvidia[0-9]*', '/dev/accel*', '/dev/vfio/[0-9]*'),
+) -> str | None:
+  """One line where the machine has a GPU or TPU and JAX computes on the CPU without being asked to.
+
+  Args:
+    files: patterns of the devices' files.
+  """
+  found = sorted(itertools.chain(*map(glob.glob, files)))
+  if not found or jax.default_backend() != 'cpu' or os.environ.get('JAX_PLATFORMS') == 'cpu':
+    return None
+  return (
+    f'warning: {found[0]} is an accelerator that JAX does not use: this runs on the CPU; see '
+    'docs/pods.md for the extras cuda and tpu, or set JAX_PLATFORMS=cpu to say so'
+  )
 
 
 def environment() -> dict[str, Any]:

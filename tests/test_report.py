@@ -465,3 +465,13 @@ def test_runs_that_differ_in_a_field_stand_apart_when_asked(tmp_path):
   assert 'masked weight_decay=0.1' in terminal.terminal_table(results)
   with pytest.raises(ReportError, match='has no such field in its config'):
     report.build([tmp_path], tmp_path, by=['optimizer.momentum'])
+
+
+def test_the_devices_of_runs_are_told(tmp_path):
+  for seed, kind in enumerate(('TPU v5 lite', 'cpu')):
+    platform = 'cpu' if kind == 'cpu' else 'tpu'
+    environment = {'platform': platform, 'device_kind': kind, 'devices': 8 if seed == 0 else 1}
+    write_run(tmp_path, make_record('masked', seed, environment=environment))
+  results = assemble(tmp_path)
+  assert results['devices'] == '1 × cpu, 8 × TPU v5 lite (tpu)'
+  assert results['devices'] in render(results)

@@ -386,3 +386,15 @@ def test_no_step_is_shown_twice_after_a_kill_before_the_first_checkpoint(tmp_pat
   events.Reload()
   assert [point.step for point in events.Scalars('loss')] == list(range(81))
   assert [row['step'] for row in metrics.read_curve(f'{tmp_path}/metrics.jsonl')] == list(range(81))
+
+
+def test_an_accelerator_that_is_not_used_is_told(tmp_path, monkeypatch):
+  (tmp_path / 'nvidia0').write_text('')
+  files = [str(tmp_path / 'nvidia[0-9]*')]
+  monkeypatch.delenv('JAX_PLATFORMS', raising=False)
+  told = provenance.idle_accelerator(files)
+  assert told.startswith(f'warning: {tmp_path}/nvidia0 is an accelerator that JAX does not use')
+  assert '\n' not in told
+  assert provenance.idle_accelerator([str(tmp_path / 'accel*')]) is None
+  monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
+  assert provenance.idle_accelerator(files) is None
