@@ -71,6 +71,12 @@ class Tokenizer:
   def __call__(self, images: np.ndarray) -> np.ndarray:
     raise NotImplementedError
 
+  def distances(self, images: np.ndarray, tokens: np.ndarray) -> np.ndarray | None:
+    """Between what the tokens of these images stand for and what they became, on a scale of
+    0 to 255; None where tokens are no colours."""
+    del images, tokens
+    return None
+
 
 @dataclasses.dataclass(frozen=True)
 class GreyLevels(Tokenizer):
@@ -194,6 +200,12 @@ class Palette(Tokenizer):
       colours = np.stack([some >> 16, some >> 8 & 255, some & 255], axis=-1)
       self._table[some] = nearest(scaled(colours), self.centres_Vx3)
     return self._table[codes].astype(np.uint16).reshape(len(images), -1)
+
+  def distances(self, images: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """Euclidean, in RGB of 0 to 255 a channel, between every (mean) pixel and its colour."""
+    pixels = _mean_pixels(images, self.size).reshape(-1, 3)
+    colours = ((self.centres_Vx3 + np.float32(1)) * np.float32(127.5))[tokens.ravel()]
+    return np.sqrt(np.square(pixels - colours).sum(axis=1))
 
 
 def scaled(colours: np.ndarray) -> np.ndarray:

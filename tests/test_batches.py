@@ -1,4 +1,4 @@
-"""The very batches of a seed, pinned: a library that shuffles otherwise is noticed, and so are we."""
+"""The very batches of a seed, pinned: whoever shuffles otherwise, we or a library, is noticed."""
 
 import hashlib
 
