@@ -157,6 +157,23 @@ def tokenizer(settings: dict[str, Any], images: Any, store: kept.Store) -> token
   return tokenizers.Palette(source, size, palette.read(os.path.join(where, _CENTRES)))
 
 
+def from_source(name: str, source: Any, to_tokens: Any, store: kept.Store) -> Dataset:
+  """The data set of a source that has its three splits, in the source's own order.
+
+  It also has a `note` on them, and may have `class_names`.
+  """
+
+  def make(directory: str) -> None:
+    made = Tokenized(source, to_tokens)
+    splits = {split: (source.splits[split], made.chunks(split)) for split in kept.SPLITS}
+    kept.write(directory, splits, to_tokens.vocabulary, source.classes, made.facts)
+
+  directory = store.get('tokens', {'tokens': to_tokens.note}, make)
+  note = f'{os.path.basename(os.path.normpath(source.path))}, {source.note}'
+  names = getattr(source, 'class_names', None)
+  return dataset(name, directory, to_tokens, note, source.classes, names)
+
+
 class Tokenized:
   """Images of a source as tokens, and what that does to colours.
 
