@@ -110,10 +110,10 @@ def _make(name: str, tokens: np.ndarray, bits: float, packed: str = '', note: st
 
 def _histogram(dataset: Dataset, split: str, tokens: np.ndarray) -> Row:
   name = HISTOGRAM
-  train = _tokens(dataset, 'train')
-  if train is None:
+  mean = histogram.split_bits(dataset, split)
+  if mean is None:
     return Row(name, None, None, note='left out: the training split is endless')
-  bits = histogram.position_bits(train, tokens, dataset.vocabulary) * tokens.size
+  bits = mean * tokens.size
   note = 'fitted on the split itself' if split == 'train' else 'fitted on train'
   return _make(name, tokens, bits, note=f'{note}; its table not counted')
 
@@ -133,12 +133,13 @@ def _after_train(
 
   Not in all of them: train is some ten times larger, and so is the time.
   """
-  name, train = f'{compressor.name} after train', _tokens(dataset, 'train')
-  if train is None:
+  name, of = f'{compressor.name} after train', packing.layout(dataset)
+  if dataset.epoch is None:
     return [Row(name, None, None, note='left out: the training split is endless')]
-  both, of = np.concatenate([train, tokens]), packing.layout(dataset)
-  if both.size * both.itemsize > compressors.LARGEST:
+  if (dataset.epoch * dataset.dims + tokens.size) * tokens.itemsize > compressors.LARGEST:
     return [Row(name, None, None, note='left out: more than a window holds')]
+  train = _tokens(dataset, 'train')
+  both = np.concatenate([train, tokens])
   # A sheet has another number across for another number of examples, hence by place.
   best = min(range(len(alone)), key=lambda i: alone[i].bits)
   rows = []

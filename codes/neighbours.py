@@ -50,7 +50,8 @@ def choose_rows(dataset: Dataset, train: int, validation: int, test: int, seed: 
     part = getattr(dataset, split)
     order = np.random.default_rng(seed).permutation(len(part))
     parts[split] = part.take(np.sort(order[:count]))
-  return dataclasses.replace(dataset, **parts, latents=None)
+  held = {split: part.held() for split, part in parts.items()}
+  return dataclasses.replace(dataset, **held, latents=None, kept=None)
 
 
 def by_neighbours(

@@ -100,12 +100,9 @@ def choose(rows: Sequence[Mapping], dims: int, count: int, best: float) -> Mappi
 
 def baselines(dataset: Dataset, split: str) -> dict[str, float]:
   """Bits per dimension of codes that need no weights, by name."""
-  examples = getattr(dataset, split)
-  tokens_NxT = examples.tokens_NxT[:, : dataset.dims]
   found = {'uniform': histogram.uniform_bits(dataset.vocabulary)}
   if dataset.epoch is not None:
-    train_NxT = dataset.train.tokens_NxT[:, : dataset.dims]
-    found['histogram'] = histogram.position_bits(train_NxT, tokens_NxT, dataset.vocabulary)
+    found['histogram'] = histogram.split_bits(dataset, split)
   for row in baselines_lib.table(dataset, split, after_train=False):
     if row.bits_per_dim is not None and row.name not in baselines_lib.NO_COMPRESSORS:
       found[row.name] = row.bits_per_dim

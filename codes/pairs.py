@@ -135,8 +135,8 @@ def make(name: str, rows: int, dataset: Dataset | None, other: Dataset | None = 
 
 def _tokens(dataset: Dataset, rows: int) -> np.ndarray:
   """Training examples, in a random order that is always the same."""
-  tokens = _train(dataset).tokens_NxT[:, : dataset.dims]
-  return tokens[_order(len(tokens), rows)]
+  train = _train(dataset)
+  return train.tokens_NxT[_order(len(train), rows), : dataset.dims]
 
 
 def _labelled(dataset: Dataset, rows: int) -> tuple[np.ndarray, np.ndarray]:

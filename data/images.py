@@ -9,28 +9,29 @@ Settings of `config.data`:
   validation: examples of train held out, where a set has no split for each purpose.
 
 Tokens are kept in DATA_DIR/bits_and_probes, so that only the first run decodes images.
+
+`tokenizer`, `tokenized` and `dataset` also serve images from elsewhere (arrays, image_folder): a
+source of them has a `path`, the `shape` (H, W, C) of an image, `classes`, the number of examples in
+each of `splits`, and `chunks(split)`, which gives images (n, H, W, C) and labels (n,) in order.
 """
 
-from collections.abc import Callable
-import contextlib
+from collections.abc import Iterator
 import hashlib
-import json
 import os
 from typing import Any
-import zipfile
 
 import numpy as np
 
-from data import palette, prepared, tokenizers
+from data import facts, kept, palette, prepared, tokenizers
 from data.dataset import Dataset, Examples
+from data.rows import Rows
 
 _SPLIT_SEED = 20251
-# Part of what the kept tokens are named by: raise it when tokens would come out different.
-_FORMAT = 1
 _DEFAULTS = {
   'tokens': '', 'size': 0, 'levels': 256, 'clusters': palette.CLUSTERS, 'palette': '',
   'validation': 5000,
 }  # fmt: skip
+_CENTRES = 'centres.npy'
 
 
 def builder(name: str, data_dir: str, download: bool = False) -> Any:
@@ -77,35 +78,60 @@ def load(config: Any, data_dir: str) -> Dataset:
   """
   settings = settings_of(config)
   images = prepared.ImageSet(find(config.name, data_dir))
-  store = Store(os.path.join(data_dir, 'bits_and_probes', *config.name.split('/')), images.path)
-  tokenizer = _tokenizer(settings, images, store)
+  folder = os.path.join(data_dir, 'bits_and_probes', *config.name.split('/'))
+  store = kept.Store(folder, _preparation(images.path))
+  to_tokens = tokenizer(settings, images, store)
   parts, note = _parts(images, settings['validation'])
-  key = {'tokens': tokenizer.note, 'parts': parts}
-  arrays = store.get('tokens', key, lambda: _tokenize(images, tokenizer, parts))
-  splits = {
-    split: Examples(arrays[f'{split}/tokens'].astype(np.int32), arrays[f'{split}/labels'])
-    for split in ('train', 'validation', 'test')
-  }
-  raw = isinstance(tokenizer, tokenizers.Bytes)
+  key = {'tokens': to_tokens.note, 'parts': parts}
+  directory = store.get('tokens', key, lambda where: _keep(where, images, to_tokens, parts))
+  return dataset(config.name, directory, to_tokens, note, images.classes)
+
+
+def _preparation(path: str) -> dict[str, Any]:
+  """What tells a prepared set; preparing it again makes everything kept of it void."""
+  info = os.path.join(path, 'dataset_info.json')
+  with open(info, 'rb') as file:
+    content = hashlib.sha256(file.read()).hexdigest()
+  return {'info': content, 'time': os.stat(info).st_mtime_ns}
+
+
+def dataset(
+  name: str,
+  directory: str,
+  to_tokens: tokenizers.Tokenizer,
+  note: str,
+  classes: int | None,
+  class_names: tuple[str, ...] | None = None,
+) -> Dataset:
+  """The data set of what `kept.write` left in a directory; `note` says what the splits are."""
+  splits, found = kept.read(directory)
+  error = found.more.get('colour_error')
+  colours = '' if error is None else f', mean colour error {error:.1f} of 255'
+  raw = isinstance(to_tokens, tokenizers.Bytes)
   return Dataset(
-    name=config.name,
-    vocabulary=tokenizer.vocabulary,
-    dims=tokenizer.dims,
-    length=tokenizer.dims,
-    shape=tokenizer.shape,
-    classes=images.classes,
-    ordinal=tokenizer.ordinal,
-    note=f'{tokenizer.note}; {note}',
-    lossless=tokenizer.lossless,
-    values_VxK=tokenizer.values_VxK,
-    pixels=(*tokenizer.size, 3) if raw and tokenizer.channels == 3 else None,
+    name=name,
+    vocabulary=to_tokens.vocabulary,
+    dims=to_tokens.dims,
+    length=to_tokens.dims,
+    shape=to_tokens.shape,
+    classes=classes,
+    ordinal=to_tokens.ordinal,
+    note=f'{to_tokens.note}{colours}; {note}{facts.duplicates_note(found.duplicates)}',
+    lossless=to_tokens.lossless,
+    values_VxK=to_tokens.values_VxK,
+    pixels=(*to_tokens.size, 3) if raw and to_tokens.channels == 3 else None,
+    class_names=class_names,
+    kept=found,
     **splits,
   )
 
 
-def _tokenizer(
-  settings: dict[str, Any], images: prepared.ImageSet, store: 'Store'
-) -> tokenizers.Tokenizer:
+def tokenizer(settings: dict[str, Any], images: Any, store: kept.Store) -> tokenizers.Tokenizer:
+  """What `settings` ask for of a source of images; a palette is fitted to train and kept.
+
+  Raises:
+    ValueError: the images are of another kind, or a setting can't be.
+  """
   *source, channels = images.shape
   source, kind = tuple(source), settings['tokens'] or 'bytes'
   size = (settings['size'],) * 2 if settings['size'] else source
@@ -122,13 +148,63 @@ def _tokenizer(
   if settings['palette']:
     return tokenizers.Palette(source, size, palette.read(settings['palette']))
 
-  def fit() -> dict[str, np.ndarray]:
+  def fit(directory: str) -> None:
     pixels = images.splits['train'] * source[0] * source[1]
     sample = palette.sample((some for some, _ in images.chunks('train')), pixels)
-    return {'centres': palette.fit(sample, settings['clusters'])}
+    np.save(os.path.join(directory, _CENTRES), palette.fit(sample, settings['clusters']))
 
-  centres_Vx3 = store.get('palette', {'clusters': settings['clusters']}, fit)['centres']
-  return tokenizers.Palette(source, size, centres_Vx3)
+  where = store.get('palette', {'clusters': settings['clusters']}, fit)
+  return tokenizers.Palette(source, size, palette.read(os.path.join(where, _CENTRES)))
+
+
+def from_source(name: str, source: Any, to_tokens: Any, store: kept.Store) -> Dataset:
+  """The data set of a source that has its three splits, in the source's own order.
+
+  It also has a `note` on them, and may have `class_names`.
+  """
+
+  def make(directory: str) -> None:
+    made = Tokenized(source, to_tokens)
+    splits = {split: (source.splits[split], made.chunks(split)) for split in kept.SPLITS}
+    kept.write(directory, splits, to_tokens.vocabulary, source.classes, made.facts)
+
+  directory = store.get('tokens', {'tokens': to_tokens.note}, make)
+  note = f'{os.path.basename(os.path.normpath(source.path))}, {source.note}'
+  names = getattr(source, 'class_names', None)
+  return dataset(name, directory, to_tokens, note, source.classes, names)
+
+
+class Tokenized:
+  """Images of a source as tokens, and what that does to colours.
+
+  Attributes:
+    colour_error: of each split that was walked through, the mean distance between a pixel and its
+      colour, where channels go from 0 to 255; nothing for tokens without colours.
+  """
+
+  def __init__(self, images: Any, to_tokens: tokenizers.Tokenizer):
+    self._images, self._to_tokens = images, to_tokens
+    self.colour_error: dict[str, float] = {}
+
+  def chunks(self, split: str) -> kept.Chunks:
+    """Tokens and labels of a split in the source's order."""
+    for tokens, labels, _ in self.with_images(split):
+      yield tokens, labels
+
+  def with_images(self, split: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Tokens, labels and images of a split in the source's order."""
+    total, count = 0.0, 0
+    for images, labels in self._images.chunks(split):
+      tokens = self._to_tokens(images)
+      distances = self._to_tokens.distances(images, tokens)
+      if distances is not None:
+        total, count = total + float(distances.sum()), count + distances.size
+        self.colour_error[split] = total / count
+      yield tokens, labels, images
+
+  def facts(self) -> dict[str, Any]:
+    """Beside what is true of the tokens: the colour error on train, if there is one."""
+    return {'colour_error': self.colour_error.get('train')}
 
 
 def _parts(images: prepared.ImageSet, held_out: int) -> tuple[dict[str, Any], str]:
@@ -146,82 +222,67 @@ def _parts(images: prepared.ImageSet, held_out: int) -> tuple[dict[str, Any], st
   return {'test': test, 'validation': None, 'held_out': held_out}, note
 
 
-def _tokenize(
-  images: prepared.ImageSet, tokenizer: tokenizers.Tokenizer, parts: dict[str, Any]
-) -> dict[str, np.ndarray]:
-  train = _read(images, 'train', tokenizer)
+def _keep(
+  directory: str,
+  images: prepared.ImageSet,
+  to_tokens: tokenizers.Tokenizer,
+  parts: dict[str, Any],
+) -> None:
+  made = Tokenized(images, to_tokens)
+  stored = {
+    split: _by_hash(directory, images, made, split)
+    for split in ('train', parts['validation'], parts['test'])
+    if split
+  }
+  train = stored['train']
   if parts['held_out']:
     # The last of a fixed permutation. Rows stand in the order of their hashes, so the choice does
     # not depend on the order in which somebody's preparation stored them.
-    order = np.random.default_rng(_SPLIT_SEED).permutation(len(train[0]))
-    rows, held = np.sort(order[: -parts['held_out']]), np.sort(order[-parts['held_out'] :])
-    validation = tuple(array[held] for array in train)
-    train = tuple(array[rows] for array in train)
+    order = np.random.default_rng(_SPLIT_SEED).permutation(len(train))
+    held = np.sort(order[-parts['held_out'] :])
+    train, validation = train.take(np.sort(order[: -parts['held_out']])), train.take(held)
   else:
-    validation = _read(images, parts['validation'], tokenizer)
-  by_split = {
-    'train': train, 'validation': validation, 'test': _read(images, parts['test'], tokenizer)
-  }  # fmt: skip
-  return {
-    f'{split}/{kind}': array
-    for split, both in by_split.items()
-    for kind, array in zip(('tokens', 'labels'), both, strict=True)
-  }
+    validation = stored[parts['validation']]
+  splits = {'train': train, 'validation': validation, 'test': stored[parts['test']]}
+  kept.write(
+    directory,
+    {name: (len(split), _both(split)) for name, split in splits.items()},
+    to_tokens.vocabulary,
+    images.classes,
+    made.facts,
+  )
+  for split in stored:
+    os.unlink(_stored(directory, split))
 
 
-def _read(
-  images: prepared.ImageSet, split: str, tokenizer: tokenizers.Tokenizer
-) -> tuple[np.ndarray, np.ndarray]:
-  """Tokens and labels of a stored split, by the hash of image and label."""
-  tokens, labels, hashes = [], [], []
-  for some, their_labels in images.chunks(split):
-    tokens.append(tokenizer(some))
-    labels.append(their_labels)
-    for image, label in zip(some, their_labels, strict=True):
-      hashes.append(hashlib.sha256(image.tobytes() + label.astype('<i4').tobytes()).digest())
-  if not tokens:
+def _stored(directory: str, split: str) -> str:
+  return os.path.join(directory, f'stored_{split}.npy')
+
+
+def _by_hash(directory: str, images: prepared.ImageSet, made: Tokenized, split: str) -> Examples:
+  """A stored split, by the hash of image and label; its tokens wait in a file for their order."""
+  if not images.splits[split]:
     raise ValueError(f'{images.path}: split {split} is empty')
-  order = np.argsort(np.array(hashes, 'S32'), kind='stable')
-  return np.concatenate(tokens)[order], np.concatenate(labels)[order]
+  labels, hashes = [], bytearray()
+
+  def tokens() -> Iterator[np.ndarray]:
+    for some, their_labels, their_images in made.with_images(split):
+      labels.append(their_labels)
+      for image, label in zip(their_images, their_labels, strict=True):
+        content = image.tobytes() + label.astype('<i4').tobytes()
+        hashes.extend(hashlib.sha256(content).digest())
+      yield some
+
+  path = _stored(directory, split)
+  with open(path, 'wb') as file:
+    kept.write_rows(file, tokens(), images.splits[split])
+  order = np.argsort(np.frombuffer(hashes, 'S32'), kind='stable')
+  return Examples(Rows.of_npy(path).only(order), np.concatenate(labels)[order])
 
 
-class Store:
-  """What was computed from a prepared set, kept beside it."""
-
-  def __init__(self, folder: str, path: str):
-    """`path` is the prepared set; preparing it again makes everything kept of it void."""
-    self._folder = folder
-    info = os.path.join(path, 'dataset_info.json')
-    with open(info, 'rb') as file:
-      content = hashlib.sha256(file.read()).hexdigest()
-    self._of = {'format': _FORMAT, 'info': content, 'time': os.stat(info).st_mtime_ns}
-
-  def get(
-    self, kind: str, key: dict[str, Any], make: Callable[[], dict[str, np.ndarray]]
-  ) -> dict[str, np.ndarray]:
-    """The arrays kept under (kind, key), made and kept if there are none.
-
-    Raises:
-      ValueError: the file is damaged.
-    """
-    text = json.dumps([self._of, key], sort_keys=True)
-    name = f'{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz'
-    path = os.path.join(self._folder, name)
-    if os.path.exists(path):
-      try:
-        with np.load(path) as arrays:
-          return dict(arrays)
-      except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f'{path} is damaged; delete it and it is made again') from error
-    arrays = make()
-    os.makedirs(self._folder, exist_ok=True)
-    unfinished = f'{path}.{os.getpid()}.unfinished'
-    try:
-      with open(unfinished, 'wb') as file:
-        np.savez(file, **arrays)
-      os.replace(unfinished, path)
-    except BaseException:
-      with contextlib.suppress(FileNotFoundError):
-        os.unlink(unfinished)
-      raise
-    return arrays
+def _both(split: Examples) -> kept.Chunks:
+  """Tokens and labels of a split in chunks."""
+  first = 0
+  for tokens in split.chunks():
+    yield tokens, split.labels_N[first : first + len(tokens)]
+    first += len(tokens)

@@ -8,9 +8,6 @@ import numpy as np
 
 from data.dataset import Dataset, Examples
 
-# Endless sources are indexed by position; this many examples are never reached.
-_ENDLESS = 2**62
-
 
 class Batches:
   """Random access to global batches by step.
@@ -21,16 +18,19 @@ class Batches:
 
   def __init__(self, dataset: Dataset, seed: int, batch_size: int):
     self.batch_size = batch_size
-    if isinstance(dataset.train, Examples):
-      self._examples = grain.MapDataset.source(dataset.train).seed(seed).shuffle().repeat()
-    else:
-      draw = dataset.train
-      self._examples = grain.MapDataset.range(_ENDLESS).map(lambda index: draw(seed, index))
+    self._train, self._seed = dataset.train, seed
+    if dataset.epoch is not None:
+      self._order = grain.MapDataset.range(dataset.epoch).seed(seed).shuffle().repeat()
 
   def rows(self, step: int, rows: Iterable[int]) -> dict[str, Any]:
-    """These rows of global batch `step`: {'tokens': int32 (B, T), 'label': int32 (B,)}."""
-    first = step * self.batch_size
-    records = [self._examples[first + int(row)] for row in rows]
+    """These rows of global batch `step`: {'tokens': int32 (B, T), 'label': int32 (B,)}.
+
+    Of a set on disk they are read here, and no others.
+    """
+    places = [step * self.batch_size + int(row) for row in rows]
+    if isinstance(self._train, Examples):
+      return self._train[np.array([self._order[place] for place in places])]
+    records = [self._train(self._seed, place) for place in places]
     return {name: np.stack([record[name] for record in records]) for name in records[0]}
 
   def __getitem__(self, step: int) -> dict[str, Any]:

@@ -19,6 +19,8 @@ DATASETS = {
   'mnist': 'images.load',
   'cifar10': 'images.load',
   'text_file': 'text.load',
+  'arrays': 'arrays.load',
+  'image_folder': 'image_folder.load',
 }
 
 

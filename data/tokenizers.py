@@ -71,6 +71,12 @@ class Tokenizer:
   def __call__(self, images: np.ndarray) -> np.ndarray:
     raise NotImplementedError
 
+  def distances(self, images: np.ndarray, tokens: np.ndarray) -> np.ndarray | None:
+    """Between what the tokens of these images stand for and what they became, on a scale of
+    0 to 255; None where tokens are no colours."""
+    del images, tokens
+    return None
+
 
 @dataclasses.dataclass(frozen=True)
 class GreyLevels(Tokenizer):
@@ -169,14 +175,8 @@ class Palette(Tokenizer):
     return self.centres_Vx3
 
   @property
-  def digest(self) -> str:
-    """SHA-256 of the colours as little-endian float32."""
-    return hashlib.sha256(self.centres_Vx3.astype('<f4').tobytes()).hexdigest()
-
-  @property
   def note(self) -> str:
-    colours = f'{self.vocabulary} colours (palette {self.digest[:12]})'
-    return self._note(f', each the nearest of {colours}')
+    return self._note(f', each the nearest of {palette_name(self.centres_Vx3)}')
 
   @functools.cached_property
   def _table(self) -> np.ndarray:
@@ -194,6 +194,18 @@ class Palette(Tokenizer):
       colours = np.stack([some >> 16, some >> 8 & 255, some & 255], axis=-1)
       self._table[some] = nearest(scaled(colours), self.centres_Vx3)
     return self._table[codes].astype(np.uint16).reshape(len(images), -1)
+
+  def distances(self, images: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """Euclidean, in RGB of 0 to 255 a channel, between every (mean) pixel and its colour."""
+    pixels = _mean_pixels(images, self.size).reshape(-1, 3)
+    colours = ((self.centres_Vx3 + np.float32(1)) * np.float32(127.5))[tokens.ravel()]
+    return np.sqrt(np.square(pixels - colours).sum(axis=1))
+
+
+def palette_name(centres_Vx3: np.ndarray) -> str:
+  """Colours for people, by the SHA-256 of their numbers as little-endian float32."""
+  digest = hashlib.sha256(centres_Vx3.astype('<f4').tobytes()).hexdigest()
+  return f'{len(centres_Vx3)} colours (palette {digest[:12]})'
 
 
 def scaled(colours: np.ndarray) -> np.ndarray:

@@ -108,6 +108,7 @@ def flat(dataset: Any, tokens_NxT: np.ndarray) -> np.ndarray:
 
   Where the data set says what its tokens stand for (`values_VxK`), that.
   """
+  tokens_NxT = np.asarray(tokens_NxT)
   if getattr(dataset, 'values_VxK', None) is not None:
     return dataset.values_VxK[tokens_NxT].reshape(len(tokens_NxT), -1).astype(np.float32)
   if dataset.ordinal:

@@ -241,10 +241,7 @@ def _grammatical(experiment: Experiment, samples_NxT: np.ndarray) -> float:
 
 def histogram_bits(dataset: Any) -> float | None:
   """Bits per dimension of the per-position histogram, None for an endless source."""
-  if not isinstance(dataset.train, Examples):
-    return None
-  train, test = (s.tokens_NxT[:, : dataset.dims] for s in (dataset.train, dataset.test))
-  return histogram.position_bits(train, test, dataset.vocabulary)
+  return histogram.split_bits(dataset, 'test')
 
 
 Probed = tuple[dict[str, Any], dict[str, str], dict[str, np.ndarray]]

@@ -13,7 +13,7 @@ import numpy as np
 import tqdm
 
 from codes import codec, container, files, prequential
-from data import text
+from data import kept, text
 from data.dataset import Examples
 from reports import codes_text
 from runs import configs, experiment, finished
@@ -98,15 +98,17 @@ def export(coder: Coder, split: str, out: str) -> list[str]:
   examples = getattr(dataset, split)
   if not isinstance(examples, Examples):
     raise UserError(f"'{dataset.name}' has no fixed {split} split: it is drawn afresh for ever")
-  tokens = examples.tokens_NxT[:, : dataset.dims]
   shape = dataset.shape if np.prod(dataset.shape) == dataset.dims else (dataset.dims,)
   dtype = np.uint8 if dataset.vocabulary <= 256 else np.uint16
+  chunks = (
+    tokens[:, : dataset.dims].reshape(-1, *shape).astype(dtype) for tokens in examples.chunks()
+  )
   with _replacing(out) as file:
     if text.is_text(config.data):
-      file.write(tokens.astype(np.uint8).tobytes())
+      file.writelines(chunk.tobytes() for chunk in chunks)
     else:
-      np.save(file, tokens.reshape(-1, *shape).astype(dtype))
-  return [f'{out}: {len(tokens):,} examples; {dataset.note}']
+      kept.write_rows(file, chunks, len(examples))
+  return [f'{out}: {len(examples):,} examples; {dataset.note}']
 
 
 @contextlib.contextmanager

@@ -139,10 +139,8 @@ class Experiment:
   def histogram(self) -> np.ndarray | None:
     """Bits of every value at every charged position by the training histogram, TxV; None for an
     endless source."""
-    if self.dataset.epoch is None:
-      return None
-    tokens_NxT = self.dataset.train.tokens_NxT[:, : self.dataset.dims]
-    return histogram.position_table(tokens_NxT, self.dataset.vocabulary)
+    counts_TxV = self.dataset.counts_TxV
+    return None if counts_TxV is None else histogram.table(counts_TxV)
 
   def extraction(self, level: float | None) -> Any:
     """The jitted feature extraction at one noise level, built once."""

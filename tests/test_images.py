@@ -184,7 +184,7 @@ def test_a_palette_is_fitted_to_train_once(tmp_path, monkeypatch):
   np.testing.assert_array_equal(smaller.values_VxK, centres)
   np.save(tmp_path / 'own.npy', centres[::-1])
   other = load(tmp_path, tokens='palette', palette=str(tmp_path / 'own.npy'))
-  np.testing.assert_array_equal(other.test.tokens_NxT, 8 - dataset.test.tokens_NxT)
+  np.testing.assert_array_equal(other.test.tokens_NxT, 8 - dataset.test.tokens_NxT[:])
   assert other.digest != dataset.digest and other.note != dataset.note
 
 
@@ -216,7 +216,7 @@ def test_cifar_in_colours(tmp_path, monkeypatch):
   assert {tokens.tobytes() for tokens in dataset.test.tokens_NxT} == expected
   assert dataset.vocabulary == 512 and dataset.pixels is None
   raw = load(tmp_path, 'cifar10', tokens='bytes')
-  planes = raw.test.tokens_NxT.reshape(-1, *raw.pixels).transpose(0, 3, 1, 2)
+  planes = raw.test.tokens_NxT[:].reshape(-1, *raw.pixels).transpose(0, 3, 1, 2)
   stored = {row.tobytes() for row in batches['test_batch'][0].astype(np.int32)}
   assert {image.tobytes() for image in planes} == stored
 

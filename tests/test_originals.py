@@ -163,13 +163,15 @@ def test_kept_tokens_are_used_checked_and_void_once_prepared_again(tmp_path, mon
     mnist.Mnist, 'checksums', originals.write_idx(tmp_path, originals.idx_arrays())
   )
   first = sources.load(originals.image_config('mnist'), str(tmp_path))
-  monkeypatch.setattr(images, '_tokenize', None)  # It is not called again.
+  monkeypatch.setattr(images, '_keep', None)  # It is not called again.
   assert sources.load(originals.image_config('mnist'), str(tmp_path)).digest == first.digest
-  kept = next((tmp_path / 'bits_and_probes' / 'mnist').iterdir())
-  content = kept.read_bytes()
-  kept.write_bytes(content[: len(content) // 2])
-  with pytest.raises(ValueError, match='is damaged; delete it'):
-    sources.load(originals.image_config('mnist'), str(tmp_path))
+  (directory,) = (tmp_path / 'bits_and_probes' / 'mnist').iterdir()
+  for name in ('test.npy', 'train_labels.npy', 'facts.json'):
+    content = (directory / name).read_bytes()
+    (directory / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=f'{directory.name} is damaged; delete it'):
+      sources.load(originals.image_config('mnist'), str(tmp_path))
+    (directory / name).write_bytes(content)
   os.utime(tmp_path / 'mnist' / '3.0.1' / 'dataset_info.json', (1, 1))
   with pytest.raises(TypeError):
     sources.load(originals.image_config('mnist'), str(tmp_path))

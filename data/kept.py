@@ -1,0 +1,115 @@
+"""What is computed of data once and kept beside them: tokens, labels and facts, colours.
+
+Kept tokens of a data set are a directory of plain .npy files: train.npy, validation.npy and
+test.npy (N, T), in the smallest unsigned integers that hold the alphabet; train_labels.npy, ...;
+counts.npy and facts.json (data/facts.py).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+import hashlib
+import json
+import os
+import shutil
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from data import facts
+from data.dataset import Examples
+from data.rows import Rows
+
+SPLITS = ('train', 'validation', 'test')
+# Part of what is kept is named by: raise it when it would come out different.
+_FORMAT = 2
+# Tokens and labels of some examples after others, and how many examples they are in all.
+Chunks = Iterable[tuple[np.ndarray, np.ndarray]]
+
+
+class Store:
+  """A folder of directories, each named by what it depends on and there only when it is whole."""
+
+  def __init__(self, folder: str, of: dict[str, Any]):
+    """`of` tells the data that all of it is made of; of other data nothing is found."""
+    self._folder, self._of = folder, {'format': _FORMAT, **of}
+
+  def get(self, kind: str, key: Mapping[str, Any], make: Callable[[str], None]) -> str:
+    """The directory kept under (kind, key); if there is none, `make(directory)` fills it."""
+    text = json.dumps([self._of, key], sort_keys=True)
+    path = os.path.join(self._folder, f'{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}')
+    if os.path.isdir(path):
+      return path
+    unfinished = f'{path}.{os.getpid()}.unfinished'
+    shutil.rmtree(unfinished, ignore_errors=True)
+    os.makedirs(unfinished)
+    try:
+      make(unfinished)
+      os.rename(unfinished, path)
+    except OSError:
+      # Of two processes that make the same the first one's stays.
+      if not os.path.isdir(path):
+        raise
+    finally:
+      shutil.rmtree(unfinished, ignore_errors=True)
+    return path
+
+
+def write_rows(file: BinaryIO, chunks: Iterable[np.ndarray], count: int) -> None:
+  """The content of a .npy file: `count` rows that come in chunks of one dtype."""
+  for number, chunk in enumerate(chunks):
+    if not number:
+      header = {'descr': np.lib.format.dtype_to_descr(chunk.dtype), 'fortran_order': False}
+      np.lib.format.write_array_header_1_0(file, header | {'shape': (count, *chunk.shape[1:])})
+    file.write(np.ascontiguousarray(chunk))
+
+
+def write(
+  directory: str,
+  splits: Mapping[str, tuple[int, Chunks]],
+  vocabulary: int,
+  classes: int | None,
+  more: Callable[[], dict[str, Any]] = dict,
+) -> None:
+  """Keeps tokens, labels and facts of data whose every token is charged.
+
+  Args:
+    directory: where.
+    splits: of each, how many examples and the chunks that they come in.
+    vocabulary: V.
+    classes: number of them, None without labels.
+    more: other facts, asked for when all chunks were taken.
+  """
+  narrow = np.min_scalar_type(vocabulary - 1)
+  for split in SPLITS:
+    count, chunks = splits[split]
+    labels = []
+
+    def tokens(chunks: Chunks = chunks, labels: list = labels) -> Iterable[np.ndarray]:
+      for tokens_NxT, labels_N in chunks:
+        labels.append(labels_N)
+        yield tokens_NxT.astype(narrow, copy=False)
+
+    with open(os.path.join(directory, f'{split}.npy'), 'wb') as file:
+      write_rows(file, tokens(), count)
+    np.save(os.path.join(directory, f'{split}_labels.npy'), np.concatenate(labels, dtype=np.int32))
+  examples = _read_splits(directory)
+  dims = examples['train'].tokens_NxT.shape[1]
+  facts.write(directory, examples, vocabulary, dims, classes, **more())
+
+
+def read(directory: str) -> tuple[dict[str, Examples], facts.Facts]:
+  """What `write` kept, tokens as `Rows`; ValueError if it is damaged."""
+  found = facts.read(directory)
+  try:
+    return _read_splits(directory), found
+  except (OSError, ValueError, EOFError) as error:
+    raise ValueError(f'{directory} is damaged; delete it and it is made again') from error
+
+
+def _read_splits(directory: str) -> dict[str, Examples]:
+  return {
+    split: Examples(
+      Rows.of_npy(os.path.join(directory, f'{split}.npy')),
+      np.load(os.path.join(directory, f'{split}_labels.npy')),
+    )
+    for split in SPLITS
+  }
