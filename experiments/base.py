@@ -47,6 +47,8 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
         'batch_size': 32,
         'microbatches': 1,  # parts of a batch done one after the other, for memory
         'log_every': 10,
+        'init_from': '',  # a finished run, whose backbone training starts from
+        'init_checkpoint': 'last',  # of that run; or 'best', by its own validation loss
       },
       # What is measured during training, and when: at multiples of `every` (0 leaves it out), at
       # these steps (0: before the first), and after the last.

@@ -92,7 +92,8 @@ class Transformer(nnx.Module):
   ) -> jax.Array:
     """Token ids BxT or soft tokens BxTx(V+1) -> BxTxD before the first block.
 
-    With `shift` slot t carries token t-1, and slot 0 the start vector.
+    With `shift` slot t carries token t-1, and slot 0 the start vector. Positions are the same for
+    all rows (T,), or each row's own (B, T).
     """
     table = self.place.whole(self.token_table[...], jnp.float32)
     h = table[inputs] if inputs.ndim == 2 else jnp.matmul(inputs, table, precision=_PRECISION)
@@ -100,7 +101,8 @@ class Transformer(nnx.Module):
       start = jnp.broadcast_to(self.start_D[...][None, None], (h.shape[0], 1, h.shape[2]))
       h = jnp.concatenate([start, h[:, :-1]], axis=1)
     table = self.place.whole(self.position_table[...], jnp.float32)
-    h = h + (table[: h.shape[1]] if positions_T is None else table[positions_T])[None]
+    placed = table[: h.shape[1]] if positions_T is None else table[positions_T]
+    h = h + (placed if placed.ndim == 3 else placed[None])
     if time_B is not None:
       if not self.config.time_input:
         raise ValueError('this backbone was built without a time input')
@@ -126,7 +128,8 @@ class Transformer(nnx.Module):
       inputs: token ids BxT or soft tokens BxTx(V+1).
       pattern: who looks at whom, between slots (models/patterns.py).
       shift: feed every slot its predecessor's token.
-      positions_T: which row of the position table each slot gets; default 0, 1, ...
+      positions_T: which row of the position table each slot gets, (T,) for all or (B, T); default
+        0, 1, ...
       time_B: noise level, if the backbone has a time input.
       read: applied to every block's normalised input, BxTxD float32, inside the scan.
       residuals: return the residual stream too.

@@ -10,7 +10,7 @@ import numpy as np
 from objectives import base
 from objectives.base import Example, Key, Level, Network, Space, View
 
-_ORDERS = ('raster', 'reversed', 'random')
+_ORDERS = ('raster', 'reversed', 'random', 'annealed')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,15 +21,26 @@ class Autoregressive(base.Objective):
   logits at t depend on earlier slots alone. Every token is charged, the first one too. The order
   permutes the data: positions index slots, and samples are put back in place.
 
+  An annealed order is raster wherever the network is used, and in some rows of training a uniformly
+  random one of the row's own (Yu et al. 2024, RAR). There a slot has the position of the token that
+  it must predict, which in raster order is the slot's own number: no parameter is added.
+
   Settings:
-    order: 'raster', 'reversed' or 'random' (one fixed permutation, by order_seed).
+    order: 'raster', 'reversed', 'random' (one fixed permutation, by order_seed) or 'annealed': a
+      row of training is in random order with a probability that falls linearly from 1 to 0.
     order_seed: of the random order.
+    anneal_from, anneal_to: progress of training at which that fall begins and ends.
     context: how many of the previous tokens a prediction may depend on; 0 is all of them.
+    input_mask: probability that an input token of training, never a target nor the start vector, is
+      shown as MASK, each on its own (Gao et al. 2025). An evaluation masks nothing.
   """
 
   order: str = 'raster'
   order_seed: int = 0
+  anneal_from: float = 0.5
+  anneal_to: float = 0.75
   context: int = 0
+  input_mask: float = 0.0
 
   code: ClassVar[base.Code] = base.Code.EXACT
   shift: ClassVar[bool] = True
@@ -40,6 +51,22 @@ class Autoregressive(base.Objective):
       raise ValueError(f"objective.order '{self.order}' is unknown; known: {', '.join(_ORDERS)}")
     if self.context < 0:
       raise ValueError(f'objective.context must not be negative, not {self.context}')
+    if not 0 <= self.anneal_from <= self.anneal_to <= 1:
+      raise ValueError(
+        'objective.anneal_from and objective.anneal_to must be shares of training, the first not '
+        f'above the second, not {self.anneal_from} and {self.anneal_to}'
+      )
+    if not 0 <= self.input_mask <= 1:
+      raise ValueError(f'objective.input_mask must be in [0, 1], not {self.input_mask}')
+
+  @property
+  def trained_on(self) -> str:
+    words = ['cross-entropy']
+    if self.order == 'annealed':
+      words.append('orders from random to raster')
+    if self.input_mask:
+      words.append(f'{100 * self.input_mask:g} % of the inputs masked')
+    return ', '.join(words)
 
   @property
   def attention(self) -> tuple:
@@ -66,7 +93,28 @@ class Autoregressive(base.Objective):
 
   def view(self, example: Example, space: Space) -> View:
     tokens_T = example.tokens_T[self.permutation(space)]
-    return View(tokens_T, tokens_T, base.charged(space))
+    view = View(tokens_T, tokens_T, base.charged(space))
+    if example.progress is None:
+      return view
+    order_key, mask_key = jax.random.split(example.key)
+    if self.order == 'annealed':
+      positions_T = self._annealed(order_key, example.progress, space)
+      tokens_T = tokens_T[positions_T]
+      view = View(tokens_T, tokens_T, base.charged(space), positions_T=positions_T)
+    if self.input_mask:
+      masked_T = jax.random.bernoulli(mask_key, self.input_mask, (space.length,))
+      masked_T &= base.charged(space) > 0
+      view = view._replace(inputs=jnp.where(masked_T, space.mask_token, tokens_T))
+    return view
+
+  def _annealed(self, key: jax.Array, progress: jax.Array | float, space: Space) -> jax.Array:
+    """Which charged token each slot of a row of training holds; an end token stays last."""
+    choose_key, order_key = jax.random.split(key)
+    fall = max(self.anneal_to - self.anneal_from, 2.0**-24)  # It may take no time.
+    random = jax.random.uniform(choose_key) < (self.anneal_to - progress) / fall
+    raster_T = jnp.arange(space.length)
+    random_T = raster_T.at[: space.dims].set(jax.random.permutation(order_key, space.dims))
+    return jnp.where(random, random_T, raster_T)
 
   def probe_view(self, tokens_T: jax.Array, space: Space, level: Level, key: Key) -> View:
     return super().probe_view(tokens_T[self.permutation(space)], space, level, key)

@@ -70,14 +70,15 @@ class Example(NamedTuple):
     stratum: uniform on [0, 1), stratified over the global batch (training) or over an example's
       own draws (evaluation).
     key: the example's own.
-    progress: of training, from 0 at the first update to 1; evaluations are at 1.
+    progress: of training, from 0 at the first update to 1; None in an evaluation, so that a view
+      can tell the two apart.
   """
 
   tokens_T: jax.Array
   label: jax.Array
   stratum: jax.Array
   key: jax.Array
-  progress: jax.Array | float = 1.0
+  progress: jax.Array | float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +130,7 @@ class View(NamedTuple):
     targets_T: the token (or () for a label) that each position must predict.
     weights_T: weight of each position's cross-entropy; the weighted sum is nats per example.
     time: scalar noise level for the backbone's time input, or None.
+    positions_T: position of each input slot where it is the view's own; None: `Backbone.positions`.
     extra: whatever else the objective's own `score` needs.
   """
 
@@ -136,6 +138,7 @@ class View(NamedTuple):
   targets_T: jax.Array
   weights_T: jax.Array
   time: jax.Array | None = None
+  positions_T: jax.Array | None = None
   extra: Any = None
 
 
@@ -262,13 +265,16 @@ class Objective:
   def run(self, apply: Apply, params: Params, view: View, space: Space, **arguments: Any) -> Any:
     """One forward pass of the backbone on a batched view; `arguments` go on to it."""
     asked = self.backbone(space)
+    positions = view.positions_T
+    if positions is None and asked.positions is not None:
+      positions = np.array(asked.positions)
     return apply(
       params['backbone'],
       view.inputs,
       pattern=asked.pattern,
       shift=asked.shift,
       time_B=view.time,
-      **({} if asked.positions is None else {'positions_T': np.array(asked.positions)}),
+      **({} if positions is None else {'positions_T': positions}),
       **arguments,
     )
 

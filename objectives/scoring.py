@@ -90,8 +90,7 @@ def make_evaluation(
 
     def one_draw(randomness):
       strata_B, keys_B = randomness
-      whole = jnp.ones(strata_B.shape)
-      examples = base.Example(batch['tokens'], batch['label'], strata_B, keys_B, whole)
+      examples = base.Example(batch['tokens'], batch['label'], strata_B, keys_B)
       view = batch_view(objective, space, examples)
       score = objective.score(params, view, objective.run(apply, params, view, space), space)
       values = {'nats': score.nats_B, 'loss': score.loss_B, **score.terms}

@@ -45,7 +45,7 @@ def regret_curves(results: Mapping, curves: Curves) -> figure.Figure | None:
     if found is None:
       continue
     steps, flops, rows = found
-    tokens = steps * _tokens_per_step(runs[0])
+    tokens = _tokens(runs[0], steps)
     label = _label(style, (runs[0].get('truth') or {}).get('kind'))
     for axis, x in ((left, tokens), (right, flops)):
       if np.isfinite(x).all():
@@ -62,8 +62,11 @@ def regret_curves(results: Mapping, curves: Curves) -> figure.Figure | None:
   return made
 
 
-def _tokens_per_step(run: Mapping) -> float:
-  return (run.get('tokens_seen') or np.nan) / (run.get('steps') or 1)
+def _tokens(run: Mapping, steps: np.ndarray) -> np.ndarray:
+  """Training tokens after so many steps, those before its start included."""
+  before = (run.get('init_from') or {}).get('tokens_seen') or 0
+  own = (run.get('tokens_seen') or np.nan) - before
+  return before + steps * own / (run.get('steps') or 1)
 
 
 def regret_by_size(results: Mapping) -> figure.Figure | None:

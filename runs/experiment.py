@@ -270,6 +270,14 @@ def load_datasets(
   return dataset, probed
 
 
+def sizes(model: ml_collections.ConfigDict) -> dict[str, int]:
+  """Width, layers and heads: the preset's, or those that `config.model` names itself."""
+  return {
+    **PRESETS[model.preset],
+    **{k: model[k] for k in ('width', 'layers', 'heads') if model[k]},
+  }
+
+
 def _unrolled(setting: str, layers: int, remat: bool, mesh: jax.sharding.Mesh) -> bool:
   """Whether layers are written out; ValueError for another setting than the three."""
   if setting not in ('auto', 'always', 'never'):
@@ -323,7 +331,7 @@ def assemble(
   try:
     chosen = config.objective.to_dict()
     objective = objectives.get(chosen.pop('name'), **chosen)
-    shape = {**PRESETS[m.preset], **{k: m[k] for k in ('width', 'layers', 'heads') if m[k]}}
+    shape = sizes(m)
     rest = ('mlp_ratio', 'token_init', 'position_init', 'norm_epsilon', 'compute_dtype')
     rest += ('remat', 'remat_policy', 'attention')
     asked = objective.backbone(space)

@@ -24,6 +24,11 @@ def measure(workdir: str, data_dir: str) -> dict[str, Any]:
   if record['code'] != 'none':
     state, _ = run.restore(built, workdir, best=False)
     made['two_part'], curve = two_part(built, state.params), reading.read_curve(workdir)
+  if config.training.init_from:
+    # Its weights had learned before, and would have to be sent.
+    reason = 'its training started from the weights of another run'
+    made['training_time'] = {'bits_per_dim': None, 'reason': reason}
+    return made
   made['training_time'] = training_time.first_epoch(
     curve,
     batch_size=config.training.batch_size,

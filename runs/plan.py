@@ -19,7 +19,7 @@ from codes import histogram
 from models.config import PRESETS
 import objectives
 from probes import baselines, features
-from runs import assessment, checks, configs, experiment, levels, whole
+from runs import assessment, checks, configs, experiment, levels, parents, whole
 from runs import run as run_lib
 from runs.errors import UserError
 from training.metrics import write_atomically
@@ -129,6 +129,7 @@ def make(
     try:
       built = experiment.build(config, data_dir)
       checks.check_probes(built)
+      parents.find(built)
     except experiment.Unsuitable as reason:
       if names:
         raise

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 import contextlib
+import dataclasses
 import functools
 import io
 import json
@@ -16,7 +17,17 @@ import tensorboardX
 import objectives
 from probes.measures import at, headline
 from reports import figures, figures_samples, wording
-from runs import assessment, checks, configs, evaluators, lock, parts, provenance, whole
+from runs import (
+  assessment,
+  checks,
+  configs,
+  evaluators,
+  lock,
+  parents,
+  parts,
+  provenance,
+  whole,
+)
 from runs.configs import read_record
 from runs.errors import UserError
 from runs.experiment import Experiment
@@ -73,6 +84,8 @@ def open_workdir(
         saved = began
       else:
         checks.check_run(config)
+        if experiment is not None:
+          saved['init_from'] = parents.find(experiment)
       if distributed.is_primary():
         write_atomically(path, json.dumps(saved, indent=1))
       return saved
@@ -102,13 +115,15 @@ def execute(
   """
   checks.check_probes(experiment)
   with lock.held(workdir):
-    made = provenance.of_record(open_workdir(workdir, experiment.config, experiment))
+    began = open_workdir(workdir, experiment.config, experiment)
+    made = provenance.of_record(began)
     checkpoints = checkpoint.Checkpoints(os.path.join(workdir, _BEGUN), writes=True)
     known = {**made, **(known or {})}
     with telling(workdir):
       try:
         tracer = profile.Tracer(workdir, profiled)
-        return _execute(experiment, workdir, checkpoints, restore_step, known, tracer)
+        parent = began.get('init_from')
+        return _execute(experiment, workdir, checkpoints, restore_step, known, tracer, parent)
       finally:
         checkpoints.close()
 
@@ -158,9 +173,13 @@ def _execute(
   restore_step: int | None,
   known: Mapping[str, Any],
   tracer: profile.Tracer,
+  parent: Mapping[str, Any] | None,
 ) -> dict:
   config, task, mesh = experiment.config, experiment.task, experiment.mesh
-  state, counters = loop.restore_or_init(task, config, checkpoints, mesh, restore_step)
+  begin_from = {} if parent is None else {'begin': lambda state: parents.begin(state, parent)}
+  state, counters = loop.restore_or_init(
+    task, config, checkpoints, mesh, restore_step, **begin_from
+  )
   begin = int(state.step)
   again = begin > 0 and counters.unmeasured
   writer = MetricsWriter(workdir, begin or None, distributed.is_primary(), again)
@@ -172,7 +191,7 @@ def _execute(
       experiment.batches,
       state,
       counters,
-      experiment.costs,
+      _costs(experiment, parent),
       checkpoints,
       writer,
       evaluators.build(experiment),
@@ -183,7 +202,7 @@ def _execute(
   preemption.defer()
   kept = _parts(experiment, workdir, '', int(state.step))
   record, arrays = assessment.assess(experiment, state.params, kept)
-  record |= _describe(experiment, workdir, counters, parameters) | dict(known)
+  record |= _describe(experiment, workdir, counters, parameters, parent) | dict(known)
   best = checkpoints.best_step()
   if experiment.objective.trains and best not in (None, int(state.step)):
     best_state, _ = checkpoints.restore(_abstract(experiment), best=True)
@@ -230,13 +249,29 @@ def restore(experiment: Experiment, workdir: str, *, best: bool) -> tuple[Any, d
     checkpoints.close()
 
 
+def _costs(experiment: Experiment, parent: Mapping[str, Any] | None) -> loop.Costs:
+  """Of a step, and what went into the weights before the first one."""
+  return dataclasses.replace(
+    experiment.costs,
+    tokens_before=parents.spent(parent, 'tokens_seen') or 0,
+    flops_before=parents.spent(parent, 'train_flops') or 0.0,
+  )
+
+
 def _describe(
-  experiment: Experiment, workdir: str, counters: loop.Counters, parameters: dict[str, int]
+  experiment: Experiment,
+  workdir: str,
+  counters: loop.Counters,
+  parameters: dict[str, int],
+  parent: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
   """What the record says of the run beside its numbers."""
   config, dataset, objective = experiment.config, experiment.dataset, experiment.objective
   steps, costs = experiment.steps, experiment.costs
   examples = steps * config.training.batch_size
+  epochs = examples / dataset.epoch if dataset.epoch else None
+  if parent is not None and parent['data_hash'] == dataset.digest:
+    epochs = parents.total(parent, 'epochs', epochs)
   validation = counters.validation
   return {
     'schema': 1,
@@ -278,12 +313,14 @@ def _describe(
     'input_scale': config.model.token_init,
     'parameters': sum(parameters.values()),
     'parameters_backbone': parameters['backbone'],
-    'train_flops': steps * costs.flops,
+    'started_from': parents.text(parent),
+    'init_from': parent,
+    'train_flops': parents.total(parent, 'train_flops', steps * costs.flops),
     'flops_per_step': costs.flops if objective.trains else 0.0,
     'steps': steps,
-    'tokens_seen': steps * costs.tokens,
-    'tokens_scored': counters.tokens_scored,
-    'epochs': examples / dataset.epoch if dataset.epoch else None,
+    'tokens_seen': parents.total(parent, 'tokens_seen', steps * costs.tokens),
+    'tokens_scored': parents.total(parent, 'tokens_scored', counters.tokens_scored),
+    'epochs': epochs,
     'clipped_fraction': counters.clipped_steps / steps if steps else None,
     'saw_labels': objective.uses_labels,
     'wall_seconds': counters.wall_seconds,

@@ -191,11 +191,48 @@ def _first_line(error: BaseException) -> str:
   return (text[0] if text else type(error).__name__)[:160]
 
 
-def newest(directory: str) -> int | None:
-  """The step of the newest finished checkpoint, without opening a manager."""
-  last = epath.Path(directory) / 'last'
-  names = [child.name for child in last.iterdir()] if last.exists() else []
+def newest(directory: str, which: str = 'last') -> int | None:
+  """The step of the newest finished checkpoint, without opening a manager; 'last' or 'best'."""
+  where = epath.Path(directory) / which
+  names = [child.name for child in where.iterdir()] if where.exists() else []
   return max((int(name) for name in names if name.isdigit()), default=None)
+
+
+def _state_of(directory: str, step: int, which: str) -> epath.Path:
+  whole = directory if '://' in directory else os.path.abspath(directory)
+  return epath.Path(whole) / which / str(step) / 'state'
+
+
+def shapes(directory: str, step: int, which: str) -> dict[str, Any]:
+  """The shape of everything in a saved state, as nested dicts; CheckpointError if unreadable."""
+  path = _state_of(directory, step, which)
+  with _reading(path):
+    tree = ocp.PyTreeCheckpointHandler().metadata(path).tree
+  return jax.tree.map(lambda x: tuple(x.shape), tree)
+
+
+def read_part(directory: str, step: int, which: str, like: dict[str, Any]) -> dict[str, Any]:
+  """A part of a saved state, placed as `like` says: its tree with shapes, dtypes and shardings.
+
+  Raises:
+    CheckpointError: it can't be read, or is of other shapes.
+  """
+  path = _state_of(directory, step, which)
+  arguments = ocp.checkpoint_utils.construct_restore_args(like)
+  with _reading(path), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    return reader.restore(
+      path,
+      args=ocp.args.PyTreeRestore(item=like, restore_args=arguments, partial_restore=True),
+    )
+
+
+@contextlib.contextmanager
+def _reading(path: epath.Path) -> Iterator[None]:
+  """Whatever reading a checkpoint can fail of becomes one line."""
+  try:
+    yield
+  except Exception as error:
+    raise CheckpointError(f'checkpoint {path} can not be read ({_first_line(error)})') from error
 
 
 Counters = dict[str, Any]

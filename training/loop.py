@@ -41,10 +41,15 @@ class Counters:
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-  """What one step costs: tokens the global batch holds and analytic FLOPs."""
+  """What one step costs: tokens the global batch holds and analytic FLOPs.
+
+  `tokens_before` and `flops_before` went into the weights that training starts from.
+  """
 
   tokens: int
   flops: float
+  tokens_before: int = 0
+  flops_before: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,11 +71,12 @@ def restore_or_init(
   checkpoints: Checkpoints,
   mesh: jax.sharding.Mesh,
   restore_step: int | None = None,
+  begin: Callable[[TrainState], TrainState] = lambda state: state,
 ) -> tuple[TrainState, Counters]:
-  """The newest checkpoint (or that of `restore_step`), else a fresh state."""
+  """The newest checkpoint (or that of `restore_step`), else what `begin` makes of a fresh state."""
   optimizer = optimizer_lib.for_task(task, config.optimizer, config.training.steps)
   if restore_step is None and not checkpoints.steps():
-    return state_lib.init_state(task, optimizer, mesh), Counters()
+    return begin(state_lib.init_state(task, optimizer, mesh)), Counters()
   abstract = state_lib.abstract_state(task, optimizer, mesh)
   state, counters = checkpoints.restore(abstract, restore_step)
   checkpoints.set_aside_after(int(state.step))
@@ -305,7 +311,8 @@ class _Log:
     return float(self._rates_S[max(step, 1) - 1])
 
   def _columns(self, step: int) -> dict[str, float]:
-    tokens, flops = step * self._costs.tokens, step * self._costs.flops
+    tokens = self._costs.tokens_before + step * self._costs.tokens
+    flops = self._costs.flops_before + step * self._costs.flops
     return {'tokens': tokens, 'flops': flops, 'wall': self.clock.total()}
 
   def _row(self, step: int) -> None:
