@@ -93,6 +93,16 @@ def model_config(config: Mapping[str, Any]) -> ModelConfig:
   )
 
 
+def check(model: ModelConfig) -> None:
+  """Raises ValueError, one line, unless the format can hold a backbone of these settings."""
+  usual = ModelConfig(model.vocabulary, model.length)
+  names = ('shared_layers', 'mixer', 'residual', 'norm', 'time_input', 'alphabets')
+  unusual = [name for name in names if getattr(model, name) != getattr(usual, name)]
+  if unusual:
+    value = getattr(model, unusual[0])
+    raise ValueError(f'the format of ImageGPT has no backbone with model.{unusual[0]} {value!r}')
+
+
 def convert(state_dict: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> dict[str, Any]:
   """Renames and stacks the tensors of a causal image model.
 
