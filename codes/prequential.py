@@ -130,7 +130,8 @@ def make_task(
   def init(key: jax.Array) -> Any:
     return {'backbone': transformer.init(model, key), 'objective': {}}
 
-  loss = scoring.make_loss(objective, transformer.make_apply(model), space)
+  apply = transformer.make_apply(model)
+  loss = scoring.make_loss(objective, apply, space, model.dropout > 0)
   return Task(init, scoring.draw, loss, keys.key(seed), transformer.MATRICES)
 
 

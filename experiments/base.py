@@ -31,6 +31,13 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
         'remat_policy': 'full',  # or 'dots': keep the products with weights
         'attention': 'xla',  # or a fused kernel: 'cudnn', 'tpu'
         'unroll': 'auto',  # no loop over layers: auto (few of them on one CPU), always, never
+        'shared_layers': False,  # one block's weights in every layer
+        'mixer': 'attention',  # or 'recurrent', for causal objectives
+        'state': 0,  # of a recurrent layer, 8 to 4096 numbers
+        'dropout': 0.0,  # in training alone: of the embedding and of what each branch brings
+        # Worse to train, for the question whether that matters, and for nothing else.
+        'residual': True,  # skip connections
+        'norm': 'pre',  # or 'none', 'post'
       },
       'optimizer': {
         'learning_rate': 2e-3,

@@ -8,7 +8,11 @@ _CHOICES = {
   'compute_dtype': ('float32', 'bfloat16'),
   'remat_policy': ('full', 'dots'),
   'attention': ('xla', 'cudnn', 'tpu'),
+  'mixer': ('attention', 'recurrent'),
+  'norm': ('pre', 'none', 'post'),
 }
+# Numbers that a recurrent layer may carry from token to token.
+_STATES = (8, 4096)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +40,15 @@ class ModelConfig:
     unroll: write the layers out one after the other instead of looping over them. On CPU a loop
       copies every activation into an array over all layers and out again, a quarter of a small
       step and more; accelerators hide that. Rounding differs.
+    shared_layers: the layers are one block with one set of weights, used L times (the universal
+      Transformer of Dehghani et al. 2019, arXiv 1807.03819, without halting).
+    mixer: what mixes tokens, 'attention' or 'recurrent' (layers.Recurrence), for causal objectives.
+    state: S, the numbers that a recurrent layer carries; 0 with attention.
+    residual: False leaves the skip connections out.
+    norm: 'pre' normalises what a branch reads, 'post' what comes of adding it (Vaswani et al.
+      2017), 'none' nothing; the final norm is of 'pre' alone.
+    dropout: in training, the share of the numbers that are zero after the embedding and in what
+      each branch brings, the rest being scaled up; none inside attention.
   """
 
   vocabulary: int
@@ -54,6 +67,12 @@ class ModelConfig:
   attention: str = 'xla'
   unroll: bool = False
   alphabets: tuple[int, ...] | None = None
+  shared_layers: bool = False
+  mixer: str = 'attention'
+  state: int = 0
+  residual: bool = True
+  norm: str = 'pre'
+  dropout: float = 0.0
 
   def __post_init__(self):
     if self.alphabets is not None:
@@ -82,15 +101,47 @@ class ModelConfig:
         "model.attention 'cudnn' needs model.compute_dtype 'bfloat16' and heads whose width is a "
         f'multiple of 8 up to 128, not {self.compute_dtype} and {head}'
       )
+    if not 0 <= self.dropout < 1:
+      raise ValueError(f'model.dropout must be from 0 to below 1, not {self.dropout}')
+    self._check_mixer()
+
+  def _check_mixer(self) -> None:
+    low, high = _STATES
+    if self.mixer == 'attention' and self.state:
+      raise ValueError(f"model.state {self.state} does nothing without model.mixer 'recurrent'")
+    if self.mixer == 'recurrent' and not low <= self.state <= high:
+      raise ValueError(
+        f"model.mixer 'recurrent' needs model.state from {low} to {high}, not {self.state}"
+      )
+    if self.mixer == 'recurrent' and self.attention != 'xla':
+      raise ValueError(f"model.attention '{self.attention}' does nothing in a recurrent backbone")
+
+  def check_pattern(self, pattern: patterns.Full | tuple) -> None:
+    """Raises ValueError, in one line, unless the mixer can be asked for this pattern."""
+    pattern = patterns.of(pattern)
+    if self.mixer == 'recurrent' and pattern != patterns.Causal():
+      raise ValueError(
+        "model.mixer 'recurrent' carries a state through all of the past and sees nothing else: it "
+        f"can't stand in for {pattern}"
+      )
 
   @property
   def mask_token(self) -> int:
     """The id of MASK: the last row of the input table, which no output can name."""
     return self.vocabulary
 
+  @property
+  def stacked_layers(self) -> int:
+    """How many layers have weights of their own."""
+    return 1 if self.shared_layers else self.layers
+
   def matmul_parameters(self) -> int:
-    """Parameters that multiply every token: blocks and output head, not the lookup tables."""
-    block = (4 + 2 * self.mlp_ratio) * self.width**2
+    """Parameters that multiply every token: blocks and output head, not the lookup tables.
+
+    Each counts as often as it is used: shared layers L times.
+    """
+    mixer = 4 * self.width * (self.state if self.mixer == 'recurrent' else self.width)
+    block = mixer + 2 * self.mlp_ratio * self.width**2
     return self.layers * block + self.width * self.vocabulary
 
   def forward_flops(
@@ -104,11 +155,14 @@ class ModelConfig:
     2 N_matmul T for the weights, 2 (V+1) D T for the table where inputs are soft tokens (ids only
     look it up), and the pattern's share of 4 L T^2 D for the two attention products: what is asked
     for. A program that masks a full product computes more, a fused kernel hardly. A training step
-    costs three times this: 6 N_matmul T + 12 L T^2 D share.
+    costs three times this: 6 N_matmul T + 12 L T^2 D share. A recurrent layer has 2 T S in place of
+    the two products: one multiplication and one addition for each number of the state.
     """
     tokens = self.length if tokens is None else tokens
     weights = 2.0 * self.matmul_parameters() * tokens
     table = 2.0 * (self.vocabulary + 1) * self.width * tokens if soft_inputs else 0.0
+    if self.mixer == 'recurrent':
+      return weights + table + 2.0 * self.layers * tokens * self.state
     share = patterns.of(pattern).share(tokens, self.layers)
     return weights + table + 4.0 * self.layers * tokens**2 * self.width * share
 

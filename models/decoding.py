@@ -1,13 +1,14 @@
-"""One token at a time: sampling with a key/value cache.
+"""One token at a time: sampling with a cache.
 
 The network is the causal, shifted one: position t is fed token t-1, position 0 the start vector.
 A step computes one position and looks the others' keys and values up, so that token t costs
 2 N_matmul + 4 L D t multiplications and additions instead of the t-fold of a whole forward pass.
 Shapes are static, which would make every token pay for all T; the cache therefore grows in a few
-pieces, and a token pays for the pieces begun.
+pieces, and a token pays for the pieces begun. A recurrent backbone carries its state instead, and
+every token costs it the same.
 
-Shape suffixes: B batch, T tokens, S slots of the cache, V vocabulary, D width, L layers, H heads,
-K width of a head.
+Shape suffixes: B batch, T tokens, S slots of the cache or numbers of a recurrent layer's state, V
+vocabulary, D width, L layers, H heads, K width of a head.
 """
 
 from collections.abc import Callable
@@ -35,20 +36,30 @@ class LayerCache(NamedTuple):
   v_BHxSxK: jax.Array
 
 
-# By layer. One array for all layers would be copied, slice by slice, at every token.
-Cache = tuple[LayerCache, ...]
+# By layer; a recurrent one has its state BxS, float32. One array for all layers would be copied,
+# slice by slice, at every token.
+Cache = tuple[LayerCache | jax.Array, ...]
 
 
 def empty_cache(config: ModelConfig, batch: int) -> Cache:
   """A cache with no slots yet."""
+  if config.mixer == 'recurrent':
+    # Arrays of their own: each is given away to the step, and none can be given twice.
+    return tuple(jnp.zeros((batch, config.state), jnp.float32) for _ in range(config.layers))
   shape = (batch * config.heads, 0, config.width // config.heads)
   zeros = jnp.zeros(shape, config.compute_dtype)
   return (LayerCache(zeros, zeros),) * config.layers
 
 
 def grow(cache: Cache, slots: int) -> Cache:
-  """The cache with this many more slots."""
-  return jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (0, slots), (0, 0))), cache)
+  """The cache with this many more slots; a state has none."""
+
+  def wider(layer: LayerCache | jax.Array) -> LayerCache | jax.Array:
+    if not isinstance(layer, LayerCache):
+      return layer
+    return LayerCache(*(jnp.pad(x, ((0, 0), (0, slots), (0, 0))) for x in layer))
+
+  return tuple(map(wider, cache))
 
 
 def step(
@@ -70,29 +81,52 @@ def step(
   Returns:
     The cache with this position in it, and logits BxV in float32.
   """
-  batch, slots = len(token_B), cache[0].k_BHxSxK.shape[1]
+  config = module.config
+  config.check_pattern(pattern)
   start_1xD = module.start_D[...][None]
   h_BxD = jnp.where(position == 0, start_1xD, module.token_table[...][token_B])
-  h_BxD = (h_BxD + module.position_table[...][position][None]).astype(cache[0].k_BHxSxK.dtype)
-  positions_1, slots_S = jnp.reshape(position, (1,)), jnp.arange(slots)
-  by_layer = pattern.by_layer(module.config.length, module.config.layers)
+  h_BxD = (h_BxD + module.position_table[...][position][None]).astype(config.compute_dtype)
+  by_layer = pattern.by_layer(config.length, config.layers)
   graphdef, stacked = nnx.split(module.blocks)
   written = []
   for number, layer in enumerate(cache):
-    block = nnx.merge(graphdef, jax.tree.map(lambda x, number=number: x[number], stacked))
-    q_BHx1xK, k_BHx1xK, v_BHx1xK = block.project(block.norm_attention(h_BxD), batch)
-    layer = LayerCache(
-      jax.lax.dynamic_update_slice(layer.k_BHxSxK, k_BHx1xK, (0, position, 0)),
-      jax.lax.dynamic_update_slice(layer.v_BHxSxK, v_BHx1xK, (0, position, 0)),
-    )
-    mask_1xS = pattern.mask(positions_1, slots_S, None if by_layer is None else by_layer[number])
-    mixed_BHx1xK = layers.attention(q_BHx1xK, *layer, mask_1xS[None])
-    h_BxD = block.finish(h_BxD, mixed_BHx1xK, batch)
+    own = 0 if config.shared_layers else number
+    block = nnx.merge(graphdef, jax.tree.map(lambda x, own=own: x[own], stacked))
+    x_BxD = block.enter(h_BxD, 'norm_attention')
+    if config.mixer == 'recurrent':
+      brought_BxD, layer = block.recurrence.step(x_BxD, layer)
+    else:
+      window = None if by_layer is None else by_layer[number]
+      brought_BxD, layer = _attend(block, x_BxD, layer, position, pattern, window)
+    h_BxD = block.finish(h_BxD, brought_BxD)
     written.append(layer)
   logits_BxV = module.readout(h_BxD)[1]
-  if module.config.alphabets is not None:
-    logits_BxV = transformer.restrict(logits_BxV, jnp.array(module.config.alphabets)[position])
+  if config.alphabets is not None:
+    logits_BxV = transformer.restrict(logits_BxV, jnp.array(config.alphabets)[position])
   return tuple(written), logits_BxV
+
+
+def _attend(
+  block: layers.Block,
+  x_BxD: jax.Array,
+  layer: LayerCache,
+  position: jax.Array,
+  pattern: patterns.Full,
+  own: Any,
+) -> tuple[jax.Array, LayerCache]:
+  """What attention brings to one position, BxD, and the cache of its layer with it.
+
+  `own` is the layer's slice of `pattern.by_layer`.
+  """
+  q_BHx1xK, k_BHx1xK, v_BHx1xK = block.project(x_BxD, len(x_BxD))
+  layer = LayerCache(
+    jax.lax.dynamic_update_slice(layer.k_BHxSxK, k_BHx1xK, (0, position, 0)),
+    jax.lax.dynamic_update_slice(layer.v_BHxSxK, v_BHx1xK, (0, position, 0)),
+  )
+  slots_S = jnp.arange(layer.k_BHxSxK.shape[1])
+  mask_1xS = pattern.mask(jnp.reshape(position, (1,)), slots_S, own)
+  mixed_BHx1xK = layers.attention(q_BHx1xK, *layer, mask_1xS[None])
+  return block.leave(mixed_BHx1xK, len(x_BxD)), layer
 
 
 def make_decode(config: ModelConfig) -> Callable[..., jax.Array]:

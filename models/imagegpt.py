@@ -1,6 +1,7 @@
-"""ImageGPT checkpoints (Chen et al. 2020) in the format of Hugging Face, as our parameters.
+"""ImageGPT checkpoints (Chen et al. 2020) in the format of Hugging Face, and our parameters.
 
-The backbone is ImageGPT's, so an import renames and stacks. Where the two differ:
+The backbone is ImageGPT's, so that either way tensors are renamed, and stacked or taken apart.
+Where the two differ:
 - the input table has a row for each of the V colours and a last one, the start vector, which
   position 0 is fed; ours keeps that vector apart, and its own last row, MASK, is zero: what BERT
   training in the original code (`src/model.py`) shows in place of a hidden token;
@@ -13,17 +14,28 @@ Shape suffixes: V colours, T positions, D width, F width of the MLP, K width of 
 """
 
 from collections.abc import Mapping
+import json
 import math
 import os
 from typing import Any
 
 import numpy as np
+from safetensors import numpy as safetensors
 
 from models import weight_files
 from models.config import ModelConfig
 
 _PREFIX = 'transformer.'
 _SIZES = ('vocab_size', 'n_positions', 'n_embd', 'n_layer', 'n_head')
+# A layer's weights there and ours; norms are trees of one leaf.
+_BLOCK = {
+  'ln_1.weight': 'norm_attention',
+  'attn.c_attn.weight': 'qkv_Dx3D',
+  'attn.c_proj.weight': 'out_DxD',
+  'ln_2.weight': 'norm_mlp',
+  'mlp.c_fc.weight': 'mlp_in_DxF',
+  'mlp.c_proj.weight': 'mlp_out_FxD',
+}
 # Buffers with the causal mask that older versions of the format save beside the weights.
 _BUFFERS = ('attn.bias', 'attn.masked_bias')
 
@@ -93,6 +105,16 @@ def model_config(config: Mapping[str, Any]) -> ModelConfig:
   )
 
 
+def check(model: ModelConfig) -> None:
+  """Raises ValueError, one line, unless the format can hold a backbone of these settings."""
+  usual = ModelConfig(model.vocabulary, model.length)
+  names = ('shared_layers', 'mixer', 'residual', 'norm', 'time_input', 'alphabets')
+  unusual = [name for name in names if getattr(model, name) != getattr(usual, name)]
+  if unusual:
+    value = getattr(model, unusual[0])
+    raise ValueError(f'the format of ImageGPT has no backbone with model.{unusual[0]} {value!r}')
+
+
 def convert(state_dict: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> dict[str, Any]:
   """Renames and stacks the tensors of a causal image model.
 
@@ -121,19 +143,12 @@ def convert(state_dict: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> 
     return np.array(x, np.float32, order='C')
 
   embedding = tensors['wte.weight']
-  qkv = stack('attn.c_attn.weight')
+  blocks: dict[str, Any] = {ours: stack(theirs) for theirs, ours in _BLOCK.items()}
+  blocks |= {name: {'scale': blocks[name]} for name in ('norm_attention', 'norm_mlp')}
   for layer in range(model.layers):
     factor = _score_scale(config, layer, width // model.heads)
     if factor != 1:
-      qkv[layer, :, :width] *= factor
-  blocks = {
-    'norm_attention': {'scale': stack('ln_1.weight')},
-    'norm_mlp': {'scale': stack('ln_2.weight')},
-    'qkv_Dx3D': qkv,
-    'out_DxD': stack('attn.c_proj.weight'),
-    'mlp_in_DxF': stack('mlp.c_fc.weight'),
-    'mlp_out_FxD': stack('mlp.c_proj.weight'),
-  }
+      blocks['qkv_Dx3D'][layer, :, :width] *= factor
   mask_1xD = np.zeros((1, width), np.float32)
   return {
     'token_table': np.concatenate([array(embedding[:-1]), mask_1xD]),
@@ -142,6 +157,62 @@ def convert(state_dict: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> 
     'norm_final': {'scale': array(tensors['ln_f.weight'])},
     'output_DxV': array(tensors['lm_head.weight'].T),
     'blocks': blocks,
+  }
+
+
+def write(directory: str, model: ModelConfig, params: Mapping[str, Any]) -> None:
+  """Writes config.json and model.safetensors, which transformers loads, to a directory.
+
+  Args:
+    directory: that exists.
+    model: whose parameters they are.
+    params: the backbone's tree. MASK's row of the table is left out: the format has none.
+
+  Raises:
+    ValueError: as `check`.
+  """
+  check(model)
+  config = {
+    'model_type': 'imagegpt',
+    'architectures': ['ImageGPTForCausalImageModeling'],
+    'vocab_size': model.vocabulary + 1,
+    'n_positions': model.length,
+    'n_embd': model.width,
+    'n_layer': model.layers,
+    'n_head': model.heads,
+    'n_inner': model.mlp_ratio * model.width,
+    'activation_function': 'quick_gelu',
+    'layer_norm_epsilon': model.norm_epsilon,
+    'resid_pdrop': model.dropout,
+    'embd_pdrop': model.dropout,
+    'attn_pdrop': 0.0,
+    'tie_word_embeddings': False,
+  }
+  with open(os.path.join(directory, 'config.json'), 'w', encoding='utf-8') as file:
+    file.write(json.dumps(config, indent=1) + '\n')
+  path = os.path.join(directory, 'model.safetensors')
+  safetensors.save_file(_tensors(model, params), path, metadata={'format': 'pt'})
+
+
+def _tensors(model: ModelConfig, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  """The weights by their names in the format, and the biases that it has beside them, zero."""
+  tensors = {
+    'wte.weight': np.vstack([np.asarray(params['token_table'])[:-1], params['start_D']]),
+    'wpe.weight': params['position_table'],
+    'ln_f.weight': params['norm_final']['scale'],
+    'lm_head.weight': np.asarray(params['output_DxV']).T,
+  }
+  for theirs, ours in _BLOCK.items():
+    stacked = params['blocks'][ours]
+    stacked = np.asarray(stacked['scale'] if isinstance(stacked, Mapping) else stacked)
+    for layer, weight in enumerate(stacked):
+      tensors[f'h.{layer}.{theirs}'] = weight
+      if weight.ndim == 2:
+        bias = theirs.removesuffix('weight') + 'bias'
+        tensors[f'h.{layer}.{bias}'] = np.zeros(weight.shape[1], np.float32)
+  return {
+    name if name.startswith('lm_head') else _PREFIX + name: np.array(tensor, np.float32, order='C')
+    for name, tensor in tensors.items()
   }
 
 

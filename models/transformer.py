@@ -22,7 +22,10 @@ from models.config import ModelConfig
 Params = Any
 
 # The parameters that are weight matrices, by the last part of their names; weight decay is theirs.
-MATRICES = ('qkv_Dx3D', 'out_DxD', 'mlp_in_DxF', 'mlp_out_FxD', 'output_DxV', 'time_DxD')
+MATRICES = (
+  ('qkv_Dx3D', 'out_DxD', 'in_Dx3S', 'out_SxD', 'mlp_in_DxF', 'mlp_out_FxD')
+  + ('output_DxV', 'time_DxD')
+)  # fmt: skip
 _PRECISION = layers.PRECISION
 _REMAT_POLICIES = {
   'full': None,
@@ -71,13 +74,14 @@ class Transformer(nnx.Module):
     self.token_table = layers.normal(rngs, (c.vocabulary + 1, c.width), c.token_init)
     self.position_table = layers.normal(rngs, (c.length, c.width), c.position_init)
     self.start_D = layers.normal(rngs, (c.width,), c.token_init)
-    self.norm_final = layers.RMSNorm(c.width, c.norm_epsilon)
+    if c.norm == 'pre':
+      self.norm_final = layers.RMSNorm(c.width, c.norm_epsilon)
     self.output_DxV = nnx.Param(jnp.zeros((c.width, c.vocabulary), jnp.float32))
 
     def block_state(key: jax.Array):
       return nnx.split(layers.Block(c, rngs=nnx.Rngs(params=key), place=place))
 
-    keys = jax.random.split(rngs.params(), c.layers)
+    keys = jax.random.split(rngs.params(), c.stacked_layers)
     self.blocks = nnx.merge(block_state(keys[0])[0], jax.vmap(lambda k: block_state(k)[1])(keys))
     if c.time_input:
       self.time_DxD = nnx.Param(jnp.zeros((c.width, c.width), jnp.float32))
@@ -121,6 +125,7 @@ class Transformer(nnx.Module):
     time_B: jax.Array | None = None,
     read: Callable[[jax.Array], Any] | None = None,
     residuals: bool = False,
+    dropout_B: jax.Array | None = None,
   ) -> Outputs:
     """Runs the backbone.
 
@@ -133,8 +138,11 @@ class Transformer(nnx.Module):
       time_B: noise level, if the backbone has a time input.
       read: applied to every block's normalised input, BxTxD float32, inside the scan.
       residuals: return the residual stream too.
+      dropout_B: a key for each example, for the config's dropout; None, as in every evaluation, for
+        none of it.
     """
     place, pattern = self.place, patterns.of(pattern)
+    self.config.check_pattern(pattern)
     h_BxTxD = self.embed(inputs, shift=shift, positions_T=positions_T, time_B=time_B)
     h_BxTxD = place.rows(h_BxTxD)
     batch, tokens, width = h_BxTxD.shape
@@ -143,13 +151,24 @@ class Transformer(nnx.Module):
       raise ValueError(f"model.attention '{name}' does not know {pattern}; 'xla' does")
     slots_T = jnp.arange(tokens)
     graphdef, stacked = nnx.split(self.blocks)
+    shared = jax.tree.map(lambda x: x[0], stacked) if self.config.shared_layers else None
+
+    h_NxD, drop = h_BxTxD.reshape(-1, width), None
+    if dropout_B is not None and self.config.dropout:
+
+      def drop(x_NxD: jax.Array, number: jax.Array | int) -> jax.Array:
+        keys_B = jax.vmap(lambda key: jax.random.fold_in(key, number))(dropout_B)
+        return layers.dropout(x_NxD, keys_B, self.config.dropout)
+
+      h_NxD = drop(h_NxD, 0)
 
     def unflatten(x_NxD: jax.Array) -> jax.Array:
       return x_NxD.reshape(batch, tokens, width).astype(jnp.float32)
 
     def step(h_NxD, layer):
-      state, own = layer
-      block = nnx.merge(graphdef, state)
+      state, own, number = layer
+      block = nnx.merge(graphdef, state if shared is None else shared)
+      numbered = drop and (lambda x_NxD, branch: drop(x_NxD, 1 + 2 * number + branch))
 
       def mix(q_BHxTxK: jax.Array, k_BHxTxK: jax.Array, v_BHxTxK: jax.Array) -> jax.Array:
         if self.attend is not None:
@@ -158,7 +177,7 @@ class Transformer(nnx.Module):
         mask_1xTxT = None if mask_TxT is None else mask_TxT[None]
         return layers.attention(q_BHxTxK, k_BHxTxK, v_BHxTxK, mask_1xTxT)
 
-      after_NxD, normed_NxD = block(h_NxD, batch, mix)
+      after_NxD, normed_NxD = block(h_NxD, batch, mix, numbered)
       seen = (
         None if read is None else read(unflatten(normed_NxD)),
         unflatten(h_NxD) if residuals else None,
@@ -170,8 +189,12 @@ class Transformer(nnx.Module):
       step = jax.checkpoint(step, prevent_cse=False, policy=policy)
     h_NxD, (reads, stream) = jax.lax.scan(
       step,
-      h_BxTxD.reshape(-1, width),
-      (stacked, pattern.by_layer(tokens, self.config.layers)),
+      h_NxD,
+      (
+        stacked if shared is None else None,
+        pattern.by_layer(tokens, self.config.layers),
+        None if drop is None else jnp.arange(self.config.layers),
+      ),
       length=self.config.layers,
       unroll=self.config.unroll,
     )
@@ -195,7 +218,7 @@ class Transformer(nnx.Module):
 
   def readout(self, h_NxD: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The final norm's output NxD, and logits NxV in float32."""
-    normed_NxD = self.norm_final(h_NxD)
+    normed_NxD = self.norm_final(h_NxD) if self.config.norm == 'pre' else h_NxD
     return normed_NxD, self.place.linear(normed_NxD, self.output_DxV[...], jnp.float32)
 
 

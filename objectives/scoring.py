@@ -10,6 +10,9 @@ import jax.numpy as jnp
 
 from objectives import base
 
+# A number that no view folds into its key.
+_DROPOUT = 0x64726F70
+
 
 def batch_view(objective: base.Objective, space: base.Space, examples: base.Example) -> base.View:
   """`objective.view` over a batch: `examples` has a leading axis of B everywhere."""
@@ -30,18 +33,23 @@ def draw(key: jax.Array, rows: int, progress: jax.Array | float) -> dict[str, ja
   }
 
 
-def make_loss(objective: base.Objective, apply: base.Apply, space: base.Space) -> Any:
+def make_loss(
+  objective: base.Objective, apply: base.Apply, space: base.Space, dropout: bool = False
+) -> Any:
   """Builds `loss(params, batch) -> (loss, metrics)` on a batch that holds what `draw` returns.
 
   The loss is the mean over examples of nats per predicted dimension; the metrics are
   'loss' and, for objectives with a code, 'bits_per_dim' and its terms, and 'scored', the
-  number of predictions that carried weight.
+  number of predictions that carried weight. With `dropout` each row hands the backbone a key of
+  its own for that.
   """
 
   def loss(params: base.Params, batch: dict[str, jax.Array]):
     rows = (batch[name] for name in ('tokens', 'label', 'stratum', 'key', 'progress'))
     view = batch_view(objective, space, base.Example(*rows))
-    score = objective.score(params, view, objective.run(apply, params, view, space), space)
+    own = {'dropout_B': jax.vmap(_dropout_key)(batch['key'])} if dropout else {}
+    outputs = objective.run(apply, params, view, space, **own)
+    score = objective.score(params, view, outputs, space)
     value = jnp.mean(score.loss_B)
     metrics = {'loss': value, 'scored': jnp.sum(score.scored_B)}
     if objective.code is not base.Code.NONE:
@@ -52,6 +60,11 @@ def make_loss(objective: base.Objective, apply: base.Apply, space: base.Space) -
     return value, metrics
 
   return loss
+
+
+def _dropout_key(key: jax.Array) -> jax.Array:
+  """Apart from whatever a view draws from the row's key."""
+  return jax.random.fold_in(key, _DROPOUT)
 
 
 def make_evaluation(

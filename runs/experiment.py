@@ -58,7 +58,8 @@ class Experiment:
         'objective': self.objective.init(own_key, self.space, self.model.width),
       }
 
-    loss = scoring.make_loss(self.objective, self.apply, self.space)
+    dropout = self.model.dropout > 0
+    loss = scoring.make_loss(self.objective, self.apply, self.space, dropout)
     key = keys.key(self.config.training.seed)
     decayed = (*transformer.MATRICES, *self.objective.decayed)
     return Task(init, scoring.draw, loss, key, decayed, self.objective.unclipped)
@@ -333,7 +334,8 @@ def assemble(
     objective = objectives.get(chosen.pop('name'), **chosen)
     shape = sizes(m)
     rest = ('mlp_ratio', 'token_init', 'position_init', 'norm_epsilon', 'compute_dtype')
-    rest += ('remat', 'remat_policy', 'attention')
+    rest += ('remat', 'remat_policy', 'attention', 'shared_layers', 'mixer', 'state', 'dropout')
+    rest += ('residual', 'norm')
     asked = objective.backbone(space)
     model = ModelConfig(
       vocabulary=asked.vocabulary,
@@ -352,6 +354,13 @@ def assemble(
     objective.check(space)
   except ValueError as error:
     raise Unsuitable(str(error)) from error
+  try:
+    model.check_pattern(asked.pattern)
+  except ValueError as error:
+    name = config.objective.name
+    raise Unsuitable(
+      f"objective '{name}' asks for {patterns.of(asked.pattern)}: {error}"
+    ) from error
   if patterns.of(asked.pattern).kernel is None and model.attention != 'xla':
     raise UserError(
       f"model.attention '{model.attention}' does not know the attention that the objective asks "
@@ -364,7 +373,7 @@ def assemble(
     space=space,
     objective=objective,
     model=model,
-    apply=transformer.make_apply(model, mesh, placement.make_placement(mesh, model.layers)),
+    apply=transformer.make_apply(model, mesh, placement.make_placement(mesh, model.stacked_layers)),
     mesh=mesh,
     hashes=hashes,
   )

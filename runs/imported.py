@@ -101,6 +101,10 @@ def check(built: experiment.Experiment, model: ModelConfig) -> None:
   shapes = jax.eval_shape(built.task.init, built.task.key)
   if built.objective.time_input or jax.tree.leaves(shapes['objective']):
     raise UserError(f"objective '{name}' has parameters that the checkpoint lacks")
+  try:
+    imagegpt.check(built.model)
+  except ValueError as error:
+    raise UserError(str(error)) from error
 
 
 def save(built: experiment.Experiment, params: Any, workdir: str) -> None:

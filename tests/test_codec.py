@@ -1,5 +1,6 @@
 """The codec: what goes in comes out, at the ideal length, and damage is always refused."""
 
+import dataclasses
 import io
 import itertools
 
@@ -58,9 +59,9 @@ def _random(rows, seed=0):
   return np.random.default_rng(seed).integers(0, V, (rows, T))
 
 
-def _bits(params, tokens_NxT, window=None):
+def _bits(params, tokens_NxT, window=None, config=CONFIG):
   """-log2 p of every example by the parallel forward pass, which the codec doesn't use."""
-  apply = transformer.make_apply(CONFIG)
+  apply = transformer.make_apply(config)
   logits = apply(params, tokens_NxT, pattern=('causal', window), shift=True).logits_BxTxV
   log_p = np.asarray(jax.nn.log_softmax(logits), np.float64)
   return -np.take_along_axis(log_p, tokens_NxT[..., None], -1)[..., 0].sum(1) / np.log(2)
@@ -116,6 +117,24 @@ def test_an_end_token_is_not_coded():
   stream, sizes = _encode(predictor, _random(5))
   np.testing.assert_array_equal(_decode(predictor, stream).reshape(-1, T), _random(5))
   assert sizes.symbols == 5 * T
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [{'mixer': 'recurrent', 'state': 8}, {'shared_layers': True, 'norm': 'post'}],
+  ids=['recurrent', 'shared'],
+)
+def test_other_backbones_decode_what_they_encoded(changes):
+  config = dataclasses.replace(CONFIG, **changes)
+  params, tokens = _params(config), _random(10)
+  predictor = codec.Trained(_reading(config), params, batch=4)
+  stream, sizes = _encode(predictor, tokens)
+  np.testing.assert_array_equal(_decode(predictor, stream).reshape(-1, T), tokens)
+  assert sizes.ideal_bits == pytest.approx(_bits(params, tokens, config=config).sum(), rel=1e-5)
+  # The same weights used otherwise are another network.
+  other = dataclasses.replace(config, residual=False)
+  prints = {network.fingerprint(_reading(c), params) for c in (config, other)}
+  assert len(prints) == 2
 
 
 def test_noise_costs_at_least_its_entropy(trained):

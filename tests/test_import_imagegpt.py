@@ -84,9 +84,10 @@ def test_a_checkpoint_becomes_a_run_like_any_other(checkpoint, data_dir, tmp_pat
 def test_what_does_not_fit_is_one_line_and_leaves_nothing(checkpoint, data_dir, tmp_path):
   workdir = tmp_path / 'run'
 
-  def fails(message, objective='autoregressive', path=checkpoint):
+  def fails(message, objective='autoregressive', path=checkpoint, overrides=()):
+    config = tiny.config(objective, *overrides)
     with pytest.raises(UserError, match=message) as caught:
-      imported.import_run(str(path), tiny.config(objective), str(workdir), data_dir)
+      imported.import_run(str(path), config, str(workdir), data_dir)
     assert '\n' not in str(caught.value)
     assert not workdir.exists()
 
@@ -94,6 +95,8 @@ def test_what_does_not_fit_is_one_line_and_leaves_nothing(checkpoint, data_dir, 
   fails("'untrained' keeps its initial parameters", 'untrained')
   fails("'supervised' has parameters that the checkpoint lacks", 'supervised')
   fails("'gaussian_diffusion' has parameters that the checkpoint lacks", 'gaussian_diffusion')
+  shared = ['--config.model.shared_layers=True']
+  fails('has no backbone with model.shared_layers True', overrides=shared)
   for size, message in (
     ({'n_positions': 65}, "is for 65 tokens an example, data 'digits' has 64"),
     ({'vocab_size': 513}, "is for 512 token values, data 'digits' has 17"),

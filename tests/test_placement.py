@@ -16,25 +16,35 @@ from training import placement, sharding
 
 mesh = sharding.make_mesh()
 assert mesh.size == 8 and placement.make_placement(jax.make_mesh((1,), ('data',)), 2) is None
-for dtype, remat, tolerance in (('float32', False, 2e-6), ('bfloat16', True, 1e-2)):
-  config = ModelConfig(17, 8, width=64, layers=2, heads=2, compute_dtype=dtype, remat=remat)
+shared = dict(shared_layers=True, mixer='recurrent', state=128, dropout=0.2)
+for dtype, remat, tolerance, more in (
+  ('float32', False, 2e-6, {}), ('bfloat16', True, 1e-2, {}), ('float32', False, 2e-6, shared)
+):
+  config = ModelConfig(17, 8, width=64, layers=2, heads=2, compute_dtype=dtype, remat=remat, **more)
   params = transformer.init(config, jax.random.key(0))
   params['output_DxV'] = jax.random.normal(jax.random.key(1), (64, 17))
   tokens = jax.random.randint(jax.random.key(2), (16, 8), 0, 17)
 
-  def loss(params, tokens, place):
+  keys = jax.random.split(jax.random.key(3), 16)
+
+  def loss(params, tokens, keys, place):
     apply = transformer.make_apply(config, place=place)
-    return jnp.mean(apply(params, tokens, pattern=('causal',), shift=True).logits_BxTxV ** 2)
+    outputs = apply(params, tokens, pattern=('causal',), shift=True, dropout_B=keys)
+    return jnp.mean(outputs.logits_BxTxV ** 2)
 
-  def run(params, tokens, place):
-    return jax.jit(jax.value_and_grad(functools.partial(loss, place=place)))(params, tokens)
+  def run(params, tokens, keys, place):
+    return jax.jit(jax.value_and_grad(functools.partial(loss, place=place)))(params, tokens, keys)
 
-  value, gradients = run(params, tokens, None)
+  value, gradients = run(params, tokens, keys, None)
   placed = jax.device_put(params, sharding.tree_shardings(params, mesh))
   rows = jax.device_put(tokens, sharding.batch_sharding(mesh))
-  split, shards = run(placed, rows, placement.make_placement(mesh, 2))
+  keys = jax.device_put(keys, sharding.batch_sharding(mesh))
+  place = placement.make_placement(mesh, config.stacked_layers)
+  split, shards = run(placed, rows, keys, place)
   np.testing.assert_allclose(value, split, rtol=tolerance)
   assert shards['blocks']['mlp_in_DxF'].sharding.spec == P(None, None, 'data')
+  if more:
+    assert shards['blocks']['recurrence']['in_Dx3S'].sharding.spec == P(None, None, 'data')
   for one, other in zip(jax.tree.leaves(gradients), jax.tree.leaves(shards)):
     np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * float(jnp.abs(one).max()))
 
