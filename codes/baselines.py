@@ -76,7 +76,8 @@ def every_packing(
   """Each compressor with each packing of a split; `say` is told each compressor's name.
 
   Raises:
-    CodeError: an endless training split, which is no file, or more than 2^16 token values.
+    CodeError: an endless training split, which is no file, more than 2^16 token values, or more
+      tokens than a compressor takes at once.
   """
   tokens = _tokens(dataset, split)
   if tokens is None:
@@ -101,6 +102,11 @@ def _tokens(dataset: Dataset, split: str) -> np.ndarray | None:
   examples = getattr(dataset, split)
   if not isinstance(examples, Examples):
     return None
+  if len(examples) * dataset.dims > compressors.LARGEST:
+    raise CodeError(
+      f"{split} of '{dataset.name}' has {len(examples) * dataset.dims:,} tokens; compressors take "
+      f'at most {compressors.LARGEST:,}'
+    )
   return np.asarray(examples.tokens_NxT[:, : dataset.dims])
 
 

@@ -22,11 +22,13 @@ from runs import levels
 from runs.errors import UserError
 from runs.experiment import Experiment
 from runs.parts import Parts
-from training import distributed, keys, sharding
+from training import distributed, evaluation, keys, sharding
 from training.errors import Preempted, TrainingError
 
 # Streams of evaluation keys, one a split.
 VALIDATION, TEST = 0, 1
+# Batches of a test split that are scored, and kept, as one piece.
+_PIECE = 20
 # A code beside the own one that takes more passes an example is left out: the chain rule takes T.
 _MOST_PASSES = 128
 # Parts of an evaluation that are not terms of a bound.
@@ -131,11 +133,11 @@ def score(
   }
   if not objective.trains:
     return record, {}
-  found, arrays = kept.piece('test', lambda: _score_own(experiment, params))
+  found, arrays = kept.piece('test', lambda: _score_own(experiment, params, kept))
   record |= found
   hiding = objective.hiding()
   if hiding is not None:
-    hidden = kept.piece('hidden', lambda: (_score_hidden(experiment, params, hiding), {}))
+    hidden = kept.piece('hidden', lambda: (_score_hidden(experiment, params, hiding, kept), {}))
     record['masked_cross_entropy'] = hidden[0]
   for name, other in objective.also(experiment.space).items():
     wanted = experiment.config.evaluation.draws
@@ -143,16 +145,19 @@ def score(
       record['also_left_out'].append(name)
       continue
     record['also'][name], nats = kept.piece(
-      f'also_{name}', lambda other=other: _score_also(experiment, params, other)
+      f'also_{name}',
+      lambda n=name, other=other: _score_also(experiment, params, other, kept, f'also_{n}'),
     )
     arrays[f'also/{name}/nats'] = nats['nats']
   return record, arrays
 
 
-def _score_own(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _score_own(
+  experiment: Experiment, params: Any, kept: Parts
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   """The part of the record that the objective's own values on test give."""
   objective, record = experiment.objective, {}
-  draws, values = _test_values(experiment, params, objective)
+  draws, values = _test_values(experiment, params, objective, kept, 'test')
   record['evaluation_draws'] = draws
   record['test_loss'] = {'value': float(np.mean(values['loss'])), 'unit': objective.loss_unit}
   arrays = {'loss': values['loss']}
@@ -171,9 +176,10 @@ def _score_own(experiment: Experiment, params: Any) -> tuple[dict[str, Any], dic
   return record, arrays
 
 
-def _score_hidden(experiment: Experiment, params: Any, hiding: Any) -> dict[str, Any]:
+def _score_hidden(experiment: Experiment, params: Any, hiding: Any, kept: Parts) -> dict[str, Any]:
   """The masked cross-entropy in bits, and the histogram's."""
-  _, values = _test_values(experiment, params, hiding, experiment.histogram is not None)
+  beside = experiment.histogram is not None
+  _, values = _test_values(experiment, params, hiding, kept, 'hidden', beside)
   return {
     'bits': float(np.mean(values['loss'])) / math.log(2),
     # On the positions that were hidden, which need not be as hard as all of them.
@@ -182,10 +188,10 @@ def _score_hidden(experiment: Experiment, params: Any, hiding: Any) -> dict[str,
 
 
 def _score_also(
-  experiment: Experiment, params: Any, other: Any
+  experiment: Experiment, params: Any, other: Any, kept: Parts, name: str
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   """Bits of the same parameters by another code."""
-  draws, values = _test_values(experiment, params, other)
+  draws, values = _test_values(experiment, params, other, kept, name)
   cell = {
     'code': other.code.value,
     'evaluation_draws': draws,
@@ -196,15 +202,35 @@ def _score_also(
 
 
 def _test_values(
-  experiment: Experiment, params: Any, objective: Any, beside: bool = False
-) -> tuple[int, dict]:
-  """Draws an example and per-example values on the whole test split."""
+  experiment: Experiment,
+  params: Any,
+  objective: Any,
+  kept: Parts,
+  name: str,
+  beside: bool = False,
+) -> tuple[int, dict[str, np.ndarray]]:
+  """Draws an example and per-example values on the whole test split.
+
+  A large split is done, and kept under `name`, in pieces of so many batches: a stop costs the piece
+  at hand.
+  """
   test = experiment.dataset.test
   draws = objective.draws(experiment.config.evaluation.draws, experiment.space)
+  batch = evaluation.whole_batch(experiment.config.evaluation.batch_size, experiment.mesh)
+  size, found = _PIECE * batch, []
   with tqdm.tqdm(total=len(test), desc='score', unit='example', disable=None, leave=False) as bar:
-    return draws, experiment.per_example(
-      params, test, draws, TEST, objective, beside, progress=bar.update
-    )
+    for first in range(0, len(test), size):
+      part = first, min(first + size, len(test))
+
+      def measure(part: tuple[int, int] = part) -> tuple[None, dict[str, np.ndarray]]:
+        return None, experiment.per_example(
+          params, test, draws, TEST, objective, beside, part=part, progress=bar.update
+        )
+
+      piece = kept.piece(f'{name}_from{first}', measure) if len(test) > size else measure()
+      found.append(piece[1])
+      bar.update(part[1] - bar.n)
+  return draws, {key: np.concatenate([values[key] for values in found]) for key in found[0]}
 
 
 def _truth(

@@ -229,3 +229,12 @@ def test_what_can_not_be_measured_is_said():
   assert rows['xz -9e after train'].bits is None and rows['gzip -9'].bits > 0
   with pytest.raises(CodeError, match='do not fit'):
     baselines.table(made(uniform(2**17, 2, 4), 2**17), 'test')
+
+
+def test_a_split_that_is_too_large_for_a_compressor_is_refused(monkeypatch):
+  monkeypatch.setattr(compressors, 'LARGEST', 99)
+  with pytest.raises(CodeError, match="test of 'made' has 100 tokens; compressors take at most 99"):
+    baselines.every_packing(made(uniform(4, 10, 10), 4), 'test')
+  rows = baselines.every_packing(made(uniform(4, 9, 10), 4), 'test')
+  notes = {row.note for row in rows if row.name.endswith('after train')}
+  assert notes == {'left out: more than a window holds'}

@@ -8,13 +8,15 @@ import subprocess
 import sys
 import time
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 
 from probes import knn
 from runs import assessment, evaluators, parts, run
-from training import metrics, preemption
+from training import evaluation, metrics, preemption
 from training.errors import Preempted
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -157,6 +159,42 @@ def test_while_scoring_finished_pieces_are_kept(data_dir, tmp_path, monkeypatch,
   assert set(arrays[0]) == set(arrays[1])
   for name, values in arrays[0].items():
     np.testing.assert_array_equal(values, arrays[1][name])
+
+
+def test_a_large_test_split_goes_on_at_the_piece_that_was_stopped(
+  tmp_path, data_dir, monkeypatch, sigterm
+):
+  """300 examples in batches of 40, two a piece; the third piece is stopped in its second batch."""
+  built = tiny.build(data_dir, 'masked', '--config.evaluation.batch_size=40')
+  params = jax.jit(built.task.init)(built.task.key)
+  # A fresh network is uniform.
+  params = jax.tree.map(lambda x: x + 0.1 * jnp.sin(jnp.arange(x.size)).reshape(x.shape), params)
+  whole, arrays = assessment.score(built, params)
+  monkeypatch.setattr(assessment, '_PIECE', 2)
+  asked = []
+  inner = evaluation.sharding.place_batch
+
+  def placed(local, mesh):
+    asked.append(int(local['index'][0]))
+    if len(asked) == 6:
+      sigterm()
+    return inner(local, mesh)
+
+  monkeypatch.setattr(evaluation.sharding, 'place_batch', placed)
+
+  def kept():
+    return parts.Parts(str(tmp_path), built.config, [8])
+
+  with pytest.raises(Preempted):
+    assessment.score(built, params, kept())
+  assert asked == [0, 40, 80, 120, 160, 200]
+  assert {path.name for path in tmp_path.iterdir()} == {'test_from0.npz', 'test_from80.npz'}
+  preemption.install()
+  record, again = assessment.score(built, params, kept())
+  assert asked[6:10] == [160, 200, 240, 280]
+  assert record == whole and set(again) == set(arrays)
+  for name, values in arrays.items():
+    np.testing.assert_array_equal(again[name], values)
 
 
 def test_a_piece_is_used_under_its_own_settings_alone(tmp_path):
