@@ -67,6 +67,7 @@ def rows(results: Mapping) -> dict[str, list[Cell]]:
     'fit': [_fit(runs) for runs in groups],
     'loss unit': text('loss_unit'),
     'bits, last training batches': _bits(groups, lambda run: run.get('train_bits_per_dim')),
+    'log Z on test': [_normaliser(runs) for runs in groups],
     'bits on validation': _bits(groups, lambda run: at(run, ('validation', 'bits_per_dim'))),
     'wall seconds': over(_whole, 'wall_seconds'),
     'test bits at the best step': _bits(groups, lambda run: best(run).get('bits_per_dim')),
@@ -93,14 +94,20 @@ def _whole(value: float) -> str:
 
 
 def _bits(groups: Sequence[Runs], value: summary.Read) -> list[Cell]:
-  """Bits of each group, with ≤ in front of bounds."""
-  cells = [_over_runs(runs, value, '{:.3f}'.format) for runs in groups]
+  """Bits of each group, with ≤ in front of bounds and ≈ in front of estimates."""
   return [
-    cell._replace(text=f'≤ {cell.text}')
-    if runs[0]['code'] == 'upper_bound' and cell.text != '–'
-    else cell
-    for runs, cell in zip(groups, cells, strict=True)
+    _over_runs(runs, value, lambda bits, code=runs[0]['code']: wording.bits_text(bits, code))
+    for runs in groups
   ]
+
+
+def _normaliser(runs: Runs) -> Cell:
+  """log Z of an estimate in nats, beside what training learned of it; of the first run."""
+  found = runs[0].get('normaliser')
+  if not found:
+    return Cell('–')
+  error = f' ± {found["stderr"]:.2f}' if found['stderr'] else ''
+  return Cell(f'{found["log_z"]:.2f}{error}\nlearned {found["learned"]:.2f}', found['how'])
 
 
 def _primary_at_best(run: Mapping) -> float | None:

@@ -17,7 +17,7 @@ from models.config import PRESETS, ModelConfig
 import objectives
 from objectives import scoring
 from probes import features as features_lib
-from runs import checks, provenance, tuning
+from runs import checks, noise, provenance, tuning
 from runs.errors import UserError
 from training import distributed, evaluation, keys, placement, sharding
 from training.loop import Costs
@@ -366,7 +366,7 @@ def assemble(
       f"model.attention '{model.attention}' does not know the attention that the objective asks "
       f"for, {patterns.of(asked.pattern)}; 'xla' does"
     )
-  return Experiment(
+  made = Experiment(
     config=config,
     dataset=dataset,
     probe_dataset=probe_dataset,
@@ -377,3 +377,6 @@ def assemble(
     mesh=mesh,
     hashes=hashes,
   )
+  if objective.contrast is None:
+    return made
+  return dataclasses.replace(made, space=dataclasses.replace(space, noise=noise.of(made)))

@@ -403,8 +403,7 @@ def summary(record: dict) -> str:
   if record['bits_per_dim'] is None:
     bits = 'bits/dim n/a'
   else:
-    sign = '' if record['code'] == 'exact' else '≤ '
-    bits = f'{sign}{record["bits_per_dim"]:.3f} bits/dim'
+    bits = f'{wording.bits_text(record["bits_per_dim"], record["code"])} bits/dim'
     if record['bits_per_dim_stderr'] is not None:
       bits += f' ± {record["bits_per_dim_stderr"]:.3f}'
   line = f'{record["objective"]} seed {record["seed"]}: {bits}'
