@@ -54,6 +54,7 @@ def rows(results: Mapping) -> dict[str, list[Cell]]:
     'tokens seen': over(_whole, 'tokens_seen'),
     'tokens seen before its start': over(_whole, 'init_from', 'tokens_seen'),
     'tokens scored': over(_whole, 'tokens_scored'),
+    'order of the data': [_order(runs, groups) for runs in groups],
     'epochs': over('{:.1f}'.format, 'epochs'),
     'learning rate': over(short, 'learning_rate'),
     'chosen from': [Cell(_grid(entry, 'learning_rate')) for entry in results['summary']],
@@ -99,6 +100,13 @@ def _bits(groups: Sequence[Runs], value: summary.Read) -> list[Cell]:
     _over_runs(runs, value, lambda bits, code=runs[0]['code']: wording.bits_text(bits, code))
     for runs in groups
   ]
+
+
+def _order(runs: Runs, groups: Sequence[Runs]) -> Cell:
+  """In which order training saw its data, where that is not the same shuffling for all."""
+  orders = [members[0].get('data_order') or 'shuffled' for members in groups]
+  own = runs[0].get('data_order') or 'shuffled'
+  return Cell('–' if set(orders) == {'shuffled'} else own.replace(', ', '\n'))
 
 
 def _normaliser(runs: Runs) -> Cell:

@@ -74,6 +74,13 @@ class Experiment:
     settings = self.config.training
     return pipeline.Batches(self.dataset, settings.seed, settings.batch_size)
 
+  def batches_in(self, order: np.ndarray | None) -> pipeline.Batches:
+    """As `batches`, every epoch in this order of row numbers."""
+    settings = self.config.training
+    if order is None:
+      return self.batches
+    return pipeline.Batches(self.dataset, settings.seed, settings.batch_size, order)
+
   @property
   def costs(self) -> Costs:
     """Of one training step: forward plus backward is three forward passes."""
@@ -240,6 +247,11 @@ class Experiment:
     return ('validation', 'test') if own else features_lib.SPLITS
 
 
+def source(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Which data `config.data` names, without the order in which training sees them."""
+  return {k: v for k, v in config.data.to_dict().items() if k not in ('order', 'order_by')}
+
+
 def load_datasets(
   config: ml_collections.ConfigDict, data_dir: str, workdir: str | None = None
 ) -> tuple[Dataset, Dataset]:
@@ -249,7 +261,7 @@ def load_datasets(
   """
   try:
     dataset = sources.load(config.data, data_dir)
-    same = config.probe_data.name == '' or config.probe_data == config.data
+    same = config.probe_data.name == '' or config.probe_data.to_dict() == source(config)
     probed = dataset if same else sources.load(config.probe_data, data_dir)
   except ValueError as error:
     raise UserError(str(error)) from error
