@@ -177,6 +177,8 @@ def run_row(record: dict[str, Any], examples: int) -> Row:
   name = f'{record["objective"]} (this run)'
   if bits is None:
     return Row(name, None, None, note='n/a: this objective has no likelihood')
+  if record['code'] == 'estimate':
+    return Row(name, None, None, note='n/a: its normaliser is estimated, so it is no code')
   added = weights / (examples * record['dims'])
   note = f'weights not counted: {_WEIGHT_BITS} bits each would add {added:,.1f} bits/dim'
   return Row(name, bits * examples * record['dims'], bits, note=note, code=record['code'])

@@ -128,7 +128,8 @@ def make_task(
   """Training of a fresh backbone on the objective."""
 
   def init(key: jax.Array) -> Any:
-    return {'backbone': transformer.init(model, key), 'objective': {}}
+    own = objective.init(jax.random.fold_in(key, 1), space, model.width)
+    return {'backbone': transformer.init(model, key), 'objective': own}
 
   apply = transformer.make_apply(model)
   loss = scoring.make_loss(objective, apply, space, model.dropout > 0)

@@ -12,14 +12,17 @@ from data.dataset import Dataset, Examples
 class Batches:
   """Random access to global batches by step.
 
-  Finite sets are shuffled anew every epoch. Because nothing but the step decides a batch, there is
-  no iterator to save: a run resumes, and moves between process counts, by asking for its step.
+  Finite sets are shuffled anew every epoch, or shown in one `order` of row numbers. Because nothing
+  but the step decides a batch, there is no iterator to save: a run resumes, and moves between
+  process counts, by asking for its step.
   """
 
-  def __init__(self, dataset: Dataset, seed: int, batch_size: int):
+  def __init__(self, dataset: Dataset, seed: int, batch_size: int, order: np.ndarray | None = None):
     self.batch_size = batch_size
     self._train, self._seed = dataset.train, seed
-    if dataset.epoch is not None:
+    if order is not None:
+      self._order = grain.MapDataset.source(order).repeat()
+    elif dataset.epoch is not None:
       self._order = grain.MapDataset.range(dataset.epoch).seed(seed).shuffle().repeat()
 
   def rows(self, step: int, rows: Iterable[int]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
       # 'name' and the objective's own settings (masked: ratio, corruption, ...).
       'objective': {'name': objective, **settings},
       # What is compressed: see data/sources.py.
-      'data': {'name': ''},
+      # In which order training sees a finite training set: runs/ordering.py.
+      'data': {'name': '', 'order': 'shuffled', 'order_by': ''},
       # What is probed; an empty name means the same as `data`.
       'probe_data': {'name': ''},
       'model': {

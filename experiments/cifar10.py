@@ -17,7 +17,7 @@ SEEDS = (0,)
 def get_config(objective: str = 'autoregressive') -> ml_collections.ConfigDict:
   config = base.get_base(objective)
   images = {'tokens': 'palette', 'size': 0, 'clusters': 512, 'palette': '', 'validation': 5000}
-  config.data = ml_collections.ConfigDict({'name': 'cifar10', **images})
+  config.data.update({'name': 'cifar10', **images})
   config.probe_data = ml_collections.ConfigDict({'name': '', **images})
   config.evaluation.draws = 4
   config.evaluation.validation_draws = 1

@@ -17,7 +17,7 @@ IMAGES = {'tokens': 'grey', 'size': 14, 'levels': 16, 'validation': 2000}
 
 def get_config(objective: str = 'autoregressive') -> ml_collections.ConfigDict:
   config = base.get_base(objective)
-  config.data = ml_collections.ConfigDict({'name': 'fashion_mnist', **IMAGES})
+  config.data.update({'name': 'fashion_mnist', **IMAGES})
   config.probe_data = ml_collections.ConfigDict({'name': '', **IMAGES})
   config.training.batch_size = 64
   config.training.steps = 400

@@ -48,7 +48,7 @@ def get_config(objective: str = 'autoregressive') -> ml_collections.ConfigDict:
     'examples': 0,  # drawn afresh for ever
     'held_out': 300,
   }
-  config.data = ml_collections.ConfigDict(source)
+  config.data.update(source)
   # The same grammar, with a labelled training set of its own.
   config.probe_data = ml_collections.ConfigDict({**source, 'examples': 2000})
   config.training.steps = 1000

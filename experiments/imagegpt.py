@@ -44,7 +44,7 @@ def get_config(
   config = base.get_base(objective)
   images = {'tokens': 'palette', 'size': 0, 'clusters': 512, 'palette': ''}
   name = f'imagenet_resized/{side}x{side}'
-  config.data = ml_collections.ConfigDict({'name': name, **images, 'validation': HELD_OUT})
+  config.data.update({'name': name, **images, 'validation': HELD_OUT})
   config.probe_data = ml_collections.ConfigDict({'name': '', **images, 'validation': 5000})
   config.model.preset = preset
   config.model.compute_dtype = 'bfloat16'

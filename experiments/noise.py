@@ -8,7 +8,7 @@ from experiments import base
 
 def get_config(objective: str = 'autoregressive') -> ml_collections.ConfigDict:
   config = base.get_base(objective)
-  config.data = ml_collections.ConfigDict(
+  config.data.update(
     {
       'name': 'noise',
       'vocabulary': 17,

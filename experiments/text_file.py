@@ -11,6 +11,6 @@ COMPARE = ('autoregressive', 'masked', 'masked_diffusion')
 def get_config(objective: str = 'autoregressive') -> ml_collections.ConfigDict:
   config = base.get_base(objective)
   source = {'name': 'text_file', 'path': '', 'length': 256, 'validation': 0.05, 'test': 0.05}
-  config.data = ml_collections.ConfigDict(source)
+  config.data.update(source)
   config.evaluation.draws = 8
   return config

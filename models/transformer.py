@@ -93,6 +93,7 @@ class Transformer(nnx.Module):
     shift: bool,
     positions_T: jax.Array | None = None,
     time_B: jax.Array | None = None,
+    added_BxTxD: jax.Array | None = None,
   ) -> jax.Array:
     """Token ids BxT or soft tokens BxTx(V+1) -> BxTxD before the first block.
 
@@ -107,6 +108,8 @@ class Transformer(nnx.Module):
     table = self.place.whole(self.position_table[...], jnp.float32)
     placed = table[: h.shape[1]] if positions_T is None else table[positions_T]
     h = h + (placed if placed.ndim == 3 else placed[None])
+    if added_BxTxD is not None:
+      h = h + added_BxTxD
     if time_B is not None:
       if not self.config.time_input:
         raise ValueError('this backbone was built without a time input')
@@ -123,6 +126,7 @@ class Transformer(nnx.Module):
     shift: bool = False,
     positions_T: jax.Array | None = None,
     time_B: jax.Array | None = None,
+    added_BxTxD: jax.Array | None = None,
     read: Callable[[jax.Array], Any] | None = None,
     residuals: bool = False,
     dropout_B: jax.Array | None = None,
@@ -136,6 +140,7 @@ class Transformer(nnx.Module):
       positions_T: which row of the position table each slot gets, (T,) for all or (B, T); default
         0, 1, ...
       time_B: noise level, if the backbone has a time input.
+      added_BxTxD: float32, added to what each slot is fed.
       read: applied to every block's normalised input, BxTxD float32, inside the scan.
       residuals: return the residual stream too.
       dropout_B: a key for each example, for the config's dropout; None, as in every evaluation, for
@@ -143,7 +148,9 @@ class Transformer(nnx.Module):
     """
     place, pattern = self.place, patterns.of(pattern)
     self.config.check_pattern(pattern)
-    h_BxTxD = self.embed(inputs, shift=shift, positions_T=positions_T, time_B=time_B)
+    h_BxTxD = self.embed(
+      inputs, shift=shift, positions_T=positions_T, time_B=time_B, added_BxTxD=added_BxTxD
+    )
     h_BxTxD = place.rows(h_BxTxD)
     batch, tokens, width = h_BxTxD.shape
     if self.attend is not None and pattern.kernel is None:

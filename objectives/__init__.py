@@ -7,6 +7,7 @@ from typing import Any
 from objectives.autoregressive import Autoregressive
 from objectives.base import Code, Example, Network, Objective, Score, Space, View
 from objectives.denoising import Denoising
+from objectives.energy import Energy
 from objectives.gaussian_diffusion import GaussianDiffusion
 from objectives.gaussian_simple import GaussianSimple
 from objectives.masked import Masked
@@ -21,6 +22,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
   'gaussian_diffusion': GaussianDiffusion,
   'gaussian_simple': GaussianSimple,
   'denoising': Denoising,
+  'energy': Energy,
   'supervised': Supervised,
   'untrained': Untrained,
   'untrained_causal': UntrainedCausal,

@@ -1,7 +1,7 @@
 """Next-token prediction: the chain rule in one fixed order."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,8 @@ import numpy as np
 from objectives import base
 from objectives.base import Example, Key, Level, Network, Space, View
 
+# As the backbone's positions are spread at first.
+_FED_FROM_INIT = 0.01
 _ORDERS = ('raster', 'reversed', 'random', 'annealed')
 
 
@@ -23,7 +25,9 @@ class Autoregressive(base.Objective):
 
   An annealed order is raster wherever the network is used, and in some rows of training a uniformly
   random one of the row's own (Yu et al. 2024, RAR). There a slot has the position of the token that
-  it must predict, which in raster order is the slot's own number: no parameter is added.
+  it must predict, which in raster order is the slot's own number, and beside it an embedding of
+  where the token that it is fed came from: a T x D table of the objective's own, which is counted
+  and of no use after training. Without it a random order teaches little more than a histogram.
 
   Settings:
     order: 'raster', 'reversed', 'random' (one fixed permutation, by order_seed) or 'annealed': a
@@ -72,6 +76,11 @@ class Autoregressive(base.Objective):
   def attention(self) -> tuple:
     return ('causal', self.context or None)
 
+  def init(self, key: jax.Array, space: Space, width: int) -> base.Params:
+    if self.order != 'annealed':
+      return {}
+    return {'fed_from_TxD': _FED_FROM_INIT * jax.random.normal(key, (space.length, width))}
+
   def backbone(self, space: Space) -> base.Backbone:
     asked = super().backbone(space)
     if space.alphabets is None:
@@ -98,23 +107,39 @@ class Autoregressive(base.Objective):
       return view
     order_key, mask_key = jax.random.split(example.key)
     if self.order == 'annealed':
-      positions_T = self._annealed(order_key, example.progress, space)
+      positions_T, random = self._annealed(order_key, example.progress, space)
       tokens_T = tokens_T[positions_T]
-      view = View(tokens_T, tokens_T, base.charged(space), positions_T=positions_T)
+      weights_T = base.charged(space)
+      view = View(tokens_T, tokens_T, weights_T, positions_T=positions_T, extra={'random': random})
     if self.input_mask:
       masked_T = jax.random.bernoulli(mask_key, self.input_mask, (space.length,))
       masked_T &= base.charged(space) > 0
       view = view._replace(inputs=jnp.where(masked_T, space.mask_token, tokens_T))
     return view
 
-  def _annealed(self, key: jax.Array, progress: jax.Array | float, space: Space) -> jax.Array:
-    """Which charged token each slot of a row of training holds; an end token stays last."""
+  def run(
+    self, apply: base.Apply, params: base.Params, view: View, space: Space, **arguments: Any
+  ) -> Any:
+    if view.positions_T is not None:
+      table_TxD = params['objective']['fed_from_TxD']
+      from_BxTxD = jnp.pad(table_TxD[view.positions_T[:, :-1]], ((0, 0), (1, 0), (0, 0)))
+      random_Bx1x1 = view.extra['random'][:, None, None]
+      arguments['added_BxTxD'] = jnp.where(random_Bx1x1, from_BxTxD, 0.0)
+    return super().run(apply, params, view, space, **arguments)
+
+  def _annealed(
+    self, key: jax.Array, progress: jax.Array | float, space: Space
+  ) -> tuple[jax.Array, jax.Array]:
+    """Which charged token each slot of a row of training holds, and whether in random order.
+
+    An end token stays last.
+    """
     choose_key, order_key = jax.random.split(key)
     fall = max(self.anneal_to - self.anneal_from, 2.0**-24)  # It may take no time.
     random = jax.random.uniform(choose_key) < (self.anneal_to - progress) / fall
     raster_T = jnp.arange(space.length)
     random_T = raster_T.at[: space.dims].set(jax.random.permutation(order_key, space.dims))
-    return jnp.where(random, random_T, raster_T)
+    return jnp.where(random, random_T, raster_T), random
 
   def probe_view(self, tokens_T: jax.Array, space: Space, level: Level, key: Key) -> View:
     return super().probe_view(tokens_T[self.permutation(space)], space, level, key)

@@ -46,6 +46,8 @@ class Space:
       none.
     alphabets: how many values each position may take, where they differ (a label after pixels);
       None: V everywhere.
+    noise: what an objective's `contrast` asks for (objectives.energy.Noise); no part of what makes
+      two spaces the same.
   """
 
   vocabulary: int
@@ -55,6 +57,7 @@ class Space:
   ordinal: bool = False
   shape: tuple[int, ...] = ()
   alphabets: tuple[int, ...] | None = None
+  noise: Any = dataclasses.field(default=None, compare=False, repr=False)
 
   @property
   def mask_token(self) -> int:
@@ -161,6 +164,20 @@ class Score(NamedTuple):
   token_accuracy_B: jax.Array | None = None
 
 
+class Normaliser(NamedTuple):
+  """What an ESTIMATE divides by, as found from the parameters.
+
+  Attributes:
+    log_z: its logarithm, nats.
+    stderr: of log_z, 0 where it is exact.
+    effective: share of the samples that would do as well if they were all alike, 1 where exact.
+  """
+
+  log_z: jax.Array
+  stderr: jax.Array
+  effective: jax.Array
+
+
 Apply = Callable[..., Any]
 Params = Any
 Level = float | None  # a noise level or mask ratio; None is the clean input
@@ -210,6 +227,8 @@ class Objective:
       another than the backbone's default; chosen on validation, printed in the fairness table.
     trained_on: what the loss is, for the fairness table.
     predicts: which tokens the token accuracy is of; None where predictions are not of tokens.
+    contrast: for an objective that tells data from noise, which noise: 'uniform', 'histogram' or a
+      run's directory. It is found in `Space.noise`.
   """
 
   code: ClassVar[Code] = Code.NONE
@@ -227,6 +246,7 @@ class Objective:
   input_scale: ClassVar[float | None] = None
   trained_on = 'cross-entropy'
   predicts: ClassVar[str | None] = 'hidden tokens'
+  contrast: ClassVar[str | None] = None
 
   def check(self, space: Space) -> None:
     """Raises ValueError, in one line, if this objective can't be used on `space`."""
@@ -328,6 +348,19 @@ class Objective:
     """
     del view
     return truth.nats(tokens_BxT[:, : space.dims]) if self.code is Code.EXACT else None
+
+  def normaliser(self, apply: Apply, params: Params, space: Space, key: Key) -> Normaliser | None:
+    """For an ESTIMATE, what makes its probabilities sum to one; None for every other code."""
+    del apply, params, space, key
+    return None
+
+  def normaliser_text(self, space: Space) -> str:
+    """How `normaliser` finds it, for people."""
+    raise NotImplementedError
+
+  def normalised(self, params: Params, log_z: float, space: Space) -> Params:
+    """The same parameters with this normaliser instead of their own."""
+    raise NotImplementedError
 
   def probe_levels(self) -> tuple[float, ...]:
     """Noise levels or mask ratios at which a noisy model is probed beside the clean input."""

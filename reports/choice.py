@@ -24,7 +24,7 @@ Replicate = tuple[Any, int]  # (grammar or None, seed)
 # What runs of one objective and size must share to be averaged over replicates.
 POOLED_ALIKE = (
   ('code', 'settings', 'causal', 'steps', 'tokens_seen', 'input_scale', 'parameters')
-  + ('trained_on', 'started_from')
+  + ('trained_on', 'started_from', 'data_order')
 )  # fmt: skip
 # The setting of the data that says which draw of a random source it is.
 GRAMMAR_SETTINGS = ('grammar', 'grammar_seed')

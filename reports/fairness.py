@@ -54,6 +54,7 @@ def rows(results: Mapping) -> dict[str, list[Cell]]:
     'tokens seen': over(_whole, 'tokens_seen'),
     'tokens seen before its start': over(_whole, 'init_from', 'tokens_seen'),
     'tokens scored': over(_whole, 'tokens_scored'),
+    'order of the data': [_order(runs, groups) for runs in groups],
     'epochs': over('{:.1f}'.format, 'epochs'),
     'learning rate': over(short, 'learning_rate'),
     'chosen from': [Cell(_grid(entry, 'learning_rate')) for entry in results['summary']],
@@ -67,6 +68,7 @@ def rows(results: Mapping) -> dict[str, list[Cell]]:
     'fit': [_fit(runs) for runs in groups],
     'loss unit': text('loss_unit'),
     'bits, last training batches': _bits(groups, lambda run: run.get('train_bits_per_dim')),
+    'log Z on test': [_normaliser(runs) for runs in groups],
     'bits on validation': _bits(groups, lambda run: at(run, ('validation', 'bits_per_dim'))),
     'wall seconds': over(_whole, 'wall_seconds'),
     'test bits at the best step': _bits(groups, lambda run: best(run).get('bits_per_dim')),
@@ -93,14 +95,27 @@ def _whole(value: float) -> str:
 
 
 def _bits(groups: Sequence[Runs], value: summary.Read) -> list[Cell]:
-  """Bits of each group, with ≤ in front of bounds."""
-  cells = [_over_runs(runs, value, '{:.3f}'.format) for runs in groups]
+  """Bits of each group, with ≤ in front of bounds and ≈ in front of estimates."""
   return [
-    cell._replace(text=f'≤ {cell.text}')
-    if runs[0]['code'] == 'upper_bound' and cell.text != '–'
-    else cell
-    for runs, cell in zip(groups, cells, strict=True)
+    _over_runs(runs, value, lambda bits, code=runs[0]['code']: wording.bits_text(bits, code))
+    for runs in groups
   ]
+
+
+def _order(runs: Runs, groups: Sequence[Runs]) -> Cell:
+  """In which order training saw its data, where that is not the same shuffling for all."""
+  orders = [members[0].get('data_order') or 'shuffled' for members in groups]
+  own = runs[0].get('data_order') or 'shuffled'
+  return Cell('–' if set(orders) == {'shuffled'} else own.replace(', ', '\n'))
+
+
+def _normaliser(runs: Runs) -> Cell:
+  """log Z of an estimate in nats, beside what training learned of it; of the first run."""
+  found = runs[0].get('normaliser')
+  if not found:
+    return Cell('–')
+  error = f' ± {found["stderr"]:.2f}' if found['stderr'] else ''
+  return Cell(f'{found["log_z"]:.2f}{error}\nlearned {found["learned"]:.2f}', found['how'])
 
 
 def _primary_at_best(run: Mapping) -> float | None:

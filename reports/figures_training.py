@@ -43,8 +43,8 @@ def _curve_panel(
     x, rows = found[1 if flops else 0], found[2]
     if not np.isfinite(x).all():
       continue
-    bound = key.endswith('bits_per_dim') and groups[kind][0]['code'] == 'upper_bound'
-    name = looks[kind].label + (' (≤)' if bound else '')
+    signs = {'upper_bound': ' (≤)', 'estimate': ' (≈)'} if key.endswith('bits_per_dim') else {}
+    name = looks[kind].label + signs.get(groups[kind][0]['code'], '')
     canvas.band(axis, x, rows, looks[kind], marker='.' if len(x) == 1 else None, label=name)
     drawn = True
   if not drawn:

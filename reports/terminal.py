@@ -76,6 +76,8 @@ def _foot(results: Mapping) -> list[str]:
   lines = [f'ERROR: {error}' for error in results['errors']]
   if any(entry['code'] == 'upper_bound' for entry in entries):
     lines.append('≤: an upper bound, not comparable with an exact code. n/a: no likelihood.')
+  if any(entry['code'] == 'estimate' for entry in entries):
+    lines.append('≈: its normaliser is estimated, and it may lie on either side: not ranked.')
   for label, entry in zip(wording.names(results), entries, strict=True):
     lines += _about(label, entry)
   if any(entry.get('saw_labels') for entry in entries):
@@ -125,7 +127,7 @@ def _about(label: str, entry: Mapping) -> list[str]:
     lines.append(f'{label}: {bits:.3f} bits a masked token{beside}.')
   if entry['terms']:
     parts = ', '.join(f'{name} {value:.4f}' for name, value in entry['terms'].items())
-    lines.append(f'{label}: terms of its bound {parts}.')
+    lines.append(f'{label}: terms of its bits {parts}.')
   return lines
 
 

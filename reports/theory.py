@@ -81,7 +81,8 @@ def correlations(runs: Sequence[Mapping], curves: reading.Curves) -> list[dict]:
   made = []
   coded = [
     run for run in runs
-    if run['code'] != 'none' and run.get('trained', True) and not run.get('saw_labels')
+    if run['code'] in ('exact', 'upper_bound')
+    and run.get('trained', True) and not run.get('saw_labels')
   ]  # fmt: skip
   kinds = dict.fromkeys((run['objective'], run['code']) for run in coded)
   for (objective, code), learner in itertools.product(kinds, label_sets.LEARNERS):

@@ -27,6 +27,8 @@ from training.errors import Preempted, TrainingError
 
 # Streams of evaluation keys, one a split.
 VALIDATION, TEST = 0, 1
+# The same for a normaliser, after those of samples (2) and of noise at which probes look (3 to 5).
+_NORMALISER_STREAM = 6
 # Batches of a test split that are scored, and kept, as one piece.
 _PIECE = 20
 # A code beside the own one that takes more passes an example is left out: the chain rule takes T.
@@ -130,11 +132,21 @@ def score(
     'also': {},
     'also_left_out': [],
     'truth': None,
+    'normaliser': None,
   }
   if not objective.trains:
     return record, {}
+  if objective.code is Code.ESTIMATE:
+    record['normaliser'], _ = kept.piece(
+      'normaliser', lambda: (_normaliser(experiment, params), {})
+    )
+    params = objective.normalised(params, record['normaliser']['log_z'], experiment.space)
   found, arrays = kept.piece('test', lambda: _score_own(experiment, params, kept))
   record |= found
+  if record['normaliser'] is not None:
+    of_z = record['normaliser']['stderr'] / (experiment.dataset.dims * math.log(2))
+    own = record['bits_per_dim_stderr']
+    record['bits_per_dim_stderr'] = None if own is None else math.hypot(own, of_z)
   hiding = objective.hiding()
   if hiding is not None:
     hidden = kept.piece('hidden', lambda: (_score_hidden(experiment, params, hiding, kept), {}))
@@ -150,6 +162,19 @@ def score(
     )
     arrays[f'also/{name}/nats'] = nats['nats']
   return record, arrays
+
+
+def _normaliser(experiment: Experiment, params: Any) -> dict[str, Any]:
+  """log Z of an ESTIMATE in nats, its standard error, how it was found, and the learned one."""
+  objective, space = experiment.objective, experiment.space
+  key = jax.random.fold_in(keys.key(experiment.config.evaluation.seed), _NORMALISER_STREAM)
+  find = jax.jit(
+    lambda params, key: objective.normaliser(experiment.apply, params, space, key),
+    out_shardings=sharding.replicated(experiment.mesh),
+  )
+  found = {name: float(value) for name, value in find(params, key)._asdict().items()}
+  learned = float(params['objective']['log_z']) * space.dims
+  return {**found, 'learned': learned, 'how': objective.normaliser_text(space)}
 
 
 def _score_own(
@@ -361,7 +386,7 @@ def majority(experiment: Experiment) -> dict[str, Any] | None:
 def sample(experiment: Experiment, params: Any) -> np.ndarray | None:
   """Examples drawn from the model, (count, T); None for an objective without a likelihood."""
   count, objective = experiment.config.evaluation.samples, experiment.objective
-  if not count or not objective.trains or objective.code is Code.NONE:
+  if not count or not objective.trains or objective.code in (Code.NONE, Code.ESTIMATE):
     return None
   key = jax.random.fold_in(keys.key(experiment.config.evaluation.seed), 2)
 

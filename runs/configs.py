@@ -189,7 +189,9 @@ def check_same(workdir: str, config: ml_collections.ConfigDict, trained: bool = 
     UserError: it has another config; shows the difference.
   """
   saved = dict(fields(from_plain(read_saved(workdir)['config'])))
-  now = dict(fields(from_plain(plain(config))))
+  asked = plain(config)
+  _fill(asked, plain(base.get_base(asked['objective']['name'])))
+  now = dict(fields(from_plain(asked)))
   names = [n for n in sorted(saved.keys() | now.keys()) if saved.get(n) != now.get(n)]
   if names and trained and all(name.startswith(_AFTER_TRAINING) for name in names):
     return True

@@ -17,7 +17,7 @@ from models.config import PRESETS, ModelConfig
 import objectives
 from objectives import scoring
 from probes import features as features_lib
-from runs import checks, provenance, tuning
+from runs import checks, noise, provenance, tuning
 from runs.errors import UserError
 from training import distributed, evaluation, keys, placement, sharding
 from training.loop import Costs
@@ -73,6 +73,13 @@ class Experiment:
   def batches(self) -> pipeline.Batches:
     settings = self.config.training
     return pipeline.Batches(self.dataset, settings.seed, settings.batch_size)
+
+  def batches_in(self, order: np.ndarray | None) -> pipeline.Batches:
+    """As `batches`, every epoch in this order of row numbers."""
+    settings = self.config.training
+    if order is None:
+      return self.batches
+    return pipeline.Batches(self.dataset, settings.seed, settings.batch_size, order)
 
   @property
   def costs(self) -> Costs:
@@ -240,6 +247,11 @@ class Experiment:
     return ('validation', 'test') if own else features_lib.SPLITS
 
 
+def source(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Which data `config.data` names, without the order in which training sees them."""
+  return {k: v for k, v in config.data.to_dict().items() if k not in ('order', 'order_by')}
+
+
 def load_datasets(
   config: ml_collections.ConfigDict, data_dir: str, workdir: str | None = None
 ) -> tuple[Dataset, Dataset]:
@@ -249,7 +261,7 @@ def load_datasets(
   """
   try:
     dataset = sources.load(config.data, data_dir)
-    same = config.probe_data.name == '' or config.probe_data == config.data
+    same = config.probe_data.name == '' or config.probe_data.to_dict() == source(config)
     probed = dataset if same else sources.load(config.probe_data, data_dir)
   except ValueError as error:
     raise UserError(str(error)) from error
@@ -366,7 +378,7 @@ def assemble(
       f"model.attention '{model.attention}' does not know the attention that the objective asks "
       f"for, {patterns.of(asked.pattern)}; 'xla' does"
     )
-  return Experiment(
+  made = Experiment(
     config=config,
     dataset=dataset,
     probe_dataset=probe_dataset,
@@ -377,3 +389,6 @@ def assemble(
     mesh=mesh,
     hashes=hashes,
   )
+  if objective.contrast is None:
+    return made
+  return dataclasses.replace(made, space=dataclasses.replace(space, noise=noise.of(made)))

@@ -21,7 +21,7 @@ def measure(workdir: str, data_dir: str) -> dict[str, Any]:
   made['run'] |= {'code': record['code'], 'bits_per_dim': record['bits_per_dim']}
   made['run']['validation'] = (record.get('validation') or {}).get('bits_per_dim')
   made['two_part'], curve = None, ()
-  if record['code'] != 'none':
+  if record['code'] in ('exact', 'upper_bound'):
     state, _ = run.restore(built, workdir, best=False)
     made['two_part'], curve = two_part(built, state.params), reading.read_curve(workdir)
   if config.training.init_from:

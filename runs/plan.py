@@ -19,7 +19,7 @@ from codes import histogram
 from models.config import PRESETS
 import objectives
 from probes import baselines, features
-from runs import assessment, checks, configs, experiment, levels, parents, whole
+from runs import assessment, checks, configs, experiment, levels, ordering, parents, whole
 from runs import run as run_lib
 from runs.errors import UserError
 from training.metrics import write_atomically
@@ -130,6 +130,7 @@ def make(
       built = experiment.build(config, data_dir)
       checks.check_probes(built)
       parents.find(built)
+      ordering.check(built)
     except experiment.Unsuitable as reason:
       if names:
         raise

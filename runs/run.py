@@ -23,6 +23,7 @@ from runs import (
   configs,
   evaluators,
   lock,
+  ordering,
   parents,
   parts,
   provenance,
@@ -30,7 +31,7 @@ from runs import (
 )
 from runs.configs import read_record
 from runs.errors import UserError
-from runs.experiment import Experiment
+from runs.experiment import Experiment, source
 from training import checkpoint, distributed, loop, preemption, profile
 from training import optimizer as optimizer_lib
 from training import state as state_lib
@@ -86,6 +87,8 @@ def open_workdir(
         checks.check_run(config)
         if experiment is not None:
           saved['init_from'] = parents.find(experiment)
+          ordering.check(experiment)
+          saved |= ordering.describe(experiment)
       if distributed.is_primary():
         write_atomically(path, json.dumps(saved, indent=1))
       return saved
@@ -117,6 +120,7 @@ def execute(
   with lock.held(workdir):
     began = open_workdir(workdir, experiment.config, experiment)
     made = provenance.of_record(began)
+    made |= {name: began.get(name) for name in ('data_order', 'data_ordered_by')}
     checkpoints = checkpoint.Checkpoints(os.path.join(workdir, _BEGUN), writes=True)
     known = {**made, **(known or {})}
     with telling(workdir):
@@ -188,7 +192,7 @@ def _execute(
     state = loop.train(
       task,
       config,
-      experiment.batches,
+      experiment.batches_in(ordering.rows(experiment, workdir)),
       state,
       counters,
       _costs(experiment, parent),
@@ -278,7 +282,7 @@ def _describe(
     'objective': config.objective.name,
     'settings': {k: v for k, v in config.objective.items() if k != 'name'},
     'settings_of_results': {name: configs.plain(config)[name] for name in _RESULTS},
-    'settings_of_data': {k: v for k, v in config.data.items() if k != 'name'},
+    'settings_of_data': {k: v for k, v in source(config).items() if k != 'name'},
     'trained_on': objective.trained_on if objective.trains else None,
     'sample_shape': list(dataset.shape),
     'seed': config.training.seed,
@@ -403,8 +407,7 @@ def summary(record: dict) -> str:
   if record['bits_per_dim'] is None:
     bits = 'bits/dim n/a'
   else:
-    sign = '' if record['code'] == 'exact' else '≤ '
-    bits = f'{sign}{record["bits_per_dim"]:.3f} bits/dim'
+    bits = f'{wording.bits_text(record["bits_per_dim"], record["code"])} bits/dim'
     if record['bits_per_dim_stderr'] is not None:
       bits += f' ± {record["bits_per_dim_stderr"]:.3f}'
   line = f'{record["objective"]} seed {record["seed"]}: {bits}'

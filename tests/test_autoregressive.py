@@ -30,7 +30,9 @@ def _network(config: ModelConfig = CONFIG):
   params['token_table'] = jax.random.normal(
     jax.random.key(3), (config.vocabulary + 1, config.width)
   )
-  return {'backbone': params, 'objective': {}}, transformer.make_apply(config)
+  table = jax.random.normal(jax.random.key(6), (config.length, config.width))
+  own = {'fed_from_TxD': table}
+  return {'backbone': params, 'objective': own}, transformer.make_apply(config)
 
 
 PARAMS, APPLY = _network()
@@ -174,6 +176,32 @@ def test_positions_of_each_row_are_those_of_the_rows_alone():
   np.testing.assert_allclose(together[1], plain.logits_BxTxV[1], rtol=1e-5, atol=1e-5)
 
 
+def test_a_slot_knows_where_its_token_came_from_in_random_orders_alone():
+  """Logits by hand, from the table of what slots are fed; raster rows of training have none."""
+  objective = objectives.get('autoregressive', order='annealed')
+  tokens = SEQUENCES[::4]
+  view = _views(objective, tokens, 0.6)
+  random = np.asarray(view.extra['random'])
+  assert 0 < random.sum() < len(tokens)
+  table = np.asarray(PARAMS['objective']['fed_from_TxD'])
+  places = np.asarray(view.positions_T)
+  added = np.zeros((len(tokens), T, CONFIG.width), np.float32)
+  for row, slot in itertools.product(np.flatnonzero(random), range(1, T)):
+    added[row, slot] = table[places[row, slot - 1]]
+  forward = jax.jit(
+    lambda x, p, a: (
+      APPLY(
+        PARAMS['backbone'], x, pattern=('causal',), shift=True, positions_T=p, added_BxTxD=a
+      ).logits_BxTxV
+    )
+  )
+  found = _run(objective, view)
+  np.testing.assert_allclose(found, forward(view.inputs, places, added), rtol=1e-4, atol=1e-5)
+  without = np.asarray(forward(view.inputs, places, 0 * added))
+  np.testing.assert_allclose(found[~random], without[~random], rtol=1e-4, atol=1e-5)
+  assert np.abs(found - without)[random][:, 1:].max() > 0.1
+
+
 def test_alphabets_follow_the_tokens_of_a_random_order():
   sizes = (1, 2, 3, 3)
   space = base.Space(vocabulary=V, length=T, dims=T, alphabets=sizes)
@@ -209,4 +237,5 @@ def test_a_run_says_what_it_was_trained_on(data_dir, tmp_path):
     'cross-entropy, orders from random to raster, 10 % of the inputs masked'
   )
   assert record['code'] == 'exact' and record['settings']['input_mask'] == 0.1
+  assert record['parameters'] - record['parameters_backbone'] == 64 * 16
   assert record['bits_per_dim'] < math.log2(17)

@@ -356,7 +356,8 @@ def test_parameters_are_the_same_for_every_objective_of_a_seed(data_dir):
       backbone[leaf] = backbone[leaf] * (old / scale)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), first, backbone)
     own = sum(leaf.size for leaf in jax.tree.leaves(tree['objective']))
-    assert own == {'supervised': 64 * 10 + 10, 'gaussian_diffusion': 32}.get(name, 0)
+    known = {'supervised': 64 * 10 + 10, 'gaussian_diffusion': 32, 'energy': 64 + 1}
+    assert own == known.get(name, 0)
 
 
 def test_names_and_settings():

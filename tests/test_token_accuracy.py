@@ -9,7 +9,7 @@ import test_objectives as tiny_source
 from models import transformer
 from models.config import ModelConfig
 import objectives
-from objectives import base, scoring
+from objectives import base, energy, scoring
 
 V, T = tiny_source.V, tiny_source.T
 SEQUENCES, MASK = tiny_source.SEQUENCES, tiny_source.MASK
@@ -112,7 +112,8 @@ def test_draws_that_hide_nothing_have_no_say():
 
 
 def test_only_objectives_that_predict_tokens_have_one():
-  space = base.Space(V, T, T, classes=3, ordinal=True)
+  noise = energy.independent(np.zeros((T, V)), base.Space(V, T, T))
+  space = base.Space(V, T, T, classes=3, ordinal=True, noise=noise)
   batch = {'tokens': jnp.zeros((2, T), int), 'label': jnp.zeros(2, int), 'index': jnp.arange(2)}
   having = set()
   for name, kind in objectives.OBJECTIVES.items():
