@@ -1,4 +1,4 @@
-"""One token at a time: sampling with a key/value cache.
+"""Some tokens at a time: sampling with a key/value cache.
 
 The network is the causal, shifted one: position t is fed token t-1, position 0 the start vector.
 A step computes one position and looks the others' keys and values up, so that token t costs
@@ -6,8 +6,11 @@ A step computes one position and looks the others' keys and values up, so that t
 Shapes are static, which would make every token pay for all T; the cache therefore grows in a few
 pieces, and a token pays for the pieces begun.
 
-Shape suffixes: B batch, T tokens, S slots of the cache, V vocabulary, D width, L layers, H heads,
-K width of a head.
+Blocks go another way: `extend` computes several positions that see each other, as often as their
+tokens change, and the cache has all slots from the start.
+
+Shape suffixes: B batch, T tokens, Q positions computed at once, S slots of the cache, V vocabulary,
+D width, L layers, H heads, K width of a head, N = B*Q.
 """
 
 from collections.abc import Callable
@@ -70,29 +73,72 @@ def step(
   Returns:
     The cache with this position in it, and logits BxV in float32.
   """
-  batch, slots = len(token_B), cache[0].k_BHxSxK.shape[1]
   start_1xD = module.start_D[...][None]
   h_BxD = jnp.where(position == 0, start_1xD, module.token_table[...][token_B])
-  h_BxD = (h_BxD + module.position_table[...][position][None]).astype(cache[0].k_BHxSxK.dtype)
-  positions_1, slots_S = jnp.reshape(position, (1,)), jnp.arange(slots)
+  cache, logits_Bx1xV = _advance(module, cache, h_BxD[:, None], position, pattern)
+  return cache, logits_Bx1xV[:, 0]
+
+
+def _advance(
+  module: transformer.Transformer,
+  cache: Cache,
+  h_BxQxD: jax.Array,
+  start: jax.Array,
+  pattern: patterns.Full,
+) -> tuple[Cache, jax.Array]:
+  """Computes the positions from `start` on, given what their tokens are embedded as.
+
+  Returns:
+    The cache with these positions in it, and logits BxQxV in float32.
+  """
+  batch, count, width = h_BxQxD.shape
+  slots_S = jnp.arange(cache[0].k_BHxSxK.shape[1])
+  positions_Q = start + jnp.arange(count)
+  h_BxQxD += jax.lax.dynamic_slice_in_dim(module.position_table[...], start, count)[None]
+  h_NxD = h_BxQxD.reshape(-1, width).astype(cache[0].k_BHxSxK.dtype)
   by_layer = pattern.by_layer(module.config.length, module.config.layers)
   graphdef, stacked = nnx.split(module.blocks)
   written = []
   for number, layer in enumerate(cache):
     block = nnx.merge(graphdef, jax.tree.map(lambda x, number=number: x[number], stacked))
-    q_BHx1xK, k_BHx1xK, v_BHx1xK = block.project(block.norm_attention(h_BxD), batch)
+    q_BHxQxK, k_BHxQxK, v_BHxQxK = block.project(block.norm_attention(h_NxD), batch)
     layer = LayerCache(
-      jax.lax.dynamic_update_slice(layer.k_BHxSxK, k_BHx1xK, (0, position, 0)),
-      jax.lax.dynamic_update_slice(layer.v_BHxSxK, v_BHx1xK, (0, position, 0)),
+      jax.lax.dynamic_update_slice(layer.k_BHxSxK, k_BHxQxK, (0, start, 0)),
+      jax.lax.dynamic_update_slice(layer.v_BHxSxK, v_BHxQxK, (0, start, 0)),
     )
-    mask_1xS = pattern.mask(positions_1, slots_S, None if by_layer is None else by_layer[number])
-    mixed_BHx1xK = layers.attention(q_BHx1xK, *layer, mask_1xS[None])
-    h_BxD = block.finish(h_BxD, mixed_BHx1xK, batch)
+    mask_QxS = pattern.mask(positions_Q, slots_S, None if by_layer is None else by_layer[number])
+    mixed_BHxQxK = layers.attention(q_BHxQxK, *layer, mask_QxS[None])
+    h_NxD = block.finish(h_NxD, mixed_BHxQxK, batch)
     written.append(layer)
-  logits_BxV = module.readout(h_BxD)[1]
+  logits_BxQxV = module.readout(h_NxD)[1].reshape(batch, count, -1)
   if module.config.alphabets is not None:
-    logits_BxV = transformer.restrict(logits_BxV, jnp.array(module.config.alphabets)[position])
-  return tuple(written), logits_BxV
+    sizes_Q = jax.lax.dynamic_slice_in_dim(jnp.array(module.config.alphabets), start, count)
+    logits_BxQxV = transformer.restrict(logits_BxQxV, sizes_Q)
+  return tuple(written), logits_BxQxV
+
+
+def make_cache(config: ModelConfig) -> Callable[[int], Cache]:
+  """Builds `cache(batch)`: an empty cache with a slot for every position."""
+  return lambda batch: grow(empty_cache(config, batch), config.length)
+
+
+def make_extend(config: ModelConfig) -> Callable[..., tuple[Cache, jax.Array]]:
+  """Builds `extend(params, cache, tokens_BxQ, start, pattern) -> (cache, logits BxQxV float32)`.
+
+  The Q positions from `start` on show these tokens, unshifted; they see what is in the cache, and
+  each other, as far as the pattern lets them. It must not let them see what comes later: those
+  slots hold nothing. Called again, it overwrites what these positions showed before.
+  """
+  bind = transformer.make_bind(config)
+
+  def extend(
+    params: Params, cache: Cache, tokens_BxQ: jax.Array, start: jax.Array | int, pattern: Pattern
+  ) -> tuple[Cache, jax.Array]:
+    module = bind(params)
+    h_BxQxD = module.token_table[...][tokens_BxQ]
+    return _advance(module, cache, h_BxQxD, jnp.asarray(start), patterns.of(pattern))
+
+  return extend
 
 
 def make_decode(config: ModelConfig) -> Callable[..., jax.Array]:
