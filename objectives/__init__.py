@@ -6,6 +6,7 @@ from typing import Any
 
 from objectives.autoregressive import Autoregressive
 from objectives.base import Code, Example, Network, Objective, Score, Space, View
+from objectives.block_diffusion import BlockDiffusion
 from objectives.denoising import Denoising
 from objectives.gaussian_diffusion import GaussianDiffusion
 from objectives.gaussian_simple import GaussianSimple
@@ -18,6 +19,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
   'autoregressive': Autoregressive,
   'masked': Masked,
   'masked_diffusion': MaskedDiffusion,
+  'block_diffusion': BlockDiffusion,
   'gaussian_diffusion': GaussianDiffusion,
   'gaussian_simple': GaussianSimple,
   'denoising': Denoising,
