@@ -13,6 +13,7 @@ from objectives.gaussian_simple import GaussianSimple
 from objectives.masked import Masked
 from objectives.masked_diffusion import MaskedDiffusion
 from objectives.supervised import Supervised
+from objectives.uniform_diffusion import UniformDiffusion
 from objectives.untrained import Untrained, UntrainedCausal, UntrainedGaussian
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -20,6 +21,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
   'masked': Masked,
   'masked_diffusion': MaskedDiffusion,
   'block_diffusion': BlockDiffusion,
+  'uniform_diffusion': UniformDiffusion,
   'gaussian_diffusion': GaussianDiffusion,
   'gaussian_simple': GaussianSimple,
   'denoising': Denoising,

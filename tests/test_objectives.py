@@ -384,6 +384,7 @@ def test_names_and_settings():
     ('masked_diffusion', {'form': 'bernoulli'}),
     ('masked_diffusion', {'form': 'bernoulli', 'schedule': 'cosine'}),
     ('masked_diffusion', {'form': 'bernoulli', 'schedule': 'polynomial'}),
+    ('uniform_diffusion', {}),
     ('denoising', {}),
     ('supervised', {}),
   ],
