@@ -8,6 +8,7 @@ from objectives.autoregressive import Autoregressive
 from objectives.base import Code, Example, Network, Objective, Score, Space, View
 from objectives.block_diffusion import BlockDiffusion
 from objectives.denoising import Denoising
+from objectives.dual import Dual
 from objectives.gaussian_diffusion import GaussianDiffusion
 from objectives.gaussian_simple import GaussianSimple
 from objectives.masked import Masked
@@ -22,6 +23,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
   'masked_diffusion': MaskedDiffusion,
   'block_diffusion': BlockDiffusion,
   'uniform_diffusion': UniformDiffusion,
+  'dual': Dual,
   'gaussian_diffusion': GaussianDiffusion,
   'gaussian_simple': GaussianSimple,
   'denoising': Denoising,

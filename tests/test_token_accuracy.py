@@ -16,7 +16,7 @@ SEQUENCES, MASK = tiny_source.SEQUENCES, tiny_source.MASK
 # One constant token at the end, which is never charged.
 SPACE = base.Space(vocabulary=V, length=T + 1, dims=T)
 PREDICT_TOKENS = (
-  'autoregressive', 'masked', 'masked_diffusion', 'block_diffusion', 'denoising'
+  'autoregressive', 'masked', 'masked_diffusion', 'block_diffusion', 'dual', 'denoising'
 )  # fmt: skip
 
 
