@@ -48,10 +48,10 @@ class Prequential(codec.Predictor):
     self.settings, self._examples = settings, examples
     model = ModelConfig(**settings['model'])
     chosen = dict(settings['objective'])
-    objective = objectives.get(chosen.pop('name'), **chosen)
     space = objectives.Space(
       model.vocabulary, model.length, settings['dims'], shape=tuple(settings['shape'])
     )
+    objective = objectives.get(chosen.pop('name'), **chosen).on(space)
     self.reading = reading(objective, model, space)
     self._length = model.length
     self._learner = learner.Learner(

@@ -59,7 +59,8 @@ class Truth:
     """Entropy in bits per token."""
     return self.entropy_bits() / self.dims
 
-  def _infer(self, tokens_BxT: jax.Array, visible_BxT: jax.Array) -> Belief:
+  def _infer(self, evidence_BxTxV: jax.Array) -> Belief:
+    """Beliefs given the log-likelihood of what is seen at each position, for each value."""
     raise NotImplementedError
 
   def _check(self, tokens_BxT: Any) -> None:
@@ -78,7 +79,25 @@ class Truth:
       visible_BxT: bool.
     """
     self._check(tokens_BxT)
-    return self._infer(tokens_BxT, visible_BxT)
+    return self._infer(_evidence(tokens_BxT, visible_BxT, self.vocabulary))
+
+  @jax.jit
+  def contexts(self, tokens_BxT: jax.Array, noise_B: jax.Array) -> jax.Array:
+    """log p(x_i = v | all other tokens, as seen through noise), up to a constant; (B, T, V).
+
+    Each token seen is the true one with probability 1 - noise, else uniform over the alphabet.
+
+    Args:
+      tokens_BxT: int token ids, as seen.
+      noise_B: in (0, 1].
+    """
+    self._check(tokens_BxT)
+    noise_Bx1x1 = noise_B[:, None, None]
+    kept_BxTxV = (1 - noise_Bx1x1) * jax.nn.one_hot(tokens_BxT, self.vocabulary)
+    seen_BxTxV = jnp.log(kept_BxTxV + noise_Bx1x1 / self.vocabulary)
+    # The posterior knows the token's own noisy value too; without it the others' is left.
+    posterior_BxTxV = self._infer(seen_BxTxV).tokens_BxTxV
+    return jnp.log(jnp.maximum(posterior_BxTxV, jnp.finfo(jnp.float32).tiny)) - seen_BxTxV
 
   def nats(self, tokens_BxT: jax.Array) -> jax.Array:
     """-log p(x) in nats per sequence, (B,), by the marginal likelihood; inf if impossible."""
@@ -116,15 +135,14 @@ def _belief(
   )
 
 
-def tree_belief(rules_LxVxMxS: jax.Array, tokens_BxT: jax.Array, visible_BxT: jax.Array) -> Belief:
+def tree_belief(rules_LxVxMxS: jax.Array, evidence_BxTxV: jax.Array) -> Belief:
   """Beliefs in a regular tree of L levels of rules.
 
   The root is uniform. A node of level k and value a takes one of its M productions uniformly; the
   j-th gives its S children the values rules[k, a, j]. The leaves, level L, are the T = S^L tokens.
   """
   levels, symbols, productions, branching = rules_LxVxMxS.shape
-  batch = tokens_BxT.shape[0]
-  message = _evidence(tokens_BxT, visible_BxT, symbols)
+  batch, message = evidence_BxTxV.shape[0], evidence_BxTxV
   scale_B = jnp.zeros(batch)
   scores = []
   for rules_VxMxS in reversed(rules_LxVxMxS):
@@ -155,8 +173,7 @@ def chain_belief(
   initial_V: jax.Array,
   transition_VxV: jax.Array,
   stride: int,
-  tokens_BxT: jax.Array,
-  visible_BxT: jax.Array,
+  evidence_BxTxV: jax.Array,
 ) -> Belief:
   """Beliefs in `stride` interleaved Markov chains: x_t depends on x_{t - stride} alone.
 
@@ -164,16 +181,13 @@ def chain_belief(
     initial_V: distribution of the first `stride` tokens, each by itself.
     transition_VxV: p(next = column | previous = row).
     stride: distance between a token and the one it depends on.
-    tokens_BxT: int token ids.
-    visible_BxT: bool.
+    evidence_BxTxV: log-likelihood of what is seen at each position, for each value.
   """
-  batch, length = tokens_BxT.shape
-  symbols = initial_V.shape[0]
+  batch, length, symbols = evidence_BxTxV.shape
   log_initial_V = jnp.maximum(jnp.log(initial_V), IMPOSSIBLE)
   log_step_VxV = jnp.maximum(jnp.log(transition_VxV), IMPOSSIBLE)
   # Positions that pad the last round are hidden, hence without influence.
-  evidence = _evidence(tokens_BxT, visible_BxT, symbols)
-  evidence = jnp.pad(evidence, ((0, 0), (0, -length % stride), (0, 0)))
+  evidence = jnp.pad(evidence_BxTxV, ((0, 0), (0, -length % stride), (0, 0)))
   # R rounds of C = stride chains.
   evidence_RxBxCxV = jnp.moveaxis(evidence.reshape(batch, -1, stride, symbols), 1, 0)
 

@@ -58,8 +58,8 @@ class Grammar(belief.Truth):
   def entropy_bits(self) -> float:
     return entropy_bits(self.depth, self.branching, self.vocabulary, self.productions)
 
-  def _infer(self, tokens_BxT: jax.Array, visible_BxT: jax.Array) -> belief.Belief:
-    return belief.tree_belief(jax.numpy.asarray(self.rules_LxVxMxS), tokens_BxT, visible_BxT)
+  def _infer(self, evidence_BxTxV: jax.Array) -> belief.Belief:
+    return belief.tree_belief(jax.numpy.asarray(self.rules_LxVxMxS), evidence_BxTxV)
 
 
 def entropy_bits(depth: int, branching: int, symbols: int, productions: int) -> float:

@@ -70,10 +70,10 @@ class Chain(belief.Truth):
     pair = float(_entropy_bits(self.stationary_V)) - self.entropy_rate_bits()
     return max(0, last - first) * pair
 
-  def _infer(self, tokens_BxT: jax.Array, visible_BxT: jax.Array) -> belief.Belief:
+  def _infer(self, evidence_BxTxV: jax.Array) -> belief.Belief:
     initial_V = jax.numpy.asarray(self.stationary_V, jax.numpy.float32)
     transition_VxV = jax.numpy.asarray(self.transition_VxV, jax.numpy.float32)
-    return belief.chain_belief(initial_V, transition_VxV, self.stride, tokens_BxT, visible_BxT)
+    return belief.chain_belief(initial_V, transition_VxV, self.stride, evidence_BxTxV)
 
 
 def _check(symbols: int, length: int) -> None:

@@ -1,4 +1,4 @@
-"""One token at a time: sampling with a cache.
+"""Some tokens at a time: sampling with a cache.
 
 The network is the causal, shifted one: position t is fed token t-1, position 0 the start vector.
 A step computes one position and looks the others' keys and values up, so that token t costs
@@ -7,8 +7,11 @@ Shapes are static, which would make every token pay for all T; the cache therefo
 pieces, and a token pays for the pieces begun. A recurrent backbone carries its state instead, and
 every token costs it the same.
 
-Shape suffixes: B batch, T tokens, S slots of the cache or numbers of a recurrent layer's state, V
-vocabulary, D width, L layers, H heads, K width of a head.
+Blocks go another way: `extend` computes several positions that see each other, as often as their
+tokens change, and the cache has all slots from the start.
+
+Shape suffixes: B batch, T tokens, Q positions computed at once, S slots of the cache or numbers of
+a recurrent layer's state, V vocabulary, D width, L layers, H heads, K width of a head, N = B*Q.
 """
 
 from collections.abc import Callable
@@ -81,52 +84,96 @@ def step(
   Returns:
     The cache with this position in it, and logits BxV in float32.
   """
-  config = module.config
-  config.check_pattern(pattern)
   start_1xD = module.start_D[...][None]
   h_BxD = jnp.where(position == 0, start_1xD, module.token_table[...][token_B])
-  h_BxD = (h_BxD + module.position_table[...][position][None]).astype(config.compute_dtype)
+  cache, logits_Bx1xV = _advance(module, cache, h_BxD[:, None], position, pattern)
+  return cache, logits_Bx1xV[:, 0]
+
+
+def _advance(
+  module: transformer.Transformer,
+  cache: Cache,
+  h_BxQxD: jax.Array,
+  start: jax.Array,
+  pattern: patterns.Full,
+) -> tuple[Cache, jax.Array]:
+  """Computes the positions from `start` on, given what their tokens are embedded as.
+
+  Returns:
+    The cache with these positions in it, and logits BxQxV in float32.
+  """
+  config, (batch, count, width) = module.config, h_BxQxD.shape
+  config.check_pattern(pattern)
+  h_BxQxD += jax.lax.dynamic_slice_in_dim(module.position_table[...], start, count)[None]
+  h_NxD = h_BxQxD.reshape(-1, width).astype(config.compute_dtype)
   by_layer = pattern.by_layer(config.length, config.layers)
   graphdef, stacked = nnx.split(module.blocks)
   written = []
   for number, layer in enumerate(cache):
     own = 0 if config.shared_layers else number
     block = nnx.merge(graphdef, jax.tree.map(lambda x, own=own: x[own], stacked))
-    x_BxD = block.enter(h_BxD, 'norm_attention')
+    x_NxD = block.enter(h_NxD, 'norm_attention')
     if config.mixer == 'recurrent':
-      brought_BxD, layer = block.recurrence.step(x_BxD, layer)
+      brought_NxD, layer = block.recurrence.step(x_NxD, layer)
     else:
       window = None if by_layer is None else by_layer[number]
-      brought_BxD, layer = _attend(block, x_BxD, layer, position, pattern, window)
-    h_BxD = block.finish(h_BxD, brought_BxD)
+      positions_Q = start + jnp.arange(count)
+      brought_NxD, layer = _attend(block, x_NxD, layer, positions_Q, pattern, window)
+    h_NxD = block.finish(h_NxD, brought_NxD)
     written.append(layer)
-  logits_BxV = module.readout(h_BxD)[1]
+  logits_BxQxV = module.readout(h_NxD)[1].reshape(batch, count, -1)
   if config.alphabets is not None:
-    logits_BxV = transformer.restrict(logits_BxV, jnp.array(config.alphabets)[position])
-  return tuple(written), logits_BxV
+    sizes_Q = jax.lax.dynamic_slice_in_dim(jnp.array(config.alphabets), start, count)
+    logits_BxQxV = transformer.restrict(logits_BxQxV, sizes_Q)
+  return tuple(written), logits_BxQxV
 
 
 def _attend(
   block: layers.Block,
-  x_BxD: jax.Array,
+  x_NxD: jax.Array,
   layer: LayerCache,
-  position: jax.Array,
+  positions_Q: jax.Array,
   pattern: patterns.Full,
   own: Any,
 ) -> tuple[jax.Array, LayerCache]:
-  """What attention brings to one position, BxD, and the cache of its layer with it.
+  """What attention brings to these positions, NxD, and the cache of its layer with them.
 
   `own` is the layer's slice of `pattern.by_layer`.
   """
-  q_BHx1xK, k_BHx1xK, v_BHx1xK = block.project(x_BxD, len(x_BxD))
+  batch = len(x_NxD) // len(positions_Q)
+  q_BHxQxK, k_BHxQxK, v_BHxQxK = block.project(x_NxD, batch)
   layer = LayerCache(
-    jax.lax.dynamic_update_slice(layer.k_BHxSxK, k_BHx1xK, (0, position, 0)),
-    jax.lax.dynamic_update_slice(layer.v_BHxSxK, v_BHx1xK, (0, position, 0)),
+    jax.lax.dynamic_update_slice(layer.k_BHxSxK, k_BHxQxK, (0, positions_Q[0], 0)),
+    jax.lax.dynamic_update_slice(layer.v_BHxSxK, v_BHxQxK, (0, positions_Q[0], 0)),
   )
   slots_S = jnp.arange(layer.k_BHxSxK.shape[1])
-  mask_1xS = pattern.mask(jnp.reshape(position, (1,)), slots_S, own)
-  mixed_BHx1xK = layers.attention(q_BHx1xK, *layer, mask_1xS[None])
-  return block.leave(mixed_BHx1xK, len(x_BxD)), layer
+  mask_QxS = pattern.mask(positions_Q, slots_S, own)
+  mixed_BHxQxK = layers.attention(q_BHxQxK, *layer, mask_QxS[None])
+  return block.leave(mixed_BHxQxK, batch), layer
+
+
+def make_cache(config: ModelConfig) -> Callable[[int], Cache]:
+  """Builds `cache(batch)`: an empty cache with a slot for every position."""
+  return lambda batch: grow(empty_cache(config, batch), config.length)
+
+
+def make_extend(config: ModelConfig) -> Callable[..., tuple[Cache, jax.Array]]:
+  """Builds `extend(params, cache, tokens_BxQ, start, pattern) -> (cache, logits BxQxV float32)`.
+
+  The Q positions from `start` on show these tokens, unshifted; they see what is in the cache, and
+  each other, as far as the pattern lets them. It must not let them see what comes later: those
+  slots hold nothing. Called again, it overwrites what these positions showed before.
+  """
+  bind = transformer.make_bind(config)
+
+  def extend(
+    params: Params, cache: Cache, tokens_BxQ: jax.Array, start: jax.Array | int, pattern: Pattern
+  ) -> tuple[Cache, jax.Array]:
+    module = bind(params)
+    h_BxQxD = module.token_table[...][tokens_BxQ]
+    return _advance(module, cache, h_BxQxD, jnp.asarray(start), patterns.of(pattern))
+
+  return extend
 
 
 def make_decode(config: ModelConfig) -> Callable[..., jax.Array]:

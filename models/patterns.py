@@ -107,7 +107,34 @@ class Blocks(Full):
     return queries_Q[:, None] // self.size >= keys_S[None] // self.size
 
 
-PATTERNS = {'full': Full, 'causal': Causal, 'prefix': Prefix, 'blocks': Blocks}
+@dataclasses.dataclass(frozen=True)
+class NoisyBlocks(Full):
+  """Every example twice: `tokens` slots of a noisy copy, then those of the clean one.
+
+  Noisy blocks of `size` see themselves and the clean blocks before them, clean blocks what `Blocks`
+  lets them see: each block is met as if all before it were known (Arriola et al. 2025).
+  """
+
+  size: int = 1
+  tokens: int = 1
+
+  kernel: ClassVar[None] = None
+
+  def mask(self, queries_Q: jax.Array, keys_S: jax.Array, layer: Any) -> jax.Array:
+    query_Qx1, key_1xS = queries_Q[:, None], keys_S[None]
+    clean_1xS = key_1xS >= self.tokens
+    block_Qx1, block_1xS = (x % self.tokens // self.size for x in (query_Qx1, key_1xS))
+    same_QxS = (block_1xS == block_Qx1) & (clean_1xS == (query_Qx1 >= self.tokens))
+    return same_QxS | (clean_1xS & (block_1xS < block_Qx1))
+
+
+PATTERNS = {
+  'full': Full,
+  'causal': Causal,
+  'prefix': Prefix,
+  'blocks': Blocks,
+  'noisy_blocks': NoisyBlocks,
+}
 
 
 def of(pattern: Full | tuple) -> Full:

@@ -6,19 +6,25 @@ from typing import Any
 
 from objectives.autoregressive import Autoregressive
 from objectives.base import Code, Example, Network, Objective, Score, Space, View
+from objectives.block_diffusion import BlockDiffusion
 from objectives.denoising import Denoising
+from objectives.dual import Dual
 from objectives.energy import Energy
 from objectives.gaussian_diffusion import GaussianDiffusion
 from objectives.gaussian_simple import GaussianSimple
 from objectives.masked import Masked
 from objectives.masked_diffusion import MaskedDiffusion
 from objectives.supervised import Supervised
+from objectives.uniform_diffusion import UniformDiffusion
 from objectives.untrained import Untrained, UntrainedCausal, UntrainedGaussian
 
 OBJECTIVES: dict[str, type[Objective]] = {
   'autoregressive': Autoregressive,
   'masked': Masked,
   'masked_diffusion': MaskedDiffusion,
+  'block_diffusion': BlockDiffusion,
+  'uniform_diffusion': UniformDiffusion,
+  'dual': Dual,
   'gaussian_diffusion': GaussianDiffusion,
   'gaussian_simple': GaussianSimple,
   'denoising': Denoising,

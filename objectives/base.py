@@ -219,6 +219,8 @@ class Objective:
     shift, time_input, soft_inputs: as in `Backbone`.
     stochastic: whether `view` is random, so that evaluation wants several draws.
     numbered: whether the draws of an evaluation are numbered parts of one sum, each needed once.
+    by_count: whether a view scores 1, 2, ..., T predictions with equal chances, so that regret
+      splits by their number.
     uses_labels: whether training reads labels.
     loss_unit: what the training loss is counted in.
     decayed: names of those of its own parameters that weight decay is for.
@@ -239,6 +241,7 @@ class Objective:
   soft_inputs: ClassVar[bool] = False
   stochastic: ClassVar[bool] = False
   numbered: ClassVar[bool] = False
+  by_count: ClassVar[bool] = False
   uses_labels: ClassVar[bool] = False
   decayed: ClassVar[tuple[str, ...]] = ()
   unclipped: ClassVar[tuple[str, ...]] = ()
@@ -250,6 +253,22 @@ class Objective:
 
   def check(self, space: Space) -> None:
     """Raises ValueError, in one line, if this objective can't be used on `space`."""
+
+  def on(self, space: Space) -> 'Objective':
+    """What these settings come to on `space`: mostly itself, at the ends of an axis another."""
+    del space
+    return self
+
+  def members(self) -> tuple['Objective', ...]:
+    """Whose losses training adds, each on an equal share of a batch's rows: mostly its own alone.
+
+    The first is the one whose code this objective's is.
+    """
+    return (self,)
+
+  def reading(self) -> 'Objective':
+    """As what probes call the backbone, with that one's `probe_view`."""
+    return self
 
   def init(self, key: jax.Array, space: Space, width: int) -> Params:
     """Parameters of the objective's own, beside the backbone's; mostly none."""
@@ -312,6 +331,10 @@ class Objective:
     del space
     return wanted if self.stochastic else 1
 
+  def passes(self, wanted: int, space: Space) -> int:
+    """How often the backbone runs for that: once a draw, but for a code that goes step by step."""
+    return self.draws(wanted, space)
+
   def score(self, params: Params, view: View, outputs: Any, space: Space) -> Score:
     """Batched view and the backbone's outputs -> nats."""
     del params
@@ -343,7 +366,8 @@ class Objective:
   ) -> jax.Array | None:
     """What the source's own conditionals cost on the very same view, nats per example (B,).
 
-    `truth` offers nats(tokens) and conditional_cross_entropy(tokens, hidden) on charged tokens.
+    `truth` offers nats(tokens), conditional_cross_entropy(tokens, hidden) and contexts(tokens,
+    noise) on charged tokens.
     The difference from the model's nats is regret, paired and free of the bound's slack.
     """
     del view
@@ -383,10 +407,15 @@ class Network(NamedTuple):
   Attributes:
     apply: (inputs, *, pattern, ...) -> outputs, one forward pass over whole sequences.
     decode: (key, count, pattern) -> tokens (count, T), drawn left to right with a key/value cache.
+    cache: (count) -> an empty cache with a slot for every position.
+    extend: (cache, tokens_BxQ, start, pattern) -> (cache, logits_BxQxV) of the Q positions from
+      `start` on, which are in the cache from then on.
   """
 
   apply: Apply
   decode: Callable[..., jax.Array]
+  cache: Callable[[int], Any] | None = None
+  extend: Callable[..., Any] | None = None
 
 
 def draw_tokens(key: jax.Array, logits_xV: jax.Array) -> jax.Array:

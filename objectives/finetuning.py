@@ -22,6 +22,8 @@ def init_head(width: int, classes: int) -> base.Params:
 def make_logits(objective: base.Objective, apply: base.Apply, space: base.Space, layer: int) -> Any:
   """Builds `logits(params, batch) -> (B, classes)`; params hold 'head' beside what was trained."""
 
+  objective = objective.reading()
+
   def logits(params: base.Params, batch: dict[str, jax.Array]) -> jax.Array:
     clean = jax.vmap(lambda tokens_T: objective.probe_view(tokens_T, space, None, None))
     view = clean(batch['tokens'])

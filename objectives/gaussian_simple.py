@@ -53,6 +53,13 @@ class GaussianSimple(GaussianDiffusion):
     loss_B = jnp.exp(-noise.gamma) * error_B / space.dims
     return base.Score(loss_B, loss_B, jnp.full(loss_B.shape, space.dims), {})
 
+  def also(self, space: base.Space) -> dict[str, base.Objective]:
+    """The bound, of the same network: it is told gamma, whatever the times were in training.
+
+    The mean of the bound does not depend on how gamma is spread over times; here it is evenly.
+    """
+    return {'gaussian_diffusion': GaussianDiffusion(schedule='linear')}
+
   def sample(self, *arguments: Any, **named: Any) -> None:
     """None: only objectives with a likelihood are sampled from."""
     del arguments, named

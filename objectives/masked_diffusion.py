@@ -5,7 +5,7 @@ Uria et al. 2014, Hoogeboom et al. 2022 (autoregressive diffusion), Shi et al. 2
 
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,10 @@ class MaskedDiffusion(base.Objective):
           f"objective.{name} '{getattr(self, name)}' is unknown; known: {', '.join(known)}"
         )
 
+  @property
+  def by_count(self) -> bool:
+    return self.form == 'exact_k'
+
   def view(self, example: Example, space: Space) -> View:
     stratum, key = example.stratum, example.key
     if self.form == 'exact_k':
@@ -69,7 +73,10 @@ class MaskedDiffusion(base.Objective):
     return space.dims * mean_rate
 
   def also(self, space: Space) -> dict[str, base.Objective]:
-    return {'chain rule in raster order': FixedOrder()}
+    return {
+      'chain rule in raster order': FixedOrder(),
+      'chain rule in order of confidence': ConfidentOrder(),
+    }
 
   def reference(self, truth: Any, tokens_BxT: jax.Array, view: View, space: Space) -> jax.Array:
     weights_BxT = view.weights_T[:, : space.dims]
@@ -126,6 +133,49 @@ class FixedOrder(base.Objective):
     inputs_T = jnp.where(hidden_T, space.mask_token, example.tokens_T)
     weights_T = jnp.where(positions_T == slot, float(space.dims), 0.0)
     return View(inputs_T, example.tokens_T, weights_T)
+
+
+class _Logits(NamedTuple):
+  logits_BxTxV: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfidentOrder(base.Objective):
+  """The chain rule in the order that the network chooses as it goes: T passes, an exact code.
+
+  Everything starts as MASK. Each pass reveals the hidden position of the smallest predictive
+  entropy, the first of equals, and charges it. Whoever decodes has seen what the choice depends on,
+  the tokens revealed before, and nothing else has a part in it: the probabilities of all sequences
+  add up to 1.
+  """
+
+  code: ClassVar[base.Code] = base.Code.EXACT
+
+  def passes(self, wanted: int, space: Space) -> int:
+    return space.dims
+
+  def view(self, example: Example, space: Space) -> View:
+    return View(example.tokens_T, example.tokens_T, base.charged(space))
+
+  def run(self, apply: Any, params: Any, view: View, space: Space, **arguments: Any) -> Any:
+    """Every position's logits of the pass that revealed it."""
+    tokens_BxT = view.targets_T
+    hidden_BxT = jnp.broadcast_to(base.charged(space)[None] > 0, tokens_BxT.shape)
+
+    def reveal(carry: tuple[jax.Array, jax.Array], _: None) -> tuple[Any, None]:
+      hidden_BxT, kept_BxTxV = carry
+      seen = view._replace(inputs=jnp.where(hidden_BxT, space.mask_token, tokens_BxT))
+      logits_BxTxV = base.Objective.run(self, apply, params, seen, space, **arguments).logits_BxTxV
+      log_p_BxTxV = jax.nn.log_softmax(logits_BxTxV)
+      entropy_BxT = -jnp.sum(jnp.exp(log_p_BxTxV) * log_p_BxTxV, axis=-1)
+      chosen_B = jnp.argmin(jnp.where(hidden_BxT, entropy_BxT, jnp.inf), axis=-1)
+      here_BxT = jnp.arange(space.length)[None] == chosen_B[:, None]
+      kept_BxTxV = jnp.where(here_BxT[..., None], logits_BxTxV, kept_BxTxV)
+      return (hidden_BxT & ~here_BxT, kept_BxTxV), None
+
+    start = jnp.zeros((*tokens_BxT.shape, space.vocabulary), jnp.float32)
+    (_, kept_BxTxV), _ = jax.lax.scan(reveal, (hidden_BxT, start), length=space.dims)
+    return _Logits(kept_BxTxV)
 
 
 def mask_rate(schedule: str, t: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -19,6 +19,21 @@ def batch_view(objective: base.Objective, space: base.Space, examples: base.Exam
   return jax.vmap(lambda example: objective.view(example, space))(examples)
 
 
+def _score(
+  objective: base.Objective,
+  apply: base.Apply,
+  params: base.Params,
+  examples: base.Example,
+  space: base.Space,
+  dropout: bool = False,
+) -> tuple[base.View, base.Score]:
+  """The views of examples and the verdict on them; `dropout` as in `make_loss`."""
+  view = batch_view(objective, space, examples)
+  own = {'dropout_B': jax.vmap(_dropout_key)(examples.key)} if dropout else {}
+  outputs = objective.run(apply, params, view, space, **own)
+  return view, objective.score(params, view, outputs, space)
+
+
 def draw(key: jax.Array, rows: int, progress: jax.Array | float) -> dict[str, jax.Array]:
   """What each row of a global training batch has beside its data, each (B,).
 
@@ -42,20 +57,27 @@ def make_loss(
   'loss' and, for objectives with a code, 'bits_per_dim' and its terms, and 'scored', the
   number of predictions that carried weight. With `dropout` each row hands the backbone a key of
   its own for that.
+
+  Where several members share the rows, each has one stretch of them, whatever the device: every
+  microbatch has as much of each stretch, so that splitting a batch changes nothing here either.
   """
+  members = objective.members()
 
   def loss(params: base.Params, batch: dict[str, jax.Array]):
-    rows = (batch[name] for name in ('tokens', 'label', 'stratum', 'key', 'progress'))
-    view = batch_view(objective, space, base.Example(*rows))
-    own = {'dropout_B': jax.vmap(_dropout_key)(batch['key'])} if dropout else {}
-    outputs = objective.run(apply, params, view, space, **own)
-    score = objective.score(params, view, outputs, space)
-    value = jnp.mean(score.loss_B)
-    metrics = {'loss': value, 'scored': jnp.sum(score.scored_B)}
+    rows = [batch[name] for name in ('tokens', 'label', 'stratum', 'key', 'progress')]
+    # Rounded up: rows that are too few for all members are the first one's.
+    edges = [-(-len(rows[0]) * i // len(members)) for i in range(len(members) + 1)]
+    scores = [
+      _score(member, apply, params, base.Example(*(x[start:end] for x in rows)), space, dropout)[1]
+      for member, start, end in zip(members, edges[:-1], edges[1:], strict=True)
+      if end > start
+    ]
+    value = jnp.mean(jnp.concatenate([score.loss_B for score in scores]))
+    metrics = {'loss': value, 'scored': sum(jnp.sum(score.scored_B) for score in scores)}
     if objective.code is not base.Code.NONE:
       to_bits = 1 / (space.dims * jnp.log(2.0))
-      metrics['bits_per_dim'] = jnp.mean(score.nats_B) * to_bits
-      for name, term_B in score.terms.items():
+      metrics['bits_per_dim'] = jnp.mean(scores[0].nats_B) * to_bits
+      for name, term_B in scores[0].terms.items():
         metrics[f'bits_per_dim/{name}'] = jnp.mean(term_B) * to_bits
     return value, metrics
 
@@ -82,8 +104,12 @@ def make_evaluation(
   an example's nats. Evaluation is never reweighted: 'nats' is what the objective's code promises.
 
   Where the source's probabilities are known (`truth`), 'regret' is nats above what the source's
-  own conditionals cost on the same view, and 'regret_by_count' (B, T) splits it by the number of
-  scored predictions: its column k-1 is the part of the regret that views with k of them bring.
+  own conditionals cost on the same view, and 'regret_by_count' (B, T), for objectives that have it,
+  splits it by the number of scored predictions: its column k-1 is the part of the regret that views
+  with k of them bring.
+
+  Where several members share training, all of them see every example: 'loss' is their mean, what
+  training minimises, and everything else is the first one's.
 
   `table_TxV` is what another code pays for every value at every charged position; then 'table' is
   what it pays on the very same views, weighed alike.
@@ -91,7 +117,7 @@ def make_evaluation(
   For objectives that predict tokens, 'token_accuracy' is the mean over those draws that ask for
   any (NaN if none does).
   """
-  draws = objective.draws(draws, space)
+  draws, (own, *others) = objective.draws(draws, space), objective.members()
 
   def evaluate(params: base.Params, batch: dict[str, jax.Array], key: jax.Array):
     def row_randomness(index):
@@ -104,9 +130,12 @@ def make_evaluation(
     def one_draw(randomness):
       strata_B, keys_B = randomness
       examples = base.Example(batch['tokens'], batch['label'], strata_B, keys_B)
-      view = batch_view(objective, space, examples)
-      score = objective.score(params, view, objective.run(apply, params, view, space), space)
-      values = {'nats': score.nats_B, 'loss': score.loss_B, **score.terms}
+      view, score = _score(own, apply, params, examples, space)
+      loss_B = score.loss_B
+      if others:
+        beside = [_score(other, apply, params, examples, space)[1].loss_B for other in others]
+        loss_B = (loss_B + sum(beside)) / (1 + len(others))
+      values = {'nats': score.nats_B, 'loss': loss_B, **score.terms}
       if table_TxV is not None:
         positions_T, targets_BxT = jnp.arange(space.dims), view.targets_T[:, : space.dims]
         paid_BxT = jnp.asarray(table_TxV, jnp.float32)[positions_T[None], targets_BxT]
@@ -114,11 +143,12 @@ def make_evaluation(
       if score.token_accuracy_B is not None:
         values['token_accuracy'] = score.token_accuracy_B
       if truth is not None:
-        reference_B = objective.reference(truth, batch['tokens'], view, space)
+        reference_B = own.reference(truth, batch['tokens'], view, space)
         if reference_B is not None:
           values['regret'] = score.nats_B - reference_B
-          count_BxT = jax.nn.one_hot(score.scored_B - 1, space.dims)
-          values['regret_by_count'] = values['regret'][:, None] * count_BxT
+          if own.by_count:
+            count_BxT = jax.nn.one_hot(score.scored_B - 1, space.dims)
+            values['regret_by_count'] = values['regret'][:, None] * count_BxT
       return values
 
     values_SxB = jax.lax.map(one_draw, (strata_BxS.T, keys_BxS.T))

@@ -67,6 +67,7 @@ def make_extract(
   noise levels; then features are means over `draws`, and an example's noise depends on `key` and
   its number in the split alone.
   """
+  objective = objective.reading()
 
   def extract(params: Any, batch: dict[str, jax.Array], key: jax.Array) -> jax.Array:
     def one_draw(draw: jax.Array) -> jax.Array:
@@ -83,6 +84,7 @@ def make_extract(
 
 def make_sequences(objective: Any, apply: Any, space: Any) -> Callable[..., jax.Array]:
   """Builds `sequences(params, batch, key, layer) -> (B, T, D)`: one layer before pooling, clean."""
+  objective = objective.reading()
 
   def sequences(
     params: Any, batch: dict[str, jax.Array], key: jax.Array, layer: jax.Array

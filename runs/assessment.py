@@ -153,7 +153,7 @@ def score(
     record['masked_cross_entropy'] = hidden[0]
   for name, other in objective.also(experiment.space).items():
     wanted = experiment.config.evaluation.draws
-    if other.draws(wanted, experiment.space) > max(wanted, _MOST_PASSES):
+    if other.passes(wanted, experiment.space) > max(wanted, _MOST_PASSES):
       record['also_left_out'].append(name)
       continue
     record['also'][name], nats = kept.piece(
@@ -266,7 +266,7 @@ def _truth(
   if dataset.truth is None or 'regret' not in values:
     return None
   cell = bits_cell(experiment, values['regret'])
-  by_count = np.mean(values['regret_by_count'], axis=0) / (dataset.dims * math.log(2))
+  by_count = values.get('regret_by_count')
   entropy = dataset.truth.entropy_bits()
   seen = experiment.steps * experiment.config.training.batch_size
   return {
@@ -277,7 +277,7 @@ def _truth(
     # The exact conditionals reach the entropy in every order: all of the regret is model error.
     'slack': 0.0,
     # Regret of the views with k = 1..T hidden tokens; its mean over k is the regret.
-    'by_k': (by_count * dataset.dims).tolist() if np.count_nonzero(by_count) > 1 else None,
+    'by_k': None if by_count is None else (np.mean(by_count, axis=0) / math.log(2)).tolist(),
     # Chance that a string of the typical set was among the training examples.
     'expected_overlap': -math.expm1(-seen / 2.0**entropy) if dataset.epoch is None else None,
   }
@@ -391,10 +391,12 @@ def sample(experiment: Experiment, params: Any) -> np.ndarray | None:
   key = jax.random.fold_in(keys.key(experiment.config.evaluation.seed), 2)
 
   def draw(params: Any, key: jax.Array) -> jax.Array:
-    bound = (
-      functools.partial(f, params['backbone']) for f in (experiment.apply, experiment.decode)
+    apply, decode, extend = (
+      functools.partial(f, params['backbone'])
+      for f in (experiment.apply, experiment.decode, experiment.extend)
     )
-    return objective.sample(Network(*bound), key, count, experiment.space)
+    network = Network(apply, decode, experiment.cache, extend)
+    return objective.sample(network, key, count, experiment.space)
 
   out = sharding.replicated(experiment.mesh)
   return np.asarray(jax.jit(draw, out_shardings=out)(params, key))

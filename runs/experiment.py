@@ -71,6 +71,16 @@ class Experiment:
     return decoding.make_decode(self.model)
 
   @functools.cached_property
+  def cache(self) -> Any:
+    """Makes an empty key/value cache for so many examples."""
+    return decoding.make_cache(self.model)
+
+  @functools.cached_property
+  def extend(self) -> Any:
+    """Computes some positions after those in a cache."""
+    return decoding.make_extend(self.model)
+
+  @functools.cached_property
   def batches(self) -> pipeline.Batches:
     settings = self.config.training
     return pipeline.Batches(self.dataset, settings.seed, settings.batch_size)
@@ -355,6 +365,19 @@ def _unrolled(setting: str, layers: int, remat: bool, mesh: jax.sharding.Mesh) -
   )
 
 
+def _check_shares(
+  objective: objectives.Objective, training: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
+) -> None:
+  """ValueError unless every microbatch gives every device as many rows of every member."""
+  members = len(objective.members())
+  if training.batch_size % (members * training.microbatches * mesh.size):
+    raise ValueError(
+      f'training.batch_size {training.batch_size} must be a multiple of '
+      f'{members * training.microbatches * mesh.size}: {members} objectives share the rows of '
+      f'{training.microbatches} microbatches on {mesh.size} devices'
+    )
+
+
 def build(
   config: ml_collections.ConfigDict, data_dir: str, workdir: str | None = None
 ) -> Experiment:
@@ -397,7 +420,7 @@ def assemble(
   m = config.model
   try:
     chosen = config.objective.to_dict()
-    objective = objectives.get(chosen.pop('name'), **chosen)
+    objective = objectives.get(chosen.pop('name'), **chosen).on(space)
     shape = sizes(m)
     rest = ('mlp_ratio', 'token_init', 'position_init', 'norm_epsilon', 'compute_dtype')
     rest += ('remat', 'remat_policy', 'attention', 'shared_layers', 'mixer', 'state', 'dropout')
@@ -414,6 +437,7 @@ def assemble(
     )
     kernels.check(model.attention, mesh.devices.flat[0].platform)
     sharding.check_batch(config.training.batch_size, config.training.microbatches, mesh.size)
+    _check_shares(objective, config.training, mesh)
   except (ValueError, TypeError) as error:
     raise UserError(str(error)) from error
   try:

@@ -42,7 +42,7 @@ def measure(
   config, _ = finished.read(workdir)
   built = experiment.build(config, data_dir, workdir)
   probed, slots = built.probe_dataset, built.objective.slots(built.space)
-  if slots is None:
+  if slots is None or len(built.objective.members()) > 1:
     raise UserError('only an autoregressive run has an order in which a label could come last')
   if not built.probed or built.dataset.epoch is None:
     raise UserError(f"'{built.dataset.name}' has no labelled training set")

@@ -17,7 +17,7 @@ def noisy(experiment: Experiment, params: Any, probes: dict[str, Any]) -> dict[s
   Every level is judged on validation; test is read at the best one alone.
   """
   config, dataset = experiment.config.probe, experiment.probe_dataset
-  levels = experiment.objective.probe_levels()
+  levels = experiment.objective.reading().probe_levels()
   if not levels or not config.levels or not experiment.objective.trains or not experiment.probed:
     return None
   if 'linear' not in probes:

@@ -290,3 +290,37 @@ def test_the_mean_level_is_no_matrix_product():
   weights = np.random.default_rng(0).dirichlet(np.ones(256), (2, 3)).astype(np.float32)
   expected = weights.astype(np.float64) @ ((2 * np.arange(256) + 1) / 256 - 1)
   np.testing.assert_allclose(gd.mean_level(jnp.asarray(weights)), expected, atol=1e-6)
+
+
+def test_simple_weights_are_scored_by_the_bound_of_gaussian_diffusion():
+  simple, linear = (
+    objectives.get('gaussian_simple'), objectives.get('gaussian_diffusion', schedule='linear')
+  )  # fmt: skip
+  (other,) = simple.also(SPACE).values()
+  assert other.code is base.Code.UPPER_BOUND
+  space = base.Space(vocabulary=V, length=4, dims=4, ordinal=True)
+  config = ModelConfig(vocabulary=V, length=4, width=8, layers=1, heads=2, time_input=True)
+  shapes = jax.eval_shape(lambda key: transformer.init(config, key), jax.random.key(0))
+  rng = np.random.default_rng(0)
+  moved = jax.tree.map(lambda x: jnp.asarray(0.4 * rng.normal(size=x.shape), jnp.float32), shapes)
+  # The parameters of a run of its own: none beside the backbone's.
+  params = {'backbone': moved, 'objective': simple.init(jax.random.key(0), space, 8)}
+  apply, batch = transformer.make_apply(config), {
+    'tokens': jax.random.randint(jax.random.key(1), (16, 4), 0, V),
+    'label': jnp.zeros(16, jnp.int32),
+    'index': jnp.arange(16),
+  }  # fmt: skip
+
+  def nats(objective, draws):
+    evaluate = jax.jit(scoring.make_evaluation(objective, apply, space, draws))
+    return np.asarray(evaluate(params, batch, jax.random.key(0))['nats'])
+
+  np.testing.assert_array_equal(nats(other, 3), nats(linear, 3))
+
+  class Cosine(type(linear)):
+    """The same bound at the times that the simple weighting was trained at."""
+
+    gamma = type(simple).gamma
+
+  cosine = nats(Cosine(schedule='linear'), 2000)
+  np.testing.assert_allclose(cosine.mean(), nats(other, 2000).mean(), rtol=0.01)

@@ -243,3 +243,43 @@ def test_regret_is_zero_for_the_truth_and_the_gap_for_others():
       sized = [costs[h] - best[h] for h in costs if len(h) == k]
       gap += q * np.mean(sized) * T / k
     assert by_k[k - 1] == pytest.approx(gap, rel=0.12, abs=0.01)
+
+
+def _by_confidence(tables, sequence) -> float:
+  """-log p in the order that a reader of the tables would choose, who knows what came so far."""
+  key, nats = [tiny_source.MASK] * T, 0.0
+  for _ in range(T):
+    table = tables[tuple(key)]
+    spread = [
+      -np.sum(p * np.log(p)) if k == tiny_source.MASK else np.inf
+      for p, k in zip(table, key, strict=True)
+    ]
+    i = int(np.argmin(spread))
+    nats -= math.log(table[i, sequence[i]])
+    key[i] = int(sequence[i])
+  return nats
+
+
+@pytest.mark.parametrize('end', [False, True])
+def test_the_order_of_confidence_is_a_code(end):
+  """Every sequence's own order by hand; they add up to 1 since none depends on what is hidden."""
+  tables = tiny_source._wrong_tables(4)
+  space = base.Space(vocabulary=V, length=T + end, dims=T)
+  other = objectives.get('masked_diffusion').also(space)['chain rule in order of confidence']
+  assert other.code is base.Code.EXACT
+  # One draw, but as many passes as the chain rule beside it: the limit of passes holds for both.
+  assert other.draws(64, space) == 1 and other.passes(64, space) == T
+  assert objectives.get('masked_diffusion').passes(64, space) == 64
+  look_up = tiny_source._predictor(tables)
+
+  def predictor(params, inputs, **arguments):
+    found = look_up(params, inputs[:, :T], **arguments).logits_BxTxV
+    return transformer.Outputs(jnp.pad(found, ((0, 0), (0, int(end)), (0, 0))), None)
+
+  sequences = np.pad(SEQUENCES, ((0, 0), (0, int(end))))
+  nats = tiny_source._evaluate(other, predictor, sequences, draws=3, space=space)['nats']
+  expected = [_by_confidence(tables, s) for s in SEQUENCES]
+  np.testing.assert_allclose(nats, expected, rtol=1e-5)
+  assert np.exp(-nats.astype(np.float64)).sum() == pytest.approx(1, abs=1e-5)
+  raster = [tiny_source._order_nats(tables, s)[0] for s in SEQUENCES]
+  assert np.abs(np.array(raster) - expected).max() > 0.5

@@ -61,7 +61,7 @@ def _predictor(tables: dict[tuple, np.ndarray]):
   return apply
 
 
-def _uniform(params, inputs, *, pattern, shift=False, time_B=None):
+def _uniform(params, inputs, **arguments):
   return transformer.Outputs(jnp.zeros((*inputs.shape, V)), jnp.zeros((*inputs.shape, 2)))
 
 
@@ -385,6 +385,7 @@ def test_names_and_settings():
     ('masked_diffusion', {'form': 'bernoulli'}),
     ('masked_diffusion', {'form': 'bernoulli', 'schedule': 'cosine'}),
     ('masked_diffusion', {'form': 'bernoulli', 'schedule': 'polynomial'}),
+    ('uniform_diffusion', {}),
     ('denoising', {}),
     ('supervised', {}),
   ],
@@ -414,7 +415,7 @@ def test_the_chain_rule_charges_every_position_once_whatever_the_random_bits():
     slots = np.floor(np.asarray(strata) * np.float32(draws)).astype(int)
     np.testing.assert_array_equal(slots, np.arange(draws))
   space = base.Space(vocabulary=5, length=64, dims=64)
-  (chain,) = objectives.get('masked_diffusion').also(space).values()
+  chain = objectives.get('masked_diffusion').also(space)['chain rule in raster order']
   assert chain.numbered and chain.draws(2, space) == 64
   evaluate = jax.jit(scoring.make_evaluation(chain, _by_position, space, 64))
   batch = {

@@ -15,7 +15,9 @@ V, T = tiny_source.V, tiny_source.T
 SEQUENCES, MASK = tiny_source.SEQUENCES, tiny_source.MASK
 # One constant token at the end, which is never charged.
 SPACE = base.Space(vocabulary=V, length=T + 1, dims=T)
-PREDICT_TOKENS = ('autoregressive', 'masked', 'masked_diffusion', 'denoising')
+PREDICT_TOKENS = (
+  'autoregressive', 'masked', 'masked_diffusion', 'block_diffusion', 'dual', 'denoising'
+)  # fmt: skip
 
 
 def _accuracy(objective, apply, sequences, draws=20, space=SPACE):
