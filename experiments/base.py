@@ -92,6 +92,7 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
           'l2': (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
           'few_l2': (1e-4, 1e-3, 1e-2, 1e-1, 1.0),
           'single_l2': 1e-2,  # at 10 labels: one lambda and the middle layer, declared beforehand
+          'engine': 'auto',  # of all labels: 'host', 'mesh', or by size
         },
         'ridge': {'l2': (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)},
         'knn': {'neighbours': (1, 5, 20), 'temperature': 0.07, 'labels': (100,), 'draws': 3},

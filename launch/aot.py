@@ -2,6 +2,8 @@ r"""Compiles a run for a TPU slice without having one: does it fit, what does it
 
 python -m launch.aot --config=experiments/igpt_l.py:autoregressive --topology=v5e:16x16
 
+    --what=probe --rows=1281167   features and the linear probe of so many training rows
+
 It needs libtpu (`pip install -e '.[aot]'`), no TPU and no data set. docs/aot.md says what each
 number means and what it does not.
 """
@@ -36,15 +38,22 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
       raise UserError(f'--{name} is needed, as in --{name}={example}')
   if (flags.FLAGS.vocabulary is None) != (flags.FLAGS.length is None):
     raise UserError('--vocabulary and --length are given together')
+  if (flags.FLAGS.what == 'probe') != (flags.FLAGS.rows is not None):
+    raise UserError('--what=probe and --rows=N, its training rows, are given together')
   os.environ.update(_ENVIRONMENT)
-  from pods import compiled
+  from pods import compiled, probe
   from runs import configs
 
   config = configs.load_named(flags.FLAGS.config, overrides)
   space = compiled.space(config, flags.FLAGS.vocabulary, flags.FLAGS.length)
   slices = compiled.Slices(flags.FLAGS.topology, flags.FLAGS.num_slices)
-  report = compiled.report(config, space, slices)
-  print('\n'.join(compiled.lines(report)))
+  if flags.FLAGS.what == 'probe':
+    report = probe.report(config, space, slices, flags.FLAGS.rows)
+    lines = probe.lines(report)
+  else:
+    report = compiled.report(config, space, slices)
+    lines = compiled.lines(report)
+  print('\n'.join(lines))
   if flags.FLAGS.out:
     with open(flags.FLAGS.out, 'w', encoding='utf-8') as file:
       json.dump(
@@ -58,6 +67,8 @@ def define_flags() -> None:
   flags.DEFINE_integer('num_slices', 1, 'How many such slices.')
   flags.DEFINE_integer('vocabulary', None, 'V, where the config does not tell.')
   flags.DEFINE_integer('length', None, 'T, where the config does not tell.')
+  flags.DEFINE_enum('what', 'train', ['train', 'probe'], 'The training step, or the linear probe.')
+  flags.DEFINE_integer('rows', None, 'Training rows of the probe.', lower_bound=1)
   flags.DEFINE_string('out', None, 'FILE.json for all numbers.')
 
 

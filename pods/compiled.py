@@ -96,13 +96,13 @@ def report(
     built.task, optimizer_lib.for_task(built.task, config.optimizer, config.training.steps), mesh
   )
   key = jax.eval_shape(lambda: keys.key(0)).update(sharding=sharding.replicated(mesh))
-  step = _compile(
+  step = compile_program(
     lambda: loop.make_step(built.task, config).lower(
       state, _batch(built, config.training.batch_size, 'label'), _rows(built, mesh.size)
     ),
     'the training step', built, slices,
   )  # fmt: skip
-  features = _compile(
+  features = compile_program(
     lambda: built.extraction(None).lower(
       state.params, _batch(built, config.probe.batch_size, 'index'), key
     ),
@@ -143,8 +143,14 @@ def _batch(built: experiment.Experiment, rows: int, beside: str) -> dict[str, An
   return {'tokens': _rows(built, rows, built.space.length), beside: _rows(built, rows)}
 
 
-def _compile(lower: Any, what: str, built: Any, slices: Slices) -> dict[str, Any]:
-  """Compiles and reads one program; UserError if it does not fit."""
+def compile_program(
+  lower: Any, what: str, built: Any, slices: Slices, beside: int = 0, sends: bool = True
+) -> dict[str, Any]:
+  """Compiles and reads one program; UserError if it does not fit.
+
+  `beside` are bytes a chip that stand in memory while it runs and are none of its arguments.
+  Without `sends` its collectives are not counted: how often its loops run is not known beforehand.
+  """
   begin = time.monotonic()
   try:
     program = lower().compile()
@@ -161,10 +167,10 @@ def _compile(lower: Any, what: str, built: Any, slices: Slices) -> dict[str, Any
     'temporaries': memory.temp_size_in_bytes,
     'program': memory.generated_code_size_in_bytes,
   }
-  peak = sum(parts.values())
+  peak = sum(parts.values()) + beside
   if peak > slices.chip.hbm_bytes:
     raise _does_not_fit(what, f'it needs {peak / chips.GIB:.2f} GiB a chip', built, slices)
-  found = hlo.collectives(program.as_text(), slices.mesh.size)
+  found = hlo.collectives(program.as_text(), slices.mesh.size) if sends else []
   return {
     'peak_bytes': peak,
     'memory': parts,
@@ -240,7 +246,7 @@ def lines(report: dict[str, Any]) -> list[str]:
     out.append(
       f'{name}: {used:.2f} of {hbm:.0f} GiB a chip ({used / hbm:.0%}); compiled in '
       f'{program["compile_seconds"]:.0f} s; sends '
-      f'{_bytes(sum(sent.values()))} a chip ({_kinds(sent)})'
+      f'{in_bytes(sum(sent.values()))} a chip ({kinds(sent)})'
     )
   out.append(
     f'FLOPs: {r["flops_a_step"]:.3e} a step, {r["flops_a_token"]:.3e} a token '
@@ -248,9 +254,9 @@ def lines(report: dict[str, Any]) -> list[str]:
   )
   ratio = r['collectives_over_minimum']
   out.append(
-    f'FSDP minimum: {_bytes(r["fsdp_minimum_bytes"])} a chip'
+    f'FSDP minimum: {in_bytes(r["fsdp_minimum_bytes"])} a chip'
     + (f'; the training step sends {ratio:.2f} times that' if ratio else '; nothing is sharded')
-    + f'; gradients of replicated parameters: {_bytes(r["replicated_gradient_bytes"])}'
+    + f'; gradients of replicated parameters: {in_bytes(r["replicated_gradient_bytes"])}'
   )
   limits = {name: seconds for name, seconds in floor.items() if name != 'step'}
   limit = max(limits, key=lambda name: limits[name])
@@ -264,10 +270,10 @@ def lines(report: dict[str, Any]) -> list[str]:
   return out
 
 
-def _bytes(count: float) -> str:
+def in_bytes(count: float) -> str:
   power = min(3, int(math.log(max(count, 1), 1000)))
   return f'{count / 1000**power:.3g} {("B", "kB", "MB", "GB")[power]}'
 
 
-def _kinds(by_kind: dict[str, float]) -> str:
-  return ', '.join(f'{kind} {_bytes(count)}' for kind, count in by_kind.items()) or 'nothing'
+def kinds(by_kind: dict[str, float]) -> str:
+  return ', '.join(f'{kind} {in_bytes(count)}' for kind, count in by_kind.items()) or 'nothing'

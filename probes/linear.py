@@ -5,9 +5,14 @@ cross-validation inside those n, and where n is too small for that both are decl
 middle layer, `config.single_l2`). Only the one chosen fit of each setting sees the test split.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 
-from probes import information, logistic, selection
+from probes import information, linear_mesh, logistic, selection
+from probes import mesh as mesh_lib
+from probes.layers import Layers, rows_of
 from probes.measures import QUICK_LABELS
 
 BATCH_BYTES = 256 * 2**20  # Standardised float64 features held at once.
@@ -90,8 +95,15 @@ def quick(features, config) -> float:
   labels = np.asarray(features.labels_train)
   size = min(QUICK_LABELS, selection.largest_balanced(labels, features.classes))
   rows = np.sort(selection.balanced_subset(labels, size, features.classes, 0))
-  train, mean, scale = _standardised(np.asarray(features.train)[:, rows])
+  train, mean, scale = _standardised(rows_of(features.train, slice(None), rows))
   fits = logistic.fit(train, labels[rows], [config.single_l2], classes=features.classes)
+  if isinstance(features.validation, Layers):
+    return max(
+      linear_mesh.judged(features.validation, layer, features.labels_validation, *fit)[0]
+      for layer, fit in enumerate(
+        zip(fits.weights[:, 0], fits.bias[:, 0], mean, scale, strict=True)
+      )
+    )
   validation = selection.standardise(features.validation, mean, scale)
   scores = logistic.logits(validation, fits.weights[:, 0], fits.bias[:, 0])
   return float((scores.argmax(-1) == features.labels_validation).mean(-1).max())
@@ -104,7 +116,7 @@ def validated(features, config) -> dict:
     validation (accuracy of the chosen layer and l2), layer, l2, by_layer_validation.
   """
   selection.check(features, ('train', 'validation'))
-  layer, j, accuracy, _, _, _ = _choose(features, config)
+  layer, j, accuracy, *_ = _choose(features, config)
   return {
     'validation': float(accuracy[layer, j]),
     'layer': layer,
@@ -126,36 +138,62 @@ def cross_validated_layer(features, config, rows: np.ndarray, seed) -> int:
   return chosen[0][0]
 
 
-def _choose(features, config) -> tuple:
+def _choose(features, config, family: information.Family | None = None) -> tuple:
   """Fits every layer and l2 on all training labels and chooses on validation.
 
   Returns:
-    layer, index of l2, validation accuracy (layers, l2) and cross-entropy (layers, l2, N), the fits
-    of each layer, the largest certificate.
+    layer, index of l2, validation accuracy (layers, l2) and, where there is a `family`, nats as its
+    member (layers, l2), the fits by layer (weights, bias, mean, scale) of those layers that can be
+    asked for, and what is told of all of them: the largest certificate, engine and precision.
   """
+  mesh = linear_mesh.mesh_of(features, config)
+  made = _on_host(features, config) if mesh is None else linear_mesh.fits(features, config, mesh)
+  accuracy, entropy, members, fitted, certificate = [], [], [], {}, 0.0
+  for fit, right, nats, bound in made:
+    accuracy.append(right)
+    entropy.append(nats.mean(-1))
+    layer, j = selection.choose(np.stack(accuracy), np.stack(entropy))
+    if family is not None:
+      members.append(family.nats(nats, features.labels_validation).mean(-1))
+      fitted[len(members) - 1] = fit
+      kept = (layer, _lowest(members)[0])
+      fitted = {number: fit for number, fit in fitted.items() if number in kept}
+    certificate = max(certificate, bound)
+  precision = 'float64' if mesh is None else mesh_lib.precision(mesh)
+  told = {'certificate': float(certificate), 'precision': precision}
+  told['engine'] = 'host' if mesh is None else 'mesh'
+  return layer, j, np.stack(accuracy), np.array(members), fitted, told
+
+
+def _lowest(nats: Any) -> tuple[int, int]:
+  """Layer and l2 of the least of nats (layers, l2)."""
+  nats = np.asarray(nats)
+  layer, j = np.unravel_index(nats.argmin(), nats.shape)
+  return int(layer), int(j)
+
+
+def _on_host(features, config) -> Iterator[tuple]:
+  """For each layer its fits, accuracy (l2,) and nats (l2, N) on validation, largest certificate."""
   labels, validation = np.asarray(features.labels_train), features.labels_validation
-  accuracy, entropy, fitted, certificate = [], [], [], 0.0
   for layers in _batches(features.train, features.train.shape[1]):
     train, mean, scale = _standardised(features.train[layers])
     fits = logistic.fit(
       train, labels, config.l2, classes=features.classes, names=_names(layers, 'all labels')
     )
-    certificate = max(certificate, fits.certificate.max())
     held_out = selection.standardise(features.validation[layers], mean, scale)
     scores = logistic.logits(held_out[:, None], fits.weights, fits.bias)
-    accuracy.append((scores.argmax(-1) == validation).mean(-1))
-    entropy.append(logistic.cross_entropy(scores, validation))
-    fitted.extend(zip(fits.weights, fits.bias, mean, scale, strict=True))
-  accuracy, entropy = np.concatenate(accuracy), np.concatenate(entropy)
-  layer, j = selection.choose(accuracy, entropy.mean(-1))
-  return layer, j, accuracy, entropy, fitted, float(certificate)
+    accuracy = (scores.argmax(-1) == validation).mean(-1)
+    entropy = logistic.cross_entropy(scores, validation)
+    fitted = zip(fits.weights, fits.bias, mean, scale, strict=True)
+    yield from zip(fitted, accuracy, entropy, fits.certificate.max(1), strict=True)
 
 
 def _all_labels(features, config) -> tuple[dict, np.ndarray, np.ndarray]:
-  layer, j, accuracy, held_out, fitted, certificate = _choose(features, config)
-  weights, bias, mean, scale = fitted[layer]
-  correct, nats, predictions = _test(features, layer, weights[j], bias[j], mean, scale)
-  usable, bits = _usable(features, config, held_out, fitted)
+  family = information.Family(np.asarray(features.labels_train), features.classes)
+  layer, j, accuracy, held_out, fitted, told = _choose(features, config, family)
+  fit = _of(fitted[layer], j)
+  correct, nats, predictions = _test(features, layer, *fit)
+  usable, bits = _usable(features, config, family, held_out, fitted)
   result = {
     'layer': layer,
     'l2': float(config.l2[j]),
@@ -163,24 +201,27 @@ def _all_labels(features, config) -> tuple[dict, np.ndarray, np.ndarray]:
     'stderr': float(np.sqrt(correct * (1 - correct) / len(predictions))),
     'cross_entropy': float(nats.mean()),
     'by_layer_validation': accuracy.max(1).tolist(),
-    'certificate': certificate,
+    **told,
     **usable,
   }
   return result, predictions, bits
 
 
-def _usable(features, config, nats, fitted) -> tuple[dict, np.ndarray]:
+def _of(fit: tuple, j: int) -> tuple:
+  """Weights and bias of one l2, mean and scale."""
+  weights, bias, mean, scale = fit
+  return weights[j], bias[j], mean, scale
+
+
+def _usable(features, config, family, held_out, fitted) -> tuple[dict, np.ndarray]:
   """Usable bits on test of the member with the lowest validation cross-entropy, and its terms.
 
   A choice of its own: the fit of the best accuracy may be sharper than its accuracy warrants.
   """
-  family = information.Family(np.asarray(features.labels_train), features.classes)
-  held_out = family.nats(nats, features.labels_validation).mean(-1)  # (layers, l2)
   blind = float(family.blind(features.labels_validation).mean())
-  layer, j = (int(i) for i in np.unravel_index(held_out.argmin(), held_out.shape))
+  layer, j = _lowest(held_out)
   if held_out[layer, j] < blind:
-    weights, bias, mean, scale = fitted[layer]
-    correct, nats, _ = _test(features, layer, weights[j], bias[j], mean, scale)
+    correct, nats, _ = _test(features, layer, *_of(fitted[layer], j))
     chosen = {'usable_layer': layer, 'usable_l2': float(config.l2[j]), 'usable_accuracy': correct}
     paid = family.nats(nats, features.labels_test)
   else:
@@ -202,7 +243,11 @@ def _without_choice(features, config, subsets):
   """Fits of the middle layer under `single_l2`, one a draw, in the form `_few_labels` takes."""
   layer = len(features.train) // 2
   rows = np.stack(subsets)  # (draws, n)
-  train, mean, scale = _standardised(features.train[layer][rows])
+  if isinstance(features.train, Layers):
+    drawn = _drawn(features.train, np.array([layer]), rows)[0]
+  else:
+    drawn = features.train[layer][rows]
+  train, mean, scale = _standardised(drawn)
   labels = np.asarray(features.labels_train)[rows]
   names = [f'layer {layer}, {rows.shape[1]} labels, draw {d}' for d in range(len(rows))]
   fits = logistic.fit(train, labels, [config.single_l2], classes=features.classes, names=names)
@@ -227,7 +272,7 @@ def _cross_validated(features, config, subsets, fold):
   for layers in _batches(features.train, draws * (config.folds + 1) * size):
     shape = (len(layers), *used.shape)  # (layers, draws, folds + 1, n)
     train = np.broadcast_to(
-      features.train[layers][:, rows][:, :, None], (*shape, features.train.shape[2])
+      _drawn(features.train, layers, rows)[:, :, None], (*shape, features.train.shape[2])
     )
     weights = np.broadcast_to(used, shape)
     train, mean, scale = _standardised(train, weights)
@@ -260,6 +305,13 @@ def _cross_validated(features, config, subsets, fold):
   return chosen, finals, accuracy.max(2).mean(1).tolist(), float(certificate)
 
 
+def _drawn(array, layers: np.ndarray, rows: np.ndarray) -> np.ndarray:
+  """(layers, draws, n, D) of rows (draws, n)."""
+  if not isinstance(array, Layers):
+    return array[layers][:, rows]
+  return array[layers, rows.ravel()].reshape(len(layers), *rows.shape, -1)
+
+
 def _few_labels(features, chosen, fitted, by_layer, certificate) -> tuple[dict, np.ndarray]:
   """Results and predictions (draws, N_test) of the chosen fits, the only ones to see the test."""
   tested = [_test(features, layer, *fit) for (layer, _), fit in zip(chosen, fitted, strict=True)]
@@ -280,6 +332,10 @@ def _few_labels(features, chosen, fitted, by_layer, certificate) -> tuple[dict, 
 
 def _test(features, layer, weights, bias, mean, scale) -> tuple[float, np.ndarray, np.ndarray]:
   """Test accuracy, and cross-entropy (nats) and prediction of every example, of one fit."""
+  if isinstance(features.test, Layers):
+    return linear_mesh.judged(
+      features.test, layer, features.labels_test, weights, bias, mean, scale
+    )
   test = selection.standardise(features.test[layer], mean, scale)
   scores = logistic.logits(test, weights, bias)
   predictions = scores.argmax(-1).astype(np.int32)
@@ -292,7 +348,7 @@ def _standardised(features, weights=None):
   return selection.standardise(features, mean, scale), mean, scale
 
 
-def _batches(features: np.ndarray, rows: int) -> list[np.ndarray]:
+def _batches(features: np.ndarray | Layers, rows: int) -> list[np.ndarray]:
   """Layers in batches of nearly equal size, whose features fit in memory."""
   layers, _, dims = features.shape
   count = min(layers, max(1, -(-8 * layers * rows * dims // BATCH_BYTES)))

@@ -13,6 +13,7 @@ import numpy as np
 
 from probes import linear
 from probes.features import SPLITS, Features
+from probes.layers import Beside, Layers
 
 POOLINGS = ('last', 'concatenated')
 
@@ -60,5 +61,10 @@ def pooled(features: Features, pooling: str) -> Features:
     if last is None or last.shape != mean.shape:
       shape = None if last is None else last.shape
       raise ValueError(f'{split} features at the last position {shape} do not match {mean.shape}')
-    by_split[split] = last if pooling == 'last' else np.concatenate([mean, last], -1)
+    if pooling == 'last':
+      by_split[split] = last
+    elif isinstance(mean, Layers):
+      by_split[split] = Beside(mean, last)
+    else:
+      by_split[split] = np.concatenate([mean, last], -1)
   return dataclasses.replace(features, **by_split, last=None, sequences=None)

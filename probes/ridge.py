@@ -11,8 +11,8 @@ S = mean_i (x_i - m)(x_i - m)' = U diag(e) U' and C = mean_i (y_i - mean y)(x_i 
 
 Only the diagonal depends on l2. Where N < D the N x N matrix of inner products takes the place of
 S: W(l2) = Y' V diag(1 / (e + l2)) V' X / N, with X and Y centred and XX'/N = V diag(e) V'. The
-result is a closed form: exact up to float64, without steps or a tolerance. It is the same subspace
-of linear readouts that the logistic probe searches, under another loss.
+result is a closed form: exact up to float64 (on TPU float32), without steps or a tolerance. It is
+the same subspace of linear readouts that the logistic probe searches, under another loss.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,9 @@ import os
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from probes import logistic, selection
+from probes import logistic, selection, sums
+from probes import mesh as mesh_lib
+from probes.layers import Layers, standardised
 
 
 def evaluate(features, config, seed: int) -> tuple[dict, dict]:
@@ -48,6 +50,8 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
   selection.check(features, ('train', 'validation', 'test'))
   labels, classes = np.asarray(features.labels_train), features.classes
   selection.largest_balanced(labels, classes)  # Raises where a class is missing.
+  if isinstance(features.train, Layers):
+    return _on_mesh(features, config)
   accuracy, error, fitted = [], [], []
   for train, validation in zip(features.train, features.validation, strict=True):
     mean, scale = selection.moments(train)
@@ -64,16 +68,47 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
   test = selection.standardise(features.test[layer], mean, scale)
   outputs_NxK = logistic.logits(test, weights[j], bias[j])
   predictions = outputs_NxK.argmax(-1).astype(np.int32)
+  wrong = squared_error(outputs_NxK, features.labels_test)
+  return _told(features, config, accuracy, layer, j, predictions, wrong)
+
+
+def _told(features, config, accuracy, layer, j, predictions, wrong) -> tuple[dict, dict]:
+  """Results and arrays, from predictions and squared errors (N_test,) of the choice."""
   correct = float((predictions == features.labels_test).mean())
   result = {
     'layer': layer,
     'l2': float(config.l2[j]),
     'accuracy': correct,
     'stderr': float(np.sqrt(correct * (1 - correct) / len(predictions))),
-    'squared_error': float(squared_error(outputs_NxK, features.labels_test).mean()),
+    'squared_error': float(wrong.mean()),
     'by_layer_validation': accuracy.max(1).tolist(),
   }
   return {'all': result}, {'all/predictions': predictions}
+
+
+def _on_mesh(features, config) -> tuple[dict, dict]:
+  """The same with the rows of each layer split over a mesh: sums are made there, the rest here."""
+  labels, classes, mesh = np.asarray(features.labels_train), features.classes, features.train.mesh
+  level_K = np.bincount(labels, minlength=classes) / len(labels)
+  accuracy, error, best = [], [], None
+  for layer in range(len(features.train)):
+    rows, *moments = standardised(features.train, layer, mesh)
+    rotated_KxD = sums.class_sums(rows, labels, classes) / len(labels)
+    eigenvalues, basis = np.linalg.eigh(sums.gram(rows, mesh_lib.widest(mesh)))
+    weights = _shrunk(rotated_KxD @ basis, eigenvalues, np.asarray(config.l2)) @ basis.T
+    weights, bias = mesh_lib.agreed(weights), np.tile(level_K, (len(config.l2), 1))
+    held_out, *_ = standardised(features.validation, layer, mesh, moments)
+    wrong, predicted = sums.judge(held_out, features.labels_validation, weights, bias, True)
+    accuracy.append((predicted == features.labels_validation).mean(-1))
+    error.append(wrong.astype(np.float64).mean(-1))
+    chosen, j = selection.choose(np.stack(accuracy), np.stack(error))
+    if chosen == layer:
+      best = weights[j : j + 1], bias[j : j + 1], moments
+  weights, bias, moments = best
+  test, *_ = standardised(features.test, chosen, mesh, moments)
+  wrong, predicted = sums.judge(test, features.labels_test, weights, bias, True)
+  wrong = wrong[0].astype(np.float64)
+  return _told(features, config, np.stack(accuracy), chosen, j, predicted[0], wrong)
 
 
 def squared_error(outputs_NxK: np.ndarray, labels_N: np.ndarray) -> np.ndarray:

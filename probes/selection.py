@@ -201,7 +201,8 @@ def check(features: Any, splits: Sequence[str]) -> None:
       raise ValueError(f'{split} features {array.shape} do not match labels {labels.shape}')
     if array.shape[::2] != features.train.shape[::2]:
       raise ValueError(f'{split} features {array.shape} differ in layers or width from train')
-    if not np.isfinite(array).all():
+    # Those on a mesh are looked at layer by layer, when they are standardised.
+    if isinstance(array, np.ndarray) and not np.isfinite(array).all():
       raise ValueError(f'{split} features hold NaN or infinity')
     if labels.min() < 0 or labels.max() >= features.classes:
       raise ValueError(f'{split} labels must lie from 0 to {features.classes - 1}')

@@ -49,13 +49,10 @@ def quick_probe(experiment: Experiment, params: Any) -> dict[str, float]:
   labels = dataset.train.labels_N
   size = min(QUICK_LABELS, selection.largest_balanced(labels, dataset.classes))
   rows = np.sort(selection.balanced_subset(labels, size, dataset.classes, 0))
-  train, validation = (
-    experiment.features(params, tokens_NxT)
-    for tokens_NxT in (dataset.train.tokens_NxT[rows], dataset.validation.tokens_NxT)
-  )
+  train = experiment.features(params, dataset.train.tokens_NxT[rows])
   features = Features(
     train=train,
-    validation=validation,
+    validation=experiment.validation_features(params),
     test=train[:, :0],
     labels_train=labels[rows],
     labels_validation=dataset.validation.labels_N,

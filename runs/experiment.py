@@ -17,7 +17,8 @@ from models.config import PRESETS, ModelConfig
 import objectives
 from objectives import scoring
 from probes import features as features_lib
-from runs import checks, provenance, tuning
+from probes import linear_mesh
+from runs import checks, extraction, provenance, tuning
 from runs.errors import UserError
 from training import distributed, evaluation, keys, placement, sharding
 from training.loop import Costs
@@ -147,10 +148,20 @@ class Experiment:
     """The jitted feature extraction at one noise level, built once."""
     key = ('features', level)
     if key not in self._compiled:
-      draws = self.config.probe.level_draws
-      extract = features_lib.make_extract(self.objective, self.apply, self.space, level, draws)
-      self._compiled[key] = jax.jit(extract, out_shardings=sharding.replicated(self.mesh))
+      out = sharding.replicated(self.mesh)
+      self._compiled[key] = jax.jit(self._extract(level), out_shardings=out)
     return self._compiled[key]
+
+  def writing(self, level: float | None) -> Any:
+    """The same straight into buffers on the mesh, `extraction.make_write`."""
+    key = ('written features', level)
+    if key not in self._compiled:
+      self._compiled[key] = extraction.make_write(self._extract(level), self.mesh)
+    return self._compiled[key]
+
+  def _extract(self, level: float | None) -> Any:
+    draws = self.config.probe.level_draws
+    return features_lib.make_extract(self.objective, self.apply, self.space, level, draws)
 
   def features(self, params: Any, tokens_NxT: Any, **arguments: Any) -> Any:
     """Mean-pooled features of clean examples, (L+1, N, D)."""
@@ -158,8 +169,45 @@ class Experiment:
 
   def noisy_features(self, params: Any, split: str, level: float) -> Any:
     """Mean-pooled features of a split of the probed data at a noise level, (L+1, N, D)."""
+    if self.large:
+      return self._layers(params, level, (split,), 1)[split][0]
     tokens_NxT = getattr(self.probe_dataset, split).tokens_NxT
     return self._pooled(params, tokens_NxT, level, features_lib.SPLITS.index(split))[0]
+
+  def validation_features(self, params: Any) -> Any:
+    """Mean-pooled features of clean validation examples of the probed data, (L+1, N, D)."""
+    if self.large:
+      return self._layers(params, None, ('validation',), 1)['validation'][0]
+    return self.features(params, self.probe_dataset.validation.tokens_NxT)
+
+  @property
+  def large(self) -> bool:
+    """Whether features of the probed data stay on the devices, as `linear_mesh.engine` says."""
+    dataset = self.probe_dataset
+    shape = (self.model.layers + 1, len(dataset.train), self.model.width)
+    try:
+      return linear_mesh.engine(self.config.probe.linear, shape, dataset.classes) == 'mesh'
+    except ValueError as error:
+      raise UserError(f'probe.linear: {error}') from error
+
+  def _layers(
+    self, params: Any, level: float | None, splits: tuple[str, ...], poolings: int, **arguments: Any
+  ) -> dict[str, Any]:
+    """`probes.layers.Layers` of splits of the probed data, one a pooling."""
+    key = keys.key(self.config.evaluation.seed)
+    numbers = {split: _PROBE_STREAM + features_lib.SPLITS.index(split) for split in splits}
+    return extraction.layers_of(
+      self.writing(level),
+      params,
+      {split: getattr(self.probe_dataset, split) for split in splits},
+      {split: jax.random.fold_in(key, number) for split, number in numbers.items()},
+      layers=self.model.layers + 1,
+      width=self.model.width,
+      poolings=poolings,
+      batch_size=self.config.probe.batch_size,
+      mesh=self.mesh,
+      **arguments,
+    )
 
   def _pooled(
     self, params: Any, tokens_NxT: Any, level: float | None, split: int, **arguments: Any
@@ -196,10 +244,16 @@ class Experiment:
   ) -> features_lib.Features:
     """Features of all three splits of the probed data set, and what else a probe may ask for."""
     dataset = self.probe_dataset
-    pooled = {
-      split: self._pooled(params, getattr(dataset, split).tokens_NxT, level, number, **arguments)
-      for number, split in enumerate(features_lib.SPLITS)
-    }
+    if self.large:
+      wanted = 2 if 'pooling' in self.config.probe.suite else 1
+      pooled = self._layers(params, level, features_lib.SPLITS, wanted, **arguments)
+      inputs = {split: extraction.Inputs(dataset, split) for split in features_lib.SPLITS}
+    else:
+      pooled = {
+        split: self._pooled(params, getattr(dataset, split).tokens_NxT, level, number, **arguments)
+        for number, split in enumerate(features_lib.SPLITS)
+      }
+      inputs = features_lib.raw(dataset).inputs
 
     def sequences(split: str, layer: int, rows: Any) -> Any:
       return self.sequences(params, getattr(dataset, split).tokens_NxT[rows], layer)
@@ -207,8 +261,8 @@ class Experiment:
     return features_lib.assemble(
       dataset,
       {split: both[0] for split, both in pooled.items()},
-      last={split: both[1] for split, both in pooled.items()},
-      inputs=features_lib.raw(dataset).inputs,
+      last={s: both[1] for s, both in pooled.items()} if len(pooled['train']) > 1 else None,
+      inputs=inputs,
       sequences=sequences if level is None else None,
       unseen=self.unseen,
       pretraining_seed=self.config.training.seed,

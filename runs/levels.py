@@ -29,7 +29,7 @@ def noisy(experiment: Experiment, params: Any, probes: dict[str, Any]) -> dict[s
     by_split = {
       split: experiment.noisy_features(params, split, level) for split in ('train', 'validation')
     }
-    by_split['test'] = by_split['validation'][:, :0]
+    by_split['test'] = np.zeros((len(by_split['train']), 0, 0), np.float32)
     rows.append({'level': level, **linear.validated(assemble(dataset, by_split), config.linear)})
   best = max(rows, key=lambda row: row['validation'])
   clean_cell = {

@@ -72,7 +72,7 @@ def plain(value) -> bool:
     return all(isinstance(key, str) and plain(v) for key, v in value.items())
   if isinstance(value, list):
     return all(plain(v) for v in value)
-  return value is None or type(value) in (int, float)
+  return value is None or type(value) in (int, float, str)
 
 
 def corrupted(features):
