@@ -107,6 +107,20 @@ def rows_of(array: np.ndarray | Layers, layers: Any, rows: np.ndarray) -> np.nda
   return array[layers, rows] if isinstance(array, Layers) else array[layers][:, rows]
 
 
+def one_layer(array: np.ndarray | Layers, layer: int, rows: np.ndarray) -> np.ndarray:
+  """(rows, D) of one layer on the host."""
+  return array[layer, rows] if isinstance(array, Layers) else array[layer][rows]
+
+
+def moments(array: np.ndarray | Layers) -> tuple[np.ndarray, np.ndarray]:
+  """Mean and scale (layers, 1, D) over all rows, as `selection.moments`."""
+  if not isinstance(array, Layers):
+    return selection.moments(array)
+  found = [sums.moments(array.on_mesh(layer)) for layer in range(len(array))]
+  mean, scale = (np.stack(part)[:, None] for part in zip(*found, strict=True))
+  return mean, scale
+
+
 def standardised(
   array: np.ndarray | Layers, layer: int, mesh: Mesh, by: tuple | None = None
 ) -> tuple[mesh_lib.Rows, np.ndarray, np.ndarray]:
