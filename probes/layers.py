@@ -36,7 +36,7 @@ class Groups:
     """(devices n, D) of one layer."""
     first = layer - layer % self.size
     if first != self._first:
-      self._made = {}  # Before there are others.
+      self._made, self._first = {}, None  # Before there are others.
       self._made = self._make(first, min(self.size, self.layers - first))
       self._first = first
     return self._made[name][layer - first]

@@ -27,6 +27,7 @@ from probes import (
   pooling,
   ridge,
   selection,
+  settings,
   suite,
 )
 from probes import features as features_lib
@@ -207,6 +208,13 @@ def test_size_decides_and_the_config_may():
     linear_mesh.engine(ml_collections.ConfigDict({'l2': (1,), 'engine': 'gpu'}), (1, 9, 9), 2)
 
 
+def test_an_unknown_engine_is_found_before_the_work():
+  config, labels = base.get_base('untrained').probe, np.arange(20) % 2
+  config.linear.engine = 'tpu'
+  with pytest.raises(ValueError, match="probe.linear.engine: unknown engine 'tpu'; known: auto"):
+    settings.check(config, dict.fromkeys(features_lib.SPLITS, labels), 2)
+
+
 def on_mesh(features, size=1):
   """The same features as `Layers`, in groups of so many layers."""
   mesh, made = mesh_lib.default(), []
@@ -320,10 +328,10 @@ def test_what_reads_rows_reads_them_from_a_mesh(name):
 def test_rows_that_take_part_of_a_large_set():
   """Networks see as many as their steps can; task and control those that are declared."""
   placed, _ = on_mesh(clusters(), 2)
-  settings = ml_collections.ConfigDict({'steps': 5, 'batch_size': 8})
-  rows = mlp._rows(placed, settings, 0)
+  few_steps = ml_collections.ConfigDict({'steps': 5, 'batch_size': 8})
+  rows = mlp._rows(placed, few_steps, 0)
   assert len(rows) == 40 and (np.diff(rows) > 0).all()
-  assert len(mlp._rows(clusters(), settings, 0)) == 120
+  assert len(mlp._rows(clusters(), few_steps, 0)) == 120
   inputs = {split: np.arange(120)[:, None] for split in features_lib.SPLITS}
   few = control_task.fewer(dataclasses.replace(placed, inputs=inputs), 30, 0)
   for split in features_lib.SPLITS:
