@@ -134,6 +134,7 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
           'l2': (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
           'draws': 3,
           'types_per_class': 5,
+          'rows': 20_000,  # of a split, where features are too large for the host
         },
         'geometry': {'rows': 4096, 'saved': 512},
         'pac': {

@@ -21,6 +21,7 @@ import threadpoolctl
 
 from probes import linear, selection
 from probes.features import SPLITS, Features
+from probes.layers import Layers
 
 FIT_ROWS = 10_000  # Train inputs that k-means sees, at most.
 
@@ -32,7 +33,8 @@ def evaluate(
 
   Args:
     features: with `inputs`, split -> (N, P).
-    config: l2 (grid), draws (random labellings), types_per_class (types / classes).
+    config: l2 (grid), draws (random labellings), types_per_class (types / classes), rows (of each
+      split of features on a mesh, at most: drawn once, for task and control alike).
     seed: of the clusters and of each labelling.
 
   Returns:
@@ -52,6 +54,8 @@ def evaluate(
   """
   if features.inputs is None:
     return {}, {}
+  if isinstance(features.train, Layers):
+    features = fewer(features, config.rows, seed)
   settings = ml_collections.ConfigDict({'labels': (), 'l2': tuple(config.l2)})
   task, task_arrays = linear.evaluate(features, settings, seed)
   count = config.types_per_class * features.classes
@@ -84,6 +88,17 @@ def evaluate(
     'all/control_labels': np.stack(labels),
     'all/control_predictions': np.stack(predictions),
   }
+
+
+def fewer(features: Features, most: int, seed: int) -> Features:
+  """At most so many random rows of every split of features on a mesh, as arrays."""
+  found, inputs, labels = {}, {}, {}
+  for number, split in enumerate(SPLITS):
+    truth = np.asarray(getattr(features, f'labels_{split}'))
+    rows = np.sort(np.random.default_rng((seed, number)).permutation(len(truth))[:most])
+    found[split], inputs[split] = getattr(features, split)[:, rows], features.inputs[split][rows]
+    labels[f'labels_{split}'] = truth[rows]
+  return dataclasses.replace(features, **found, **labels, inputs=inputs, last=None, sequences=None)
 
 
 def types_of(features: Features, types: int, seed: int) -> dict[str, np.ndarray]:

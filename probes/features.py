@@ -13,7 +13,9 @@ import numpy as np
 class Features:
   """Features of the labelled splits, (layers, N, D), and their labels (N,).
 
-  Floats, float32 for a network's own; a file's may need float64 (`probes.exchange`).
+  Floats, float32 for a network's own; a file's may need float64 (`probes.exchange`). Of a large set
+  they are `probes.layers.Layers`, which stay on the devices and stand in for arrays, and `inputs`
+  makes rows when they are asked for.
 
   Attributes:
     train, validation, test: the headline's features: the mean over the sequence.

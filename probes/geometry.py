@@ -8,6 +8,7 @@ rank of all, so it cannot rank objectives.
 import numpy as np
 
 from probes import selection
+from probes.layers import one_layer
 
 RANKME_EPSILON = 1e-7  # Of the paper, for float32.
 
@@ -33,10 +34,11 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
   selection.check(features, ('train', 'validation', 'test'))
   rows = np.random.default_rng((seed, 0)).permutation(features.train.shape[1])[: config.rows]
   plain, centred = [], []
-  for layer in features.train:
-    mean, scale = selection.moments(layer[rows])
-    plain.append(rankme(layer[rows]))
-    centred.append(rankme(np.where(np.isinf(scale), 0, layer[rows] - mean)))
+  for layer in range(len(features.train)):
+    used = one_layer(features.train, layer, rows)
+    mean, scale = selection.moments(used)
+    plain.append(rankme(used))
+    centred.append(rankme(np.where(np.isinf(scale), 0, used - mean)))
   layer = int(np.argmax(plain))
   result = {
     'rankme': plain[layer],

@@ -20,7 +20,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from probes import selection
+from probes import knn_mesh, selection, sums
+from probes.layers import Layers, one_layer
 
 CHUNK_BYTES = 64 * 2**20  # Similarities held at once.
 # Shorter than this share of its uncentred self, a centred row is rounding and has no direction.
@@ -174,20 +175,45 @@ def _count(similarity_QxM, labels_QxM, classes, k, kth_Q, temperature, tie) -> n
   return total / total.sum(1, keepdims=True)
 
 
+def _votes_on_mesh(features, split: str, layer: int, config) -> np.ndarray:
+  """As `votes_by_k` (J, Q, K), of a split of `Layers` in the bank of all training rows."""
+  bank, queries = features.train.on_mesh(layer), getattr(features, split).on_mesh(layer)
+  moments = sums.moments(bank)
+  bank, queries = (knn_mesh.directions(r, *moments, NO_DIRECTION) for r in (bank, queries))
+  ks = np.minimum(config.neighbours, bank.count)
+  tie = 2 * (bank.x.shape[1] + 2) * float(np.finfo(np.float32).eps)
+  shares = np.empty((len(ks), queries.count, features.classes))
+  found = knn_mesh.nearest(queries, bank, features.labels_train, int(ks.max()))
+  for chunk, similarity, labels in found:
+    order = np.sort(similarity, 1)[:, ::-1]
+    for j, k in enumerate(ks):
+      shares[j, chunk] = _count(
+        similarity, labels, features.classes, k, order[:, k - 1], config.temperature, tie
+      )
+  return shares
+
+
 def _all_labels(features, config) -> tuple[dict, np.ndarray, np.ndarray]:
   labels = np.asarray(features.labels_train)
   accuracy, error = [], []
-  for train, validation in zip(features.train, features.validation, strict=True):
-    bank, queries = _centred(train, validation)
-    shares = votes_by_k(
-      queries, bank, labels, features.classes, config.neighbours, config.temperature
-    )
+  for layer in range(len(features.train)):
+    if isinstance(features.train, Layers):
+      shares = _votes_on_mesh(features, 'validation', layer, config)
+    else:
+      bank, queries = _centred(features.train[layer], features.validation[layer])
+      shares = votes_by_k(
+        queries, bank, labels, features.classes, config.neighbours, config.temperature
+      )
     accuracy.append(credit(shares, features.labels_validation).mean(-1))
     error.append(_squared_error(shares, features.labels_validation))
   accuracy = np.stack(accuracy)
   layer, j = selection.choose(accuracy, np.stack(error))
-  k, rows = config.neighbours[j], np.arange(len(labels))
-  predicted, credits = _test(features, config, layer, k, rows)
+  k = config.neighbours[j]
+  if isinstance(features.train, Layers):
+    shares = _votes_on_mesh(features, 'test', layer, config)[j]
+    predicted, credits = predictions(shares), credit(shares, features.labels_test)
+  else:
+    predicted, credits = _test(features, config, layer, k, np.arange(len(labels)))
   correct = float(credits.mean())
   result = {
     'layer': layer,
@@ -229,8 +255,8 @@ def _leave_one_out(features, config, rows) -> tuple[int, int, np.ndarray]:
   """Layer and k chosen inside a subset, and each layer's best accuracy over k."""
   labels = np.asarray(features.labels_train)[rows]
   accuracy, error = [], []
-  for layer in features.train:
-    bank, _ = _centred(layer[rows])
+  for layer in range(len(features.train)):
+    bank, _ = _centred(one_layer(features.train, layer, rows))
     shares = votes_by_k(
       bank, bank, labels, features.classes, config.neighbours, config.temperature, True
     )
@@ -243,7 +269,7 @@ def _leave_one_out(features, config, rows) -> tuple[int, int, np.ndarray]:
 
 def _test(features, config, layer, k, rows) -> tuple[np.ndarray, np.ndarray]:
   """Predictions and credit (N_test,) with the given training rows as the bank."""
-  bank, queries = _centred(features.train[layer][rows], features.test[layer])
+  bank, queries = _centred(one_layer(features.train, layer, rows), features.test[layer])
   labels = np.asarray(features.labels_train)[rows]
   shares = votes(queries, bank, labels, features.classes, k, config.temperature)
   return predictions(shares), credit(shares, features.labels_test)

@@ -36,7 +36,7 @@ class Groups:
     """(devices n, D) of one layer."""
     first = layer - layer % self.size
     if first != self._first:
-      self._made = {}  # Before there are others.
+      self._made, self._first = {}, None  # Before there are others.
       self._made = self._make(first, min(self.size, self.layers - first))
       self._first = first
     return self._made[name][layer - first]
@@ -105,6 +105,20 @@ class Beside(Layers):
 def rows_of(array: np.ndarray | Layers, layers: Any, rows: np.ndarray) -> np.ndarray:
   """(layers, rows, D) on the host."""
   return array[layers, rows] if isinstance(array, Layers) else array[layers][:, rows]
+
+
+def one_layer(array: np.ndarray | Layers, layer: int, rows: np.ndarray) -> np.ndarray:
+  """(rows, D) of one layer on the host."""
+  return array[layer, rows] if isinstance(array, Layers) else array[layer][rows]
+
+
+def moments(array: np.ndarray | Layers) -> tuple[np.ndarray, np.ndarray]:
+  """Mean and scale (layers, 1, D) over all rows, as `selection.moments`."""
+  if not isinstance(array, Layers):
+    return selection.moments(array)
+  found = [sums.moments(array.on_mesh(layer)) for layer in range(len(array))]
+  mean, scale = (np.stack(part)[:, None] for part in zip(*found, strict=True))
+  return mean, scale
 
 
 def standardised(

@@ -38,7 +38,7 @@ def mesh_of(features, config) -> Mesh | None:
     return features.train.mesh
   if engine(config, features.train.shape, features.classes) == 'host':
     return None
-  return getattr(features, 'mesh', None) or mesh_lib.default()
+  return mesh_lib.default()
 
 
 def fits(features, config, mesh: Mesh) -> Iterator[tuple]:

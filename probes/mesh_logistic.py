@@ -129,16 +129,16 @@ class _Problem:
     for _ in range(STEPS):
       if not far.any():
         break
-      self._improve(np.flatnonzero(far), 'float32', stuck)
+      self._improve(np.flatnonzero(far), 'float32', stuck, last=False)
       far &= ~stuck & (self.certificate > NARROW_UNTIL * self.gap)
     stuck[:], self.certificate[:] = False, np.inf
     for _ in range(STEPS):
       chosen = np.flatnonzero(~(self.certificate <= self.gap) & ~stuck)
       if not len(chosen):
         break
-      self._improve(chosen, wide, stuck)
+      self._improve(chosen, wide, stuck, last=True)
 
-  def _improve(self, chosen: np.ndarray, wide: str, stuck: np.ndarray) -> None:
+  def _improve(self, chosen: np.ndarray, wide: str, stuck: np.ndarray, last: bool) -> None:
     """Judges these problems, and takes a step of those that are not done."""
     # Few widths, so that few programs are compiled.
     width = len(self.l2)
@@ -151,11 +151,11 @@ class _Problem:
     self.theta[0][some], self.theta[1][some] = theta
     g, curvature, p = self._judge(some, theta, l2_J, wide)
     before = self.certificate[some]
-    limit = NARROW_UNTIL * self.gap if wide == 'float32' else 0
-    target = np.maximum(0.2 * self.gap, FORCING * np.minimum(before, 1) * before)
-    target = np.where(before <= self.gap, np.inf, target)
-    if (before <= np.maximum(self.gap, limit)).all() and wide != 'float32':
+    if last and (before <= self.gap).all():
       return
+    target = np.maximum(0.2 * self.gap, FORCING * np.minimum(before, 1) * before)
+    # Those that are done stay where they were judged.
+    target = np.where(before <= self.gap, np.inf, target)
     d, used = self._step(problem, p, g, curvature, l2_J, target)
     self.iterations[chosen] += used[: len(chosen)]
     taken = self._sizes(problem, p, g, d, l2_J)

@@ -31,7 +31,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from probes import information, logistic, selection
+from probes import information, logistic, mesh_logistic, selection
+from probes.layers import Layers, standardised
 
 LINEAR_GAP = 1e-4  # Certificate of the linear starts, nats.
 BETA2 = 0.99  # Of Adam: a memory of 100 steps, short against the whole training.
@@ -68,10 +69,11 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
   """
   selection.check(features, ('train', 'validation', 'test'))
   selection.largest_balanced(features.labels_train, features.classes)  # Every class is there.
+  rows = _rows(features, config, seed)
   found = [
     choice
-    for layers in _batches(features, config)
-    for choice in _choose(features, config, seed, layers)
+    for layers in _batches(features, config, len(rows))
+    for choice in _choose(features, config, seed, layers, rows)
   ]
   layer = min(range(len(found)), key=lambda index: found[index]['accurate']['key'])
   best = found[layer]['accurate']
@@ -300,7 +302,39 @@ def _segment(state, data, batches_SxB, rates_S, *, hidden):
   return jax.lax.map(group, (state[0], tuple(arrays))), state[1] + len(rates_S)
 
 
-def _choose(features, config, seed: int, layers: np.ndarray) -> list[dict]:
+def _rows(features, config, seed: int) -> np.ndarray:
+  """The train rows that take part: all; of features on a mesh, as many as the steps can see."""
+  count = len(features.labels_train)
+  if not isinstance(features.train, Layers) or count <= config.steps * config.batch_size:
+    return np.arange(count)
+  order = np.random.default_rng((seed, count)).permutation(count)
+  return np.sort(order[: config.steps * config.batch_size])
+
+
+def _linear_starts(features, config, layers: np.ndarray, rows: np.ndarray) -> tuple:
+  """Linear probes (layers, l2) of all training rows, and what they are of.
+
+  Returns:
+    mean and scale (layers, 1, D), standardised `rows` (layers, n, D), weights and bias.
+  """
+  labels = np.asarray(features.labels_train)
+  names = [f'layer {layer}, linear start' for layer in layers]
+  how = {'classes': features.classes, 'gap': LINEAR_GAP}
+  if not isinstance(features.train, Layers):
+    mean, scale = selection.moments(features.train[layers])
+    x = selection.standardise(features.train[layers], mean, scale)
+    fits = logistic.fit(x, labels, config.l2, names=names, **how)
+    return mean, scale, x, fits.weights, fits.bias
+  made = []
+  for layer, name in zip(layers, names, strict=True):
+    placed, mean, scale = standardised(features.train, layer, features.train.mesh)
+    fits = mesh_logistic.fit(placed, labels, config.l2, name=name, **how)
+    x = selection.standardise(features.train[layer, rows], mean[None], scale[None])
+    made.append((mean[None], scale[None], x, fits.weights, fits.bias))
+  return tuple(np.stack(part) for part in zip(*made, strict=True))
+
+
+def _choose(features, config, seed: int, layers: np.ndarray, rows: np.ndarray) -> list[dict]:
   """Each layer's start, weight decay and checkpoint, chosen on validation in two ways.
 
   Returns:
@@ -309,16 +343,13 @@ def _choose(features, config, seed: int, layers: np.ndarray) -> list[dict]:
     better), nats (as a member) and accuracy (validation), weight_decay, step, start, params (of
     shapes (1, 1, ...)), offset (weights and bias of the start), mean and scale.
   """
-  mean, scale = selection.moments(features.train[layers])
-  x = selection.standardise(features.train[layers], mean, scale)
+  mean, scale, x, weights, bias = _linear_starts(features, config, layers, rows)
   held_out = selection.standardise(features.validation[layers], mean, scale)
   labels, truth = np.asarray(features.labels_train), features.labels_validation
   family = information.Family(labels, features.classes)
-  names = [f'layer {layer}, linear start' for layer in layers]
-  fits = logistic.fit(x, labels, config.l2, classes=features.classes, gap=LINEAR_GAP, names=names)
-  scores = logistic.logits(held_out[:, None], fits.weights, fits.bias)
+  scores = logistic.logits(held_out[:, None], weights, bias)
   j = family.nats(logistic.cross_entropy(scores, truth), truth).mean(-1).argmin(1)
-  weights, bias = fits.weights[np.arange(len(x)), j], fits.bias[np.arange(len(x)), j]
+  weights, bias = weights[np.arange(len(x)), j], bias[np.arange(len(x)), j]
   # Problems of a layer: every decay from zero, then every decay from the linear probe.
   starts = [(start, decay) for start in ('zero', 'linear') for decay in config.weight_decay]
   linear = np.array([start == 'linear' for start, _ in starts])[:, None, None]
@@ -329,7 +360,7 @@ def _choose(features, config, seed: int, layers: np.ndarray) -> list[dict]:
   best = [{'accurate': worst, 'usable': worst} for _ in layers]
   for step, params in train(
     x,
-    labels,
+    labels[rows],
     [decay for _, decay in starts],
     classes=features.classes,
     hidden=config.hidden,
@@ -364,9 +395,9 @@ def _choose(features, config, seed: int, layers: np.ndarray) -> list[dict]:
   return best
 
 
-def _batches(features, config) -> list[np.ndarray]:
-  """Layers in batches of nearly equal size that fit in memory."""
-  layers, rows, dims = features.train.shape
+def _batches(features, config, rows: int) -> list[np.ndarray]:
+  """Layers in batches of nearly equal size that fit in memory, of so many rows."""
+  layers, _, dims = features.train.shape
   problems = 2 * len(config.weight_decay)
   width = dims + features.classes
   size = 12 * rows * (dims + problems * features.classes) + 16 * problems * config.hidden * width

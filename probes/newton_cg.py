@@ -85,8 +85,8 @@ def _curved(x, mask, p_nxJxK, weights_JxKxD, bias_JxK, size: int):
     return add(sums[0], product(u.reshape(size, -1).T, x_BxD)), add(sums[1], u.sum(0))
 
   start = (zeros((problems * classes, dims), x.dtype), zeros((problems, classes), x.dtype))
-  weights, bias = jax.lax.psum(over_blocks(n, size, body, start), mesh_lib.AXIS)
-  return sum(weights).reshape(weights_JxKxD.shape), sum(bias)
+  weights, bias = map(total, over_blocks(n, size, body, start))
+  return weights.reshape(weights_JxKxD.shape), bias
 
 
 @functools.partial(jax.jit, static_argnames='mesh')

@@ -32,7 +32,7 @@ import ml_collections
 import numpy as np
 from scipy import special
 
-from probes import logistic, selection
+from probes import layers, logistic, selection
 from probes.features import SPLITS, Features
 
 HELD_OUT = 10  # One in so many train examples standardises where no other split can.
@@ -210,7 +210,7 @@ def _sample(
     count = -(-len(order) // HELD_OUT)
     outside = features.train[:, np.sort(order[:count])]
     rows['train'] = np.sort(order[count:])
-  mean, scale = selection.moments(outside)
+  mean, scale = layers.moments(outside)
   x = np.concatenate([getattr(features, split)[:, rows[split]] for split in sample], 1)
   labels = np.concatenate([getattr(features, f'labels_{s}')[rows[s]] for s in sample])
   return selection.standardise(x, mean, scale), labels, mean, scale

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from probes import suite
+from probes import linear_mesh, suite
 
 # What a number may be, by the name of its field in any entry: at least this,
 _AT_LEAST = {
@@ -37,6 +37,10 @@ def check(config: Any, labels: Mapping[str, np.ndarray], classes: int) -> None:
   entries = {name: config[name] for name in ('linear', *config.suite)}
   for name, entry in entries.items():
     _check_numbers(f'probe.{name}', entry)
+  engine = config.linear.get('engine', 'auto')
+  if engine not in linear_mesh.ENGINES:
+    known = ', '.join(linear_mesh.ENGINES)
+    raise ValueError(f"probe.linear.engine: unknown engine '{engine}'; known: {known}")
   _check_numbers('probe', {k: v for k, v in config.items() if not hasattr(v, 'items')})
   train = np.asarray(labels['train'])
   if classes < 2:

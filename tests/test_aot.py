@@ -62,6 +62,32 @@ def test_nano_on_a_slice_of_eight(tmp_path):
 
 
 @needs_libtpu
+def test_the_probe_of_a_large_set(tmp_path):
+  out = str(tmp_path / 'aot.json')
+  code, text, error = _aot(
+    CONFIG, '--topology=v5e:2x4', '--what=probe', '--rows=100001', f'--out={out}'
+  )
+  assert code == 0, error
+  assert 'float32, compensated sums' in text and 'never measured' in text
+  with open(out, encoding='utf-8') as file:
+    report = json.load(file)
+  assert (report['layers_a_group'], report['l2_together']) == (5, 6)
+  # Five layers under two poolings of 12,501 rows a chip.
+  assert report['features_bytes'] == 4 * 5 * 2 * 12_501 * 64
+  programs = report['programs']
+  for name in ('gradient', 'iteration'):
+    # The gradient of 6 penalties x 10 classes, reduced once: 7/8 of it sent there and back.
+    sent = 2 * 7 / 8 * 4 * 6 * 10 * 65
+    assert sent <= sum(programs[name]['collective_bytes'].values()) < 1.2 * sent
+    assert programs[name]['floor_seconds']['compute'] == pytest.approx(
+      6 * 4 * 100_001 * 64 * 6 * 10 / 8 / 197e12
+    )
+  # 13 rows a chip where 100 are asked for.
+  assert programs['feature pass']['runs'] == -(-100_001 // 104)
+  assert all(program['peak_bytes'] > 0 for program in programs.values())
+
+
+@needs_libtpu
 def test_what_does_not_fit_is_refused_with_the_numbers():
   code, _, error = _aot(
     CONFIG,
@@ -81,6 +107,8 @@ def test_mistakes_are_one_line():
     ([CONFIG], '--topology is needed'),
     ([CONFIG, '--topology=v7:2x4'], "unknown topology 'v7:2x4'"),
     ([CONFIG, '--topology=v5e:2x4', '--config.data.name=other'], 'give --vocabulary=V'),
+    ([CONFIG, '--topology=v5e:2x4', '--what=probe'], 'are given together'),
+    ([CONFIG, '--topology=v5e:2x4', '--rows=9'], 'are given together'),
   ):
     code, _, error = _aot(*arguments)
     assert code == 2 and message in error and 'Traceback' not in error

@@ -13,18 +13,25 @@ import numpy as np
 import pytest
 from test_logistic import L2, optimum, problem, sklearn_fit, value_and_gradient
 
-from probes import features as features_lib
-from probes import layers as layers_lib
+from experiments import base
 from probes import (
+  control_task,
+  knn,
+  knn_mesh,
   linear,
   linear_mesh,
   logistic,
   mesh_logistic,
+  mlp,
   newton_cg,
   pooling,
   ridge,
   selection,
+  settings,
+  suite,
 )
+from probes import features as features_lib
+from probes import layers as layers_lib
 from probes import mesh as mesh_lib
 from probes.certificate import certify
 
@@ -201,6 +208,13 @@ def test_size_decides_and_the_config_may():
     linear_mesh.engine(ml_collections.ConfigDict({'l2': (1,), 'engine': 'gpu'}), (1, 9, 9), 2)
 
 
+def test_an_unknown_engine_is_found_before_the_work():
+  config, labels = base.get_base('untrained').probe, np.arange(20) % 2
+  config.linear.engine = 'tpu'
+  with pytest.raises(ValueError, match="probe.linear.engine: unknown engine 'tpu'; known: auto"):
+    settings.check(config, dict.fromkeys(features_lib.SPLITS, labels), 2)
+
+
 def on_mesh(features, size=1):
   """The same features as `Layers`, in groups of so many layers."""
   mesh, made = mesh_lib.default(), []
@@ -271,6 +285,61 @@ def test_ridge_and_poolings_on_a_mesh_are_those_on_the_host():
           assert cell[name] == pytest.approx(value, abs=1e-3), name
     for name, values in host_arrays.items():
       np.testing.assert_allclose(arrays[name], values, atol=0.01)
+
+
+def test_neighbours_on_a_mesh_are_those_on_the_host(monkeypatch):
+  config = ml_collections.ConfigDict(
+    {'neighbours': (1, 5, 200), 'temperature': 0.07, 'labels': (4, 40), 'draws': 2}
+  )
+  features = clusters()
+  features.train[:, 7] = features.train[:, 8]  # A tie.
+  features.validation[:, 3] = features.train[:, 8]
+  host, host_arrays = knn.evaluate(features, config, 0)
+  monkeypatch.setitem(knn_mesh.CHUNK_BYTES, 'cpu', 4 * 120 * 50)  # Chunks of 50, the last padded.
+  found, arrays = knn.evaluate(on_mesh(features, 2)[0], config, 0)
+  for labels, cell in host.items():
+    for name, value in cell.items():
+      assert found[labels][name] == pytest.approx(value, abs=1e-6), (labels, name)
+  for name, values in host_arrays.items():
+    np.testing.assert_allclose(arrays[name], values, atol=1e-6)
+
+
+@pytest.mark.parametrize('name', ['mlp', 'geometry', 'pac', 'control_task', 'prequential'])
+def test_what_reads_rows_reads_them_from_a_mesh(name):
+  """Of sets no larger than the rows they may have, the very same numbers."""
+  small = {'steps': 40, 'batch_size': 16, 'rows': 400, 'l2': (1e-2, 1.0), 'weight_decay': (1.0,)}
+  small |= {'orders': 1, 'mlp': None}
+  config = base.get_base('untrained').probe[name].to_dict()
+  config = ml_collections.ConfigDict({key: small.get(key, config[key]) for key in config})
+  features = clusters(layers=2)
+  inputs = {split: getattr(features, split)[0] for split in features_lib.SPLITS}
+  placed, _ = on_mesh(features, 2)
+  (host, host_arrays), (found, arrays) = (
+    suite.PROBES[name].evaluate(dataclasses.replace(one, inputs=inputs), config, 0)
+    for one in (features, placed)
+  )
+  for key, value in host['all'].items():
+    if key not in ('certificate', 'curve'):
+      assert found['all'][key] == pytest.approx(value, abs=2e-3, nan_ok=True), key
+  for key, values in host_arrays.items():
+    np.testing.assert_allclose(arrays[key], values, atol=0.02)
+
+
+def test_rows_that_take_part_of_a_large_set():
+  """Networks see as many as their steps can; task and control those that are declared."""
+  placed, _ = on_mesh(clusters(), 2)
+  few_steps = ml_collections.ConfigDict({'steps': 5, 'batch_size': 8})
+  rows = mlp._rows(placed, few_steps, 0)
+  assert len(rows) == 40 and (np.diff(rows) > 0).all()
+  assert len(mlp._rows(clusters(), few_steps, 0)) == 120
+  inputs = {split: np.arange(120)[:, None] for split in features_lib.SPLITS}
+  few = control_task.fewer(dataclasses.replace(placed, inputs=inputs), 30, 0)
+  for split in features_lib.SPLITS:
+    which = few.inputs[split][:, 0]
+    assert len(which) == 30
+    np.testing.assert_array_equal(getattr(few, split), getattr(clusters(), split)[:, which])
+    labels = getattr(clusters(), f'labels_{split}')[which]
+    np.testing.assert_array_equal(getattr(few, f'labels_{split}'), labels)
 
 
 def test_layers_bring_rows_to_the_host_and_not_too_many(monkeypatch):
