@@ -2,7 +2,7 @@ r"""Probes a finished run again, or the features of any other model.
 
 python -m launch.probe --workdir=RUN --config.probe.linear.draws=10
 python -m launch.probe --workdir=RUN --export=FILE.npz
-python -m launch.probe --features=FILE.npz --out=DIR
+python -m launch.probe --features=FILE.npz --label=NAME --pooling=cls --out=DIR
 
 `probes/exchange.py` describes the file.
 """
@@ -22,6 +22,8 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
     raise UserError('either --workdir=DIR (a finished run) or --features=FILE.npz is needed')
   if chosen.workdir is None and chosen.export is not None:
     raise UserError('--export writes the features of a run: it needs --workdir')
+  if chosen.features is None and (chosen.label is not None or chosen.pooling != 'mean'):
+    raise UserError('--label and --pooling choose from a file: they need --features')
   for override in overrides:
     if not override.startswith('--config.probe.'):
       raise UserError(f'{override}: only config.probe.* can change after training')
@@ -29,7 +31,7 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
 
   best = chosen.checkpoint == 'best'
   if chosen.features is not None:
-    said = probing.of_file(chosen.features, chosen.out, overrides)
+    said = probing.of_file(chosen.features, chosen.out, overrides, chosen.label, chosen.pooling)
   elif chosen.export is not None:
     said = probing.export(chosen.workdir, chosen.data_dir, overrides, best, chosen.export)
   else:
@@ -45,6 +47,10 @@ def define_flags() -> None:
   )
   flags.DEFINE_string('export', None, "Write the run's features here and do not probe.")
   flags.DEFINE_string('features', None, 'Probe the features in this .npz, of any model.')
+  flags.DEFINE_string('label', None, 'Which column of labels, where --features has several.')
+  flags.DEFINE_enum(
+    'pooling', 'mean', ['mean', 'last', 'cls'], 'Which pooling of --features is probed.'
+  )
   flags.DEFINE_string(
     'out', None, 'With --features: where the results go; default: FILE_probes beside the file.'
   )

@@ -3,13 +3,18 @@
 A .npz archive with
 
 - `features`: (layers, N, D), finite numbers; layer 0 first;
-- `labels`: (N,) integers, booleans or strings; the classes are their distinct values, sorted, and
-  every one of them has a train row;
+- `labels`: (N,) whole numbers, booleans or strings; the classes are their distinct values, sorted,
+  and every one of them has a train row. Several columns of labels are `labels/NAME` each; the
+  reader names one, without a name it is `labels` or the only one;
 - `splits`: (N,) 'train', 'validation' or 'test' (or 0, 1, 2), each present;
 
 and optionally
 
-- `last`: (layers, N, D), another pooling (ours: the last position);
+- `groups`: (N,) integers or strings, such as patients or films: no group may be in two splits.
+  With them `splits` may be left out: then whole groups are dealt to the splits;
+- `last` and `cls`: (layers, N, D), other poolings: the last position, and a token that stands for
+  the whole input;
+- `sequences/0`, `sequences/1`, ...: (N, T, D) for each layer, features before pooling;
 - `inputs`: (N, P), the raw inputs as numbers; the control task takes its types from them;
 - `pretraining_seed`: an integer; the few labels that probes get follow it (default 0);
 - `unseen`: names of the splits whose examples the model never saw in pretraining, of which the PAC
@@ -22,19 +27,29 @@ are: float64 is standardised as float64, so that features with an offset far abo
 no digit of it.
 """
 
+from collections.abc import Callable, Mapping
+import functools
 import os
 import zipfile
 
 import numpy as np
 
+from probes import rows as rows_lib
 from probes import selection
 from probes.features import SPLITS, Features
 
+POOLINGS = ('mean', 'last', 'cls')
 _NEEDED = ('features', 'labels', 'splits')
+_SEQUENCES = 'sequences/'
 
 
-def read(path: str | os.PathLike) -> Features:
+def read(path: str | os.PathLike, label: str | None = None, pooling: str = 'mean') -> Features:
   """Features from a file; `names` are the file's own names of the classes.
+
+  Args:
+    path: the file.
+    label: which column of labels, where there are several.
+    pooling: which one is the headline, 'mean', 'last' or 'cls'. `Features.last` is beside the mean.
 
   Raises:
     ValueError: one line that says what is wrong with the file, and how to put it right.
@@ -42,17 +57,19 @@ def read(path: str | os.PathLike) -> Features:
   """
   arrays = _load(path)
   missing = [name for name in _NEEDED if name not in arrays]
+  missing = [n for n in missing if not (n == 'labels' and rows_lib.columns(arrays))]
+  if 'groups' in arrays:
+    missing = [name for name in missing if name != 'splits']
   if missing:
     raise ValueError(f'{path} lacks {", ".join(missing)}; it has {", ".join(arrays) or "nothing"}')
   features = arrays['features']
   if features.ndim != 3:
     raise ValueError(f'{path}: features must be layers x N x D numbers, not {features.shape}')
   count = features.shape[1]
-  names, labels = _labels(path, arrays['labels'], count)
-  rows = _rows(path, _text(path, 'splits', arrays['splits']), count)
-  absent = np.flatnonzero(np.bincount(labels[rows['train']], minlength=len(names)) == 0)
-  if len(absent):
-    raise ValueError(f"{path}: label '{names[absent[0]]}' has no row in split 'train'")
+  names, labels = rows_lib.classes(path, rows_lib.column(path, arrays, label), count)
+  rows = rows_lib.splits(path, arrays, count)
+  rows_lib.check_train(path, names, labels[rows['train']])
+  arrays = _pooled(path, arrays, pooling)
   given = {name: arrays[name] for name in ('features', 'last') if name in arrays}
   given = dict(zip(given, _exact(path, **given), strict=True))
   optional = {}
@@ -66,7 +83,9 @@ def read(path: str | os.PathLike) -> Features:
       if not np.isfinite(array).all():
         raise ValueError(f'{path}: {name} holds NaN or infinity')
       optional[name] = {s: np.take(array, rows[s], axis) for s in SPLITS}
-  unseen = _text(path, 'unseen', np.atleast_1d(arrays.get('unseen', ['validation', 'test'])))
+  unseen = rows_lib.text(
+    path, 'unseen', np.atleast_1d(arrays.get('unseen', ['validation', 'test']))
+  )
   unseen = tuple(str(name) for name in unseen)
   unknown = set(unseen) - set(SPLITS)
   if unknown:
@@ -85,6 +104,7 @@ def read(path: str | os.PathLike) -> Features:
     pretraining_seed=int(seed.item()),
     choices=int(choices),
     names=names,
+    sequences=_sequences(path, arrays, rows, features.shape),
     **optional,
   )
   try:
@@ -92,6 +112,12 @@ def read(path: str | os.PathLike) -> Features:
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
   return found
+
+
+def dealt(path: str | os.PathLike) -> bool:
+  """Whether the file leaves its splits to be dealt by group."""
+  with np.load(path, allow_pickle=False) as archive:
+    return 'splits' not in archive.files
 
 
 def repeated_rows(features: Features) -> dict[str, int]:
@@ -143,7 +169,8 @@ def _load(path: str | os.PathLike) -> dict[str, np.ndarray]:
     if not isinstance(archive, np.lib.npyio.NpzFile):
       raise ValueError(f'{path} is one array; a .npz with {", ".join(_NEEDED)} is needed')
     with archive:
-      return {name: archive[name] for name in archive.files}
+      # Sequences stay where they are until a layer of them is asked for.
+      return {n: None if n.startswith(_SEQUENCES) else archive[n] for n in archive.files}
   except (zipfile.BadZipFile, EOFError) as error:
     raise ValueError(f'{path} is no .npz file or is damaged: {error}') from error
   except ValueError as error:
@@ -162,47 +189,61 @@ def _exact(path: str | os.PathLike, **arrays: np.ndarray) -> list[np.ndarray]:
   return [np.asarray(array, wide) for array in arrays.values()]
 
 
-def _text(path: str | os.PathLike, name: str, array: np.ndarray) -> np.ndarray:
-  """Bytes as strings, anything else as it is."""
-  if array.dtype.kind != 'S':
-    return array
-  try:
-    return np.char.decode(array, 'utf-8')
-  except UnicodeDecodeError as error:
-    raise ValueError(f'{path}: {name} holds bytes that are no UTF-8 text') from error
-
-
-def _labels(
-  path: str | os.PathLike, labels: np.ndarray, count: int
-) -> tuple[tuple[str, ...], np.ndarray]:
-  """Names of the classes in order, and the class of every row, (N,) int32."""
-  labels = _text(path, 'labels', labels)
-  if labels.shape != (count,) or labels.dtype.kind not in 'iubU':
-    hint = '' if labels.shape != (count,) else '; class numbers: labels.astype(int)'
-    if labels.ndim == 2 and len(labels) == count:
-      hint = '; from one-hot rows: labels.argmax(1)'
+def _pooled(
+  path: str | os.PathLike, arrays: Mapping[str, np.ndarray], pooling: str
+) -> dict[str, np.ndarray]:
+  """The arrays with this pooling as `features`, and `last` only beside the mean."""
+  if pooling == 'mean':
+    return dict(arrays)
+  if pooling not in arrays:
+    there = ', '.join(name for name in POOLINGS if name == 'mean' or name in arrays)
+    raise ValueError(f"{path} has no pooling '{pooling}'; it has {there}")
+  if arrays[pooling].shape != arrays['features'].shape:
     raise ValueError(
-      f'{path}: labels must be {count} integers, booleans or strings, not {labels.dtype} '
-      f'{labels.shape}{hint}'
+      f'{path}: {pooling} {arrays[pooling].shape} is not of the shape of features '
+      f'{arrays["features"].shape}'
     )
-  values, classes = np.unique(labels, return_inverse=True)
-  if len(values) < 2:
-    raise ValueError(f"{path}: labels must have at least 2 classes, not '{values[0]}' alone")
-  return tuple(map(str, values)), classes.astype(np.int32)
+  return {name: array for name, array in arrays.items() if name != 'last'} | {
+    'features': arrays[pooling]
+  }
 
 
-def _rows(path: str | os.PathLike, splits: np.ndarray, count: int) -> dict[str, np.ndarray]:
-  if splits.shape != (count,):
-    raise ValueError(f'{path}: splits must name a split for each of {count} examples')
-  if np.issubdtype(splits.dtype, np.integer):
-    if splits.min() < 0 or splits.max() > 2:
-      raise ValueError(f'{path}: splits as numbers are 0 (train), 1 (validation) and 2 (test)')
-    splits = np.asarray(SPLITS)[splits]
-  unknown = sorted(set(np.unique(splits).astype(str)) - set(SPLITS))
-  if unknown:
-    raise ValueError(f"{path}: unknown split '{unknown[0]}'; known: {', '.join(SPLITS)}")
-  rows = {split: np.flatnonzero(splits == split) for split in SPLITS}
-  for split, found in rows.items():
-    if not len(found):
-      raise ValueError(f"{path}: no example belongs to split '{split}'")
-  return rows
+def _sequences(
+  path: str | os.PathLike,
+  arrays: Mapping[str, np.ndarray],
+  rows: dict[str, np.ndarray],
+  shape: tuple[int, ...],
+) -> Callable[[str, int, np.ndarray], np.ndarray] | None:
+  """As `Features.sequences`, read from the file when a layer is asked for; None without any."""
+  layers, count, width = shape
+  there = {name for name in arrays if name.startswith(_SEQUENCES)}
+  if not there:
+    return None
+  if there != {f'{_SEQUENCES}{layer}' for layer in range(layers)}:
+    raise ValueError(f'{path}: sequences must be {_SEQUENCES}0 to {_SEQUENCES}{layers - 1}')
+  shapes = {_shape(path, name) for name in there}
+  if len(shapes) > 1 or any(len(s) != 3 or (s[0], s[2]) != (count, width) for s in shapes):
+    found = ', '.join(map(str, sorted(shapes)))
+    raise ValueError(f'{path}: sequences must all be {count} x T x {width}, not {found}')
+
+  @functools.lru_cache(maxsize=1)
+  def whole(layer: int) -> np.ndarray:
+    with np.load(path, allow_pickle=False) as archive:
+      return archive[f'{_SEQUENCES}{layer}']
+
+  def sequences(split: str, layer: int, chosen: np.ndarray) -> np.ndarray:
+    return whole(int(layer))[rows[split][chosen]].astype(np.float32)
+
+  return sequences
+
+
+def _shape(path: str | os.PathLike, name: str) -> tuple[int, ...]:
+  """Of an array of the archive, from its header alone."""
+  with zipfile.ZipFile(path) as archive, archive.open(f'{name}.npy') as file:
+    version = np.lib.format.read_magic(file)
+    read_header = (
+      np.lib.format.read_array_header_1_0
+      if version == (1, 0)
+      else np.lib.format.read_array_header_2_0
+    )
+    return read_header(file)[0]

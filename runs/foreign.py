@@ -26,9 +26,15 @@ def make_directory(out: str) -> None:
     raise UserError(f'{out} can not be written: {error.strerror}') from error
 
 
-def about(features: Features, repeated: dict[str, int]) -> list[str]:
-  """What a reader should know of a file before the numbers: a line each."""
+def about(features: Features, repeated: dict[str, int], dealt: bool = False) -> list[str]:
+  """What a reader should know of a file before the numbers: a line each.
+
+  `dealt` says that the file named no splits.
+  """
   lines = []
+  if dealt:
+    counts = ', '.join(f'{getattr(features, split).shape[1]} {split}' for split in SPLITS)
+    lines.append(f'whole groups were dealt to the splits: {counts} rows')
   if features.names not in (None, tuple(map(str, range(features.classes)))):
     shown = ', '.join(f"'{name}' is {k}" for k, name in enumerate(features.names[:5]))
     more = features.classes - 5
@@ -50,11 +56,14 @@ def write(
   arrays: dict[str, np.ndarray],
   repeated: dict[str, int],
   majority: dict[str, Any],
+  label: str | None = None,
+  pooling: str = 'mean',
 ) -> str:
   """Writes probes.json, arrays.npz and TensorBoard scalars; returns the path of probes.json.
 
   `repeated` counts the rows that stand in two splits (`probes.exchange.repeated_rows`),
-  `majority` is what the commonest class is right on (`probes.baselines.majority`).
+  `majority` is what the commonest class is right on (`probes.baselines.majority`). `label` and
+  `pooling` are what was chosen of the file.
   """
   with open(path, 'rb') as file:
     digest = hashlib.file_digest(file, 'sha256').hexdigest()
@@ -64,6 +73,8 @@ def write(
       'file': os.path.basename(path),
       'sha256': digest,
       'layers': features.train.shape[0],
+      'label': label,
+      'pooling': pooling,
       'width': features.train.shape[2],
       'classes': features.classes,
       'class_names': features.names and list(features.names),

@@ -98,20 +98,28 @@ def _open(
   return built, record, run.restore(built, workdir, best=best)[0]
 
 
-def of_file(path: str, out: str | None, overrides: Sequence[str]) -> list[str]:
+def of_file(
+  path: str,
+  out: str | None,
+  overrides: Sequence[str],
+  label: str | None = None,
+  pooling: str = 'mean',
+) -> list[str]:
   """Runs the suite on a file of features; returns lines on what came out.
 
   Args:
     path: as `probes.exchange` describes it.
     out: directory of probes.json, arrays.npz and TensorBoard; None for one beside the file.
     overrides: `--config.probe.a=b`.
+    label, pooling: as `exchange.read`.
   """
   config = configs.override(base.get_base('untrained'), overrides)
   try:
-    features = exchange.read(path)
+    features = exchange.read(path, label, pooling)
   except ValueError as error:
     raise UserError(str(error)) from error
-  out = out or f'{os.path.splitext(path)[0]}_probes'
+  chosen = (label, None if pooling == 'mean' else pooling, 'probes')
+  out = out or '_'.join((os.path.splitext(path)[0], *(part for part in chosen if part)))
   foreign.make_directory(out)
   probes, failed, arrays = assessment.fit_probes(lambda: features, config)
   if not probes:
@@ -119,9 +127,10 @@ def of_file(path: str, out: str | None, overrides: Sequence[str]) -> list[str]:
   repeated = exchange.repeated_rows(features)
   majority = baselines.majority(features.labels_train, features.labels_test)
   written = foreign.write(
-    out, path, features, configs.plain(config.probe), probes, arrays, repeated, majority
-  )
-  lines = foreign.about(features, repeated)
+    out, path, features, configs.plain(config.probe), probes, arrays, repeated, majority,
+    label, pooling,
+  )  # fmt: skip
+  lines = foreign.about(features, repeated, exchange.dealt(path))
   lines += [f'probe {name} FAILED: {why}' for name, why in failed.items()]
   for labels, cell in probes.get('linear', {}).items():
     name = 'linear, all labels' if labels == 'all' else f'linear, {labels} labels'

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from experiments import base
-from probes import exchange, suite
+from probes import exchange, rows, suite
 from probes.features import SPLITS, Features
 from runs import foreign
 
@@ -21,6 +21,9 @@ def arrays(**changes):
     'labels': np.arange(23)[order] % 3,
     'splits': splits[order],
   } | changes
+
+
+LABELS = np.arange(23) % 3
 
 
 def save(tmp_path, **changes):
@@ -81,8 +84,9 @@ def test_what_is_written_is_read(tmp_path):
     ({'features': np.full((2, 23, 4), np.nan)}, 'NaN'),
     ({'features': np.full((2, 23, 4), 1j)}, 'features must be integers or floats, not complex128'),
     ({'features': np.full((2, 23, 4), 'a')}, 'features must be integers or floats'),
-    ({'labels': np.arange(22) % 3}, '23 integers'),
-    ({'labels': np.arange(23) % 3.0}, 'labels.astype(int)'),
+    ({'labels': np.arange(22) % 3}, '23 whole numbers'),
+    ({'labels': np.arange(23) % 3 + 0.5}, 'whole numbers, booleans or strings, not float64'),
+    ({'labels': np.where(np.arange(23) < 3, np.nan, 1.0)}, 'whole numbers'),
     ({'labels': np.eye(3)[np.arange(23) % 3]}, 'labels.argmax(1)'),
     ({'labels': np.zeros(23, int)}, 'at least 2 classes'),
     ({'labels': arrays()['splits']}, "label '1' has no row in split 'train'"),
@@ -92,6 +96,14 @@ def test_what_is_written_is_read(tmp_path):
     ({'splits': np.full(23, 3)}, '0 (train)'),
     ({'splits': np.full(23, 'dev')}, "unknown split 'dev'"),
     ({'splits': np.zeros(4, int)}, 'each of 23'),
+    ({'splits': None}, 'lacks splits'),
+    ({'splits': None, 'groups': np.arange(4)}, 'a group for each of 23'),
+    ({'splits': None, 'groups': np.zeros(23, int)}, "no example belongs to split 'validation'"),
+    ({'groups': np.array(['anna'] * 23)}, "group 'anna' is in train and in validation"),
+    ({'labels': None, 'labels/a': LABELS, 'labels/b': LABELS}, 'choose one of a, b'),
+    ({'sequences/0': np.zeros((23, 5, 4))}, 'sequences must be sequences/0 to sequences/1'),
+    ({f'sequences/{i}': np.zeros((22, 5, 4)) for i in range(2)}, 'all be 23 x T x 4'),
+    ({f'sequences/{i}': np.zeros((23, 5 + i, 4)) for i in range(2)}, 'all be 23 x T x 4'),
     ({'last': np.zeros((2, 22, 4))}, 'last'),
     ({'inputs': np.full((23, 2), np.inf)}, 'inputs holds NaN'),
     ({'unseen': np.array(['nothing'])}, 'unseen names nothing'),
@@ -128,6 +140,8 @@ def test_files_that_are_no_archive(tmp_path):
     (np.array(['cat', 'dog', 'eel']), ('cat', 'dog', 'eel')),
     (np.array([b'cat', b'dog', b'eel']), ('cat', 'dog', 'eel')),
     (np.array([1, 2, 3], np.uint8), ('1', '2', '3')),
+    (np.array([0.0, 1.0, 2.0]), ('0.0', '1.0', '2.0')),
+    (np.array([10.0, -2.0, 9.0], np.float32), ('-2.0', '9.0', '10.0')),
   ],
 )
 def test_labels_are_classes_by_sorted_value(tmp_path, values, names):
@@ -202,3 +216,75 @@ def test_rows_in_two_splits_are_counted(tmp_path):
   inputs[test[0]], inputs[train[0]] = (0.0, 7.0), (-0.0, 7.0)
   found = exchange.read(save(tmp_path, **given, inputs=inputs))
   assert exchange.repeated_rows(found)['test in train'] == 1
+
+
+# Columns of labels, groups, poolings, sequences.
+
+
+def test_one_of_several_columns_of_labels_is_chosen(tmp_path):
+  given = arrays()
+  colours = np.array(['red', 'blue'])[np.arange(23) % 2]
+  several = {'labels/colour': colours, 'labels/shape': given['labels']}
+  path = save(tmp_path, **several)
+  # The plain one is the default where it is there, the only one where it is alone.
+  assert exchange.read(path).names == ('0', '1', '2')
+  assert exchange.read(path, 'colour').names == ('blue', 'red')
+  assert exchange.read(path, 'label').names == ('0', '1', '2')
+  test = given['splits'] == 2
+  np.testing.assert_array_equal(exchange.read(path, 'colour').labels_test, colours[test] == 'red')
+  with pytest.raises(ValueError, match="no labels 'size'; it has label, colour, shape"):
+    exchange.read(path, 'size')
+  path = save(tmp_path, labels=None, **{'labels/colour': colours})
+  assert exchange.read(path).names == ('blue', 'red')
+
+
+def test_groups_are_dealt_whole_and_near_the_shares(tmp_path):
+  rng = np.random.default_rng(0)
+  groups = np.repeat(np.arange(200), rng.integers(1, 9, 200))
+  rng.shuffle(groups)
+  splits = rows.deal(groups)
+  assert all(len(set(splits[groups == group])) == 1 for group in range(200))
+  for split, share in (('train', 0.7), ('validation', 0.15), ('test', 0.15)):
+    assert np.mean(splits == split) == pytest.approx(share, abs=8 / len(groups))
+  np.testing.assert_array_equal(splits, rows.deal(groups))
+  assert np.any(splits != rows.deal(groups, seed=1))
+  # In a file: instead of splits, and said.
+  names = np.array([f'film {k}' for k in np.arange(23) % 10])
+  path = save(tmp_path, splits=None, groups=names)
+  found = exchange.read(path)
+  assert exchange.dealt(path)
+  lines = foreign.about(found, {}, True)
+  sizes = [getattr(found, split).shape[1] for split in SPLITS]
+  assert sum(sizes) == 23 and min(sizes) > 0
+  assert lines == [
+    'whole groups were dealt to the splits: {} train, {} validation, {} test rows'.format(*sizes)
+  ]
+  # Beside splits that keep groups whole they change nothing.
+  given = arrays()
+  path = save(tmp_path, groups=given['splits'] * 10 + given['labels'])
+  assert not exchange.dealt(path)
+  np.testing.assert_array_equal(
+    exchange.read(path).test, given['features'][:, given['splits'] == 2]
+  )
+
+
+def test_poolings_and_sequences_are_read_when_they_are_asked_for(tmp_path):
+  rng, given = np.random.default_rng(0), arrays()
+  cls, last = rng.normal(size=(2, 2, 23, 4)).astype(np.float32)
+  path = save(tmp_path, last=last)
+  with pytest.raises(ValueError, match="no pooling 'cls'; it has mean, last"):
+    exchange.read(path, pooling='cls')
+  sequences = rng.normal(size=(2, 23, 5, 4)).astype(np.float32)
+  path = save(
+    tmp_path, last=last, cls=cls, **{f'sequences/{i}': z for i, z in enumerate(sequences)}
+  )
+  test = np.flatnonzero(given['splits'] == 2)
+  for pooling, array in (('mean', given['features']), ('last', last), ('cls', cls)):
+    found = exchange.read(path, pooling=pooling)
+    np.testing.assert_array_equal(found.test, array[:, test])
+    assert (found.last is None) == (pooling != 'mean')
+    np.testing.assert_array_equal(
+      found.sequences('test', 1, np.array([3, 0])), sequences[1, test[[3, 0]]]
+    )
+  with pytest.raises(ValueError, match=r'cls \(2, 23, 3\) is not of the shape'):
+    exchange.read(save(tmp_path, cls=cls[..., :3]), pooling='cls')
