@@ -127,7 +127,11 @@ class Energy(base.Objective):
   def run(
     self, apply: base.Apply, params: base.Params, view: View, space: Space, **arguments: Any
   ) -> Any:
-    """The example and its noise are rows like any others."""
+    """The example and its noise are rows like any others, each with dropout of its own."""
+    if (keys_B := arguments.get('dropout_B')) is not None:
+      numbers_J = jnp.arange(view.inputs.shape[1])
+      split = jax.vmap(lambda key: jax.vmap(lambda j: jax.random.fold_in(key, j))(numbers_J))
+      arguments['dropout_B'] = split(keys_B).reshape(-1)
     flat = view._replace(inputs=view.inputs.reshape(-1, view.inputs.shape[-1]))
     return super().run(apply, params, flat, space, **arguments)
 

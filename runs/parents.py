@@ -18,7 +18,7 @@ _WHICH = ('last', 'best')
 # how many there are.
 _FREE = (
   ('preset', 'width', 'layers', 'heads', 'token_init', 'position_init', 'compute_dtype')
-  + ('remat', 'remat_policy', 'attention', 'unroll')
+  + ('remat', 'remat_policy', 'attention', 'unroll', 'dropout')
 )  # fmt: skip
 # What is said of the earlier run, as its own record says it.
 _TOLD = (

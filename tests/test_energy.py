@@ -301,6 +301,23 @@ def test_a_run_records_its_normaliser_and_its_error(finished):
   np.testing.assert_allclose(np.exp(-experiment.space.noise.sites_TxV), table, rtol=1e-4)
 
 
+def test_dropout_is_each_noise_examples_own(data_dir):
+  """Of equal examples, which cost the same without it."""
+  made = tiny.build(data_dir, 'energy', *SMALL, '--config.model.dropout=0.3')
+  params = jax.tree.map(lambda x: x + 0.1, made.task.init(jax.random.key(0)))
+  same = jnp.broadcast_to(jnp.asarray(made.dataset.train.tokens_NxT[:2]), (3, 2, 64))
+  view = base.View(jnp.moveaxis(same, 0, 1), None, None, extra={'noise_nats_J': jnp.zeros((2, 3))})
+
+  def energies(**dropout):
+    outputs = made.objective.run(made.apply, params, view, made.space, **dropout)
+    found = made.objective.energy(params['objective'], outputs.final_BxTxD, made.space)
+    return np.asarray(found).reshape(2, 3)
+
+  assert np.ptp(energies(), axis=1).max() < 1e-3
+  dropped = energies(dropout_B=jax.random.split(jax.random.key(1), 2))
+  assert np.abs(np.diff(np.sort(dropped, axis=1), axis=1)).min() > 1e-2
+
+
 def test_the_report_shows_and_does_not_rank_it(finished):
   results = results_lib.assemble(reading.find([finished[1]]))
   rows = fairness.rows(results)
