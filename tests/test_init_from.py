@@ -20,15 +20,23 @@ from training import state as state_lib
 OFTEN = '--config.checkpoints.every=0'  # Steps 0 and 8 alone.
 
 
+QUICK = (
+  '--config.evaluators.probe.every=0',
+  '--config.evaluation.samples=0',
+  '--config.probe.suite=linear',
+  '--config.probe.linear.labels=10',
+)
+
+
 def _from(parent, *more: str) -> tuple[str, ...]:
-  return (f'--config.training.init_from={parent}', *more)
+  return (*QUICK, f'--config.training.init_from={parent}', *more)
 
 
 @pytest.fixture(scope='module')
 def parent(data_dir, tmp_path_factory):
   """A finished run of BERT."""
   workdir = str(tmp_path_factory.mktemp('parent') / 'masked')
-  experiment = tiny.build(data_dir, 'masked', '--config.training.seed=3')
+  experiment = tiny.build(data_dir, 'masked', *QUICK, '--config.training.seed=3')
   return experiment, workdir, run.execute(experiment, workdir)
 
 
