@@ -1,6 +1,8 @@
 # Two commands on a fresh machine: `make compare` and `make test`. Each sets up what it needs.
 PYTHON ?= python3
 VENV ?= .venv
+# Versions: constraints-lowest.txt for the lowest that work, /dev/null for the newest.
+CONSTRAINTS ?= constraints.txt
 RESULTS ?= results/digits
 BIN := $(VENV)/bin
 
@@ -23,11 +25,11 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
+$(VENV)/.installed: setup.cfg pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
 	@echo 'Installing into $(VENV) (once)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[test]'
 	touch $@
 
 clean:
