@@ -444,18 +444,18 @@ def assemble(
     objective.check(space)
   except ValueError as error:
     raise Unsuitable(str(error)) from error
-  try:
-    model.check_pattern(asked.pattern)
-  except ValueError as error:
-    name = config.objective.name
-    raise Unsuitable(
-      f"objective '{name}' asks for {patterns.of(asked.pattern)}: {error}"
-    ) from error
-  if patterns.of(asked.pattern).kernel is None and model.attention != 'xla':
-    raise UserError(
-      f"model.attention '{model.attention}' does not know the attention that the objective asks "
-      f"for, {patterns.of(asked.pattern)}; 'xla' does"
-    )
+  for member in objective.members():
+    pattern = patterns.of(member.backbone(space).pattern)
+    try:
+      model.check_pattern(pattern)
+    except ValueError as error:
+      name = config.objective.name
+      raise Unsuitable(f"objective '{name}' asks for {pattern}: {error}") from error
+    if pattern.kernel is None and model.attention != 'xla':
+      raise UserError(
+        f"model.attention '{model.attention}' does not know the attention that the objective asks "
+        f"for, {pattern}; 'xla' does"
+      )
   made = Experiment(
     config=config,
     dataset=dataset,

@@ -367,6 +367,8 @@ def test_settings_that_can_not_be(changes, message):
   [
     ('masked_diffusion', (), r"'masked_diffusion' asks for Full\(\): model.mixer 'recurrent'"),
     ('untrained', (), r"it can't stand in for Full\(\)"),
+    ('dual', (), r"'dual' asks for Full\(\): model.mixer 'recurrent'"),
+    ('block_diffusion', (), r"can't stand in for NoisyBlocks\(size=4, tokens=64\)"),
     ('autoregressive', ('--config.objective.context=3',), r'stand in for Causal\(window=3\)'),
   ],
 )
