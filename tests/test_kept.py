@@ -27,7 +27,10 @@ def rows(tmp_path) -> Rows:
 
 
 MASK = np.arange(50) % 3 == 0
-INDICES = (3, -1, slice(2, 9), slice(None), np.array([4, 4, 0, 49]), np.arange(0), MASK)
+INDICES = (
+  *(3, -1, np.int64(5), slice(2, 9), slice(None), slice(20, 3, -2), MASK),
+  *(np.array([4, 4, 0, 49, -2]), np.arange(0), np.array([[1, 2], [3, 7]])),
+)
 
 
 @pytest.mark.parametrize('index', INDICES)
@@ -42,15 +45,21 @@ def test_rows_are_those_of_an_array(rows, index):
   np.testing.assert_array_equal(np.asarray(rows), expected, strict=True)
 
 
-def test_nothing_stays_mapped_and_another_file_is_noticed(rows, tmp_path):
+def test_rows_that_are_not_there_and_another_file(rows, tmp_path):
   path = tmp_path / 'tokens.npy'
   taken = rows[10:20]
-  with open('/proc/self/maps', encoding='utf-8') as file:
-    assert str(path) not in file.read()
+  for beyond in (50, -51, [3, 50]):
+    with pytest.raises(IndexError):
+      rows[beyond]
+  assert len(list(rows)) == 50
   np.save(path, TOKENS + 1)
   with pytest.raises(OSError, match='It has changed since it was opened'):
     rows[0]
   np.testing.assert_array_equal(taken, TOKENS[10:20])
+  longer = Rows(str(path), np.uint16, (60, 7), 128)
+  np.testing.assert_array_equal(longer[:50], TOKENS + 1)
+  with pytest.raises(OSError, match='It is cut short'):
+    longer[[49, 50]]
   path.unlink()
   with pytest.raises(FileNotFoundError):
     rows[0]
