@@ -18,23 +18,23 @@ from absl import app, flags
 import jax
 import numpy as np
 
-from codes import codec, container, network
+from codes import codec, container, network, trained
 from models import transformer
 from models.config import PRESETS, ModelConfig
 from training import keys
 
 
-class _Timed(codec.Trained):
+class _Timed(trained.Trained):
   """Notes when each token was asked for."""
 
-  def walk(self, code):
+  def walk(self, code, orders_NxT):
     self.marks = []
 
     def marked(slot, p_BxV):
       self.marks.append(time.perf_counter())
       return code(slot, p_BxV)
 
-    return super().walk(marked)
+    return super().walk(marked, orders_NxT)
 
 
 def measure(model: ModelConfig, rows: int, batch: int, repeats: int) -> dict:
@@ -45,7 +45,7 @@ def measure(model: ModelConfig, rows: int, batch: int, repeats: int) -> dict:
   reading = network.Reading(model, model.length, tuple(range(model.length)))
   predictor = _Timed(reading, params, batch)
   tokens = np.random.default_rng(0).integers(0, model.vocabulary, (rows, model.length))
-  source = codec.Source(tokens.size, lambda a, b: tokens[a:b].reshape(-1))
+  source = codec.Source(tokens.size, lambda a, b: tokens.reshape(-1)[a:b])
   header = container.Header(
     kind=container.ARRAY, total=rows, dtype='<u2', shape=(model.length,), **predictor.claims()
   )
@@ -66,8 +66,7 @@ def measure(model: ModelConfig, rows: int, batch: int, repeats: int) -> dict:
 
   def decode():
     stream.seek(0)
-    _, seal = container.read_header(stream)
-    parts = list(codec.decode(predictor, tokens.size, stream, seal))
+    parts = list(codec.decode(predictor, tokens.size, container.Reader(stream)))
     assert np.array_equal(np.concatenate(parts), tokens.reshape(-1))
 
   def forward():

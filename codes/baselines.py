@@ -1,33 +1,63 @@
-"""Bits per dimension of classical lossless compressors on the tokens of a data set.
+"""Bits per dimension of codes that need no training on the tokens of a data set.
 
-Each compressor gets every packing of `codes.packing` (PNG and WebP every sheet of
+Each compressor gets every packing of `codes.packing` (PNG, WebP and JPEG XL every sheet of
 `codes.pictures`) and shows its smallest file; --out keeps all of them. The choice of the packing is
 not paid for, which favours the baseline. Sizes are of whole files: headers and checksums count,
 which on 300 tiny images is a hundredth of a bit per dimension.
 
-'After train' is C(train and test) - C(train), with a window that holds both: what the test split
-costs somebody who has read the training split, as a codec with trained weights has. It is the
-difference of two files and no file of its own. The histogram is fitted on train and its table is
-not counted. A run's own row is its record's, on test; its weights are not counted either, and the
-note says what they would add. Rows stand in a fixed order and are not ranked: an upper bound (≤)
-and a code length compare only one way, and training data are free for some of the rows alone.
+The adaptive codes start from nothing and learn as they go: a histogram at every place, counts in
+one kind of context, and the mixture of many of them that is our own reference (`codes.counting`),
+whose size is that of the file which launch.compress --mode=counting writes. The others' are the sum
+of -log2 p, at most 64 bits short of a file.
+
+'After train' is what the test split costs somebody who has read the training split, as a codec with
+trained weights has: of a compressor C(train and test) - C(train), with a window that holds both,
+the difference of two files and no file of its own; of the adaptive codes that of the split's rows
+after those of train. The histogram is fitted on train and its table is not counted. A run's own row
+is its record's, on test; its weights are not counted either, and the note says what they would add.
+Rows stand in a fixed order and are not ranked: an upper bound (≤) and a code length compare only
+one way, and training data are free for some of the rows alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+import importlib.metadata
+import io
 import math
 import platform
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from codes import compressors, histogram, packing, pictures
+from codes import (
+  adaptive,
+  codec,
+  compressors,
+  container,
+  counting,
+  description,
+  experts,
+  histogram,
+  packing,
+  pictures,
+  program,
+)
 from codes.errors import CodeError
 from data.dataset import Dataset, Examples
 
-_AFTER_TRAIN = ('xz', 'zstd')
+_AFTER_TRAIN = ('xz', 'zstd', 'ppmd')
 # Rows that are no compressor's.
 UNIFORM, HISTOGRAM = 'uniform', 'per-position histogram'
 NO_COMPRESSORS = (UNIFORM, HISTOGRAM)
+COUNTING = 'counting, our mixture'
+# Contexts of codes that know one kind alone, on pictures and on other sequences.
+_OF_PICTURES = {
+  'adaptive, left': ('W',), 'adaptive, above': ('N',), 'adaptive, left and above': ('W', 'N')
+}  # fmt: skip
+_OF_SEQUENCES = {f'adaptive, order {n}': tuple(range(1, n + 1)) for n in range(1, 5)}
+# More symbols than this take more than some quarter of an hour.
+_MOST_COUNTED = 2**21
+_BATCH = 64
 # Of one parameter, for what a run's weights would add.
 _WEIGHT_BITS = 32
 
@@ -91,10 +121,11 @@ def every_packing(
     if after_train and short in _AFTER_TRAIN and split != 'train':
       say(f'{compressor.name} after train')
       rows += _after_train(compressor, dataset, tokens, found)
-  for kind in ('PNG', 'WebP lossless'):
+  rows += [Row(name, None, None, note=f'n/a: {why}') for name, why in compressors.MISSING.items()]
+  for kind in ('PNG', 'WebP lossless', 'JPEG XL lossless'):
     say(kind)
     rows += _pictures(kind, dataset, tokens)
-  return rows
+  return rows + _adaptive(dataset, split, tokens, say, after_train)
 
 
 def _tokens(dataset: Dataset, split: str) -> np.ndarray | None:
@@ -162,13 +193,124 @@ def _pictures(kind: str, dataset: Dataset, tokens: np.ndarray) -> list[Row]:
   of = packing.layout(dataset)
   if of.picture is None:
     return [Row(kind, None, None, note='left out: tokens are neither grey levels nor RGB bytes')]
-  encode = {'PNG': pictures.png, 'WebP lossless': pictures.webp}[kind]
+  if kind == 'JPEG XL lossless' and pictures.NO_JXL:
+    return [Row(kind, None, None, note=f'n/a: {pictures.NO_JXL}')]
+  encode = {'PNG': pictures.png, 'WebP lossless': pictures.webp}.get(kind, pictures.jxl)
   rows = []
   for sheet in pictures.sheets(of, len(tokens)):
     data = encode(sheet.draw(tokens), of.vocabulary)
     if data is not None:
       rows.append(_make(kind, tokens, 8 * len(data), sheet.name))
-  return rows or [Row(kind, None, None, note='left out: every sheet has a side above 16,383')]
+  return rows or [Row(kind, None, None, note='left out: larger than the format allows')]
+
+
+def _adaptive(
+  dataset: Dataset, split: str, tokens: np.ndarray, say: Callable[[str], None], after_train: bool
+) -> list[Row]:
+  """Codes from nothing; then the mixture after the training split."""
+  of = packing.layout(dataset)
+  picture = of.picture if dataset.dims == math.prod(of.picture or ()) else None
+  layout = counting.Layout(of.vocabulary, of.dims, picture, of.ordinal)
+  singles = {'adaptive histogram': None} | (_OF_PICTURES if picture else _OF_SEQUENCES)
+  names = [*singles, COUNTING]
+  if tokens.size > _MOST_COUNTED or of.vocabulary > counting.MOST_VALUES:
+    note = f'left out: more than {_MOST_COUNTED:,} tokens, or {counting.MOST_VALUES} values'
+    return [Row(name, None, None, note=note) for name in names]
+  rows = []
+  for name, context in singles.items():
+    say(name)
+    expert = experts.Histogram(of.dims, of.vocabulary)
+    if context is not None:
+      expert = counting.Contexts(layout, len(tokens), context)
+    bits = adaptive.bits_of(expert, tokens, experts.chunks(len(tokens), _BATCH)).sum()
+    rows.append(_make(name, tokens, bits, note='from nothing, no file'))
+  rows += _mixtures(dataset, layout, tokens, say)
+  if after_train and split != 'train':
+    say(f'{COUNTING} after train')
+    rows.append(_mixture_after_train(dataset, layout, tokens))
+  return rows
+
+
+def _mixtures(
+  dataset: Dataset, layout: counting.Layout, tokens: np.ndarray, say: Callable[[str], None]
+) -> list[Row]:
+  """The mixture's files: of text one, of other data one by rows and one by columns."""
+  if _is_text(dataset):
+    say(COUNTING)
+    text = dataclasses.replace(layout, continued=True)
+    bits = 8 * len(counted_file(text, tokens.reshape(-1), {'kind': container.BYTES}))
+    return [_make(COUNTING, tokens, bits, 'one stream of bytes', 'from nothing, a file')]
+  orders = {'example by example': None}
+  if layout.picture:
+    height, width, channels = layout.picture
+    whole = np.arange(layout.length).reshape(height, width, channels)
+    orders['column by column'] = whole.swapaxes(0, 1).reshape(-1)
+  rows = []
+  for name, order in orders.items():
+    say(f'{COUNTING}, {name}')
+    turned, part = layout, tokens
+    if order is not None:
+      turned = dataclasses.replace(layout, picture=(width, height, channels))
+      part = tokens[:, order]
+    fields = {'kind': container.ARRAY, 'dtype': '<i4', 'shape': (layout.length,)}
+    bits = 8 * len(counted_file(turned, part.reshape(-1), fields))
+    rows.append(_make(COUNTING, tokens, bits, name, 'from nothing, a file'))
+  return rows
+
+
+def _is_text(dataset: Dataset) -> bool:
+  """Whether examples are windows of a file of bytes."""
+  return not dataset.shape and dataset.pixels is None and dataset.vocabulary == 256
+
+
+def counted_file(layout: counting.Layout, flat: np.ndarray, fields: dict[str, Any]) -> bytes:
+  """The file of symbols by the counting code alone; `fields` of the header but for the total."""
+  predictor = adaptive.Adaptive(adaptive.Settings(layout, _BATCH), flat.size)
+  total = flat.size if fields['kind'] == container.BYTES else flat.size // layout.length
+  header = container.Header(total=total, **fields, **predictor.claims())
+  out = io.BytesIO()
+  codec.encode(predictor, codec.Source(flat.size, lambda a, b: flat[a:b]), header, out)
+  return out.getvalue()
+
+
+def _mixture_after_train(dataset: Dataset, layout: counting.Layout, tokens: np.ndarray) -> Row:
+  """The split's own part of the code of train and split."""
+  name = f'{COUNTING} after train'
+  if dataset.epoch is None:
+    return Row(name, None, None, note='left out: the training split is endless')
+  first = max(0, dataset.epoch - max(1, (_MOST_COUNTED - tokens.size) // dataset.dims))
+  kept = np.asarray(dataset.train.tokens_NxT[first : dataset.epoch, : dataset.dims])
+  both = np.concatenate([kept, tokens])
+  if _is_text(dataset):
+    expert = counting.Counting(dataclasses.replace(layout, continued=True), len(both))
+    adaptive.text_bits(expert, kept.reshape(-1), layout.length)
+    bits = adaptive.text_bits(expert, tokens.reshape(-1), layout.length)
+  else:
+    expert = counting.Counting(layout, len(both))
+    bits = adaptive.bits_of(expert, both, experts.chunks(len(both), _BATCH))[len(kept) :].sum()
+  note = 'the rows after those of train, no file'
+  if first:
+    note = f'after the last {len(kept):,} rows of train, no file'
+  return _make(name, tokens, bits, note=note)
+
+
+def descriptions(
+  dataset: Dataset, split: str, every: Sequence[Row]
+) -> list[description.Description]:
+  """Programs that print the split, by all rows that have one."""
+  tokens = _tokens(dataset, split)
+  found = [description.raw(tokens, dataset.vocabulary)]
+  for row in every:
+    if row.bits is None:
+      continue
+    if row.name == COUNTING:
+      driver = program.COUNTING
+      found.append(description.ours(f'{COUNTING}, {row.packing}', int(row.bits), driver))
+    else:
+      found.append(
+        description.library(row.name, row.packing, row.bits, dataset.dims, dataset.vocabulary)
+      )
+  return [one for one in found if one is not None]
 
 
 def run_row(record: dict[str, Any], examples: int) -> Row:
@@ -196,6 +338,13 @@ def as_json(dataset: Dataset, split: str, best: Sequence[Row], every: Sequence[R
     'libwebp': features.version('webp'),
     'zstd': '.'.join(map(str, zstandard.ZSTD_VERSION)),
   }
+  for package in ('brotli', 'pyppmd', 'pillow-jxl-plugin'):
+    try:
+      versions[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      versions[package] = None
+  found = descriptions(dataset, split, every)
+  shortest = description.shortest(found, dataset.name)
   return {
     'dataset': dataset.name,
     'note': dataset.note,
@@ -206,5 +355,13 @@ def as_json(dataset: Dataset, split: str, best: Sequence[Row], every: Sequence[R
     'alphabet': dataset.vocabulary,
     'table': [row._asdict() for row in best],
     'every_packing': [row._asdict() for row in every],
+    'description': {
+      'bits': shortest.bits,
+      'by': shortest.name,
+      'file_bits': shortest.file_bits,
+      'program_bits': shortest.program_bits,
+      'machine': description.machine(shortest.packages),
+      'all': [{'name': one.name, 'bits': one.bits} for one in found],
+    },
     'versions': versions,
   }

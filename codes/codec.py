@@ -1,88 +1,91 @@
-"""A lossless code of examples by a causal network: `encode` writes it, `decode` reads it back.
+"""A lossless code of examples: `encode` writes it, `decode` reads it back.
 
 The two share one walk: batch after batch, slot after slot, the predictor says what it expects and
-the range coder writes the symbol or reads it. A predictor that learns (codes.prequential) does so
-at the same places on both sides, from the symbols that both have by then.
+the range coder writes the symbol or reads it. A predictor that learns (codes.adaptive) does so at
+the same places on both sides, from the symbols that both have by then.
 
 Memory is bounded: symbols are read and written a frame at a time, and a frame has its own range
-coder (at most 64 bits more than the ideal length).
+coder (at most 64 bits more than the ideal length). The decoder encodes what it decodes once more:
+words that an encoder would not have written are refused.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from codes import container, network, ranges
+from codes import container, ranges
 
 FRAME_SYMBOLS = 2**20
-BATCH = 256
+# What a header may ask a trained network to compute at a time.
+MOST_BATCH_SYMBOLS = 2**22
 Progress = Callable[[int], Any]
+# (slot, probabilities (B, V)) -> the symbols (B,) that stand there.
+At = Callable[[int, np.ndarray], np.ndarray]
 
 
 class Predictor:
   """What to expect in each batch of examples, and the header's claims of what decodes.
 
   Attributes:
-    reading: how an example is read.
-    batch: examples at a time; the last batch may have fewer.
+    vocabulary: V.
+    order: which symbol of an example each slot holds, a permutation of 0..dims-1.
+    batch: examples at a time, at most.
   """
 
-  reading: network.Reading
+  vocabulary: int
+  order: Sequence[int]
   batch: int
 
-  def walk(self, code: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
-    """As `network.Steps.walk`."""
+  @property
+  def dims(self) -> int:
+    """Symbols of an example."""
+    return len(self.order)
+
+  def batches(self, examples: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of every batch, of so many examples in all."""
+    return container.slices(examples, self.batch)
+
+  def orders(self, start: int, stop: int) -> np.ndarray:
+    """Which symbol each slot holds, (N, T), of these examples."""
+    return np.repeat(np.asarray(self.order)[None], stop - start, 0)
+
+  def walk(self, code: At, orders_NxT: np.ndarray) -> np.ndarray:
+    """Codes a batch of N examples, in these orders; returns slots, int32 (N or more, T)."""
     raise NotImplementedError
 
-  def learn(self, slots_NxT: np.ndarray) -> None:
-    """Takes in the examples of the batch just coded."""
-
   def canary(self) -> bytes:
-    """A digest of what is computed here, as `network.Steps.canary`."""
+    """Eight bytes of a digest of what is computed here on made-up examples.
+
+    Two machines (or thread counts, or versions) that agree on them run the same arithmetic; where
+    they differ a code would decode to nonsense.
+    """
+    raise NotImplementedError
+
+  def program(self) -> str:
+    """What computes: facts about versions and machine, separated by ', '."""
     raise NotImplementedError
 
   def claims(self) -> dict[str, Any]:
     """Fields of the header that say what decodes."""
-    return {'batch': self.batch, 'canary': self.canary(), 'program': network.program()}
+    return {'batch': self.batch, 'canary': self.canary(), 'program': self.program()}
 
   def check(self, header: container.Header) -> None:
     """StreamError unless this predictor, computed here, wrote the header."""
-    if header.canary != self.canary():
-      here = network.program()
-      other = f'by {header.program}, here is {here}' if header.program != here else (
-        'by the same versions, but this machine or its number of cores computes other last bits'
-      )  # fmt: skip
-      raise container.StreamError(f'can not be decoded here: encoded {other}')
-
-
-class Trained(Predictor):
-  """A network that is done with learning."""
-
-  def __init__(self, reading: network.Reading, params: Any, batch: int):
-    self.reading, self.batch = reading, batch
-    self._steps, self.params = network.Steps(reading, batch), params
-
-  def walk(self, code: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
-    return self._steps.walk(self.params, code)
-
-  def canary(self) -> bytes:
-    return self._steps.canary(self.params)
-
-  def claims(self) -> dict[str, Any]:
-    model = network.fingerprint(self.reading, self.params)
-    return super().claims() | {'mode': container.NETWORK, 'model': model}
-
-  def check(self, header: container.Header) -> None:
-    if header.model != network.fingerprint(self.reading, self.params):
-      raise container.StreamError('encoded by another network than this run')
-    super().check(header)
-
-
-def default_batch(examples: int) -> int:
-  """Examples a step: a power of 2 that is not much more than there are."""
-  return min(BATCH, 1 << max(0, examples - 1).bit_length())
+    if header.canary == self.canary():
+      return
+    there, here = (text.split(', ') for text in (header.program, self.program()))
+    differ = [fact for fact in there if fact not in here]
+    if differ:
+      other = [fact for fact in here if fact not in there]
+      raise container.StreamError(
+        f'can not be decoded here: encoded by {", ".join(differ)}; here is {", ".join(other)}'
+      )
+    raise container.StreamError(
+      'can not be decoded here: encoded by the same versions and settings, instruction set and '
+      'number of cores, but this machine computes other last bits'
+    )
 
 
 @dataclasses.dataclass
@@ -109,7 +112,7 @@ class Source:
 
   Attributes:
     total: symbols of all examples; the last example may be cut short.
-    read: (start, stop) -> the symbols of these examples in one row, (n,).
+    read: (start, stop) -> these symbols (n,), counted over all examples.
   """
 
   total: int
@@ -124,38 +127,34 @@ def encode(
   progress: Progress = lambda symbols: None,
 ) -> Sizes:
   """Writes a stream; ValueError names the first symbol outside of the alphabet."""
-  reading = predictor.reading
-  examples = count_examples(source.total, reading.dims)
-  packed = header.pack()
-  out.write(packed)
-  sizes = Sizes(file_bytes=len(packed))
-  seal = int.from_bytes(packed[-4:], 'little')
-  for number, frame in enumerate(_frames(predictor, examples)):
-    symbols = _symbols(source, reading, frame)
+  examples = count_examples(source.total, predictor.dims)
+  writer, digest, sizes = container.Writer(out, header), container.Digest(), Sizes()
+  for frame in _frames(predictor, examples):
+    symbols = _symbols(source, predictor, frame)
     encoder = ranges.Encoder()
     done = 0
     for start, stop in frame:
-      count = min(stop * reading.dims, source.total) - start * reading.dims
-      rows, here = _rows(symbols[done : done + count], stop - start, reading)
-      _walk(predictor, encoder.code, rows, here)
+      count = min(stop * predictor.dims, source.total) - start * predictor.dims
+      orders = predictor.orders(start, stop)
+      rows, here = _rows(symbols[done : done + count], orders)
+      _walk(predictor, encoder.code, rows, here, orders)
       done += count
       progress(count)
     words = encoder.words()
-    packed = container.pack_frame(symbols, frame[-1][1] - frame[0][0], words, number, seal)
-    out.write(packed)
+    writer.frame(frame[-1][1] - frame[0][0], digest.of(symbols), words)
     sizes.examples += frame[-1][1] - frame[0][0]
     sizes.symbols += len(symbols)
     sizes.payload_bits += 8 * len(words)
-    sizes.file_bytes += len(packed)
     sizes.ideal_bits += encoder.ideal_bits
+  writer.end()
+  sizes.file_bytes = writer.size
   return sizes
 
 
 def decode(
   predictor: Predictor,
   total: int,
-  file: BinaryIO,
-  seal: int,
+  reader: container.Reader,
   progress: Progress = lambda symbols: None,
 ) -> Iterator[np.ndarray]:
   """The symbols, frame by frame, each checked before it is given away.
@@ -163,36 +162,35 @@ def decode(
   Args:
     predictor: what encoded.
     total: symbols of all examples.
-    file: after its header.
-    seal: the header's checksum.
+    reader: of the file.
     progress: told of symbols decoded.
 
   Raises:
-    StreamError: cut short, damaged, or decoded to other symbols than were encoded.
+    StreamError: decoded to other symbols than were encoded, or written by another coder.
   """
-  reading = predictor.reading
-  left = count_examples(total, reading.dims)
-  frames = _frames(predictor, left)
-  for number, frame in enumerate(frames):
-    count, wanted, words = container.read_frame(file, number, seal, left, reading.dims)
-    if count != frame[-1][1] - frame[0][0]:
-      raise container.StreamError(f'frame {number} is damaged')
-    decoder, parts = ranges.Decoder(words), []
+  examples, digest = count_examples(total, predictor.dims), container.Digest()
+  frames = _frames(predictor, examples)
+  found = reader.frames(examples, predictor.dims)
+  for number, (count, wanted, words) in enumerate(found):
+    frame = next(frames, None)
+    if frame is None or count != frame[-1][1] - frame[0][0]:
+      raise container.StreamError(f'frame {number} holds other examples than it should')
+    both, parts = ranges.Checked(words), []
     try:
       for start, stop in frame:
-        size = min(stop * reading.dims, total) - start * reading.dims
-        rows, here = _rows(np.zeros(size, np.int32), stop - start, reading)
-        slots = _walk(predictor, decoder.code, rows, here)
-        parts.append(_unslot(slots, reading)[: stop - start].reshape(-1)[:size])
+        size = min(stop * predictor.dims, total) - start * predictor.dims
+        orders = predictor.orders(start, stop)
+        rows, here = _rows(np.zeros(size, np.int32), orders)
+        slots = _walk(predictor, both.code, rows, here, orders)
+        parts.append(_unslot(slots[: stop - start], orders).reshape(-1)[:size])
         progress(size)
+      both.finish()
     except ranges.DamagedCode as error:
       raise container.StreamError(f'frame {number}: {error}') from error
     symbols = np.concatenate(parts)
-    if container.digest(symbols) != wanted:
+    if digest.of(symbols) != wanted:
       raise container.StreamError(f'frame {number} decodes to other symbols than were encoded')
-    left -= count
     yield symbols
-  container.check_end(file)
 
 
 def count_examples(symbols: int, dims: int) -> int:
@@ -202,51 +200,55 @@ def count_examples(symbols: int, dims: int) -> int:
 def _frames(predictor: Predictor, examples: int) -> Iterator[list[tuple[int, int]]]:
   """Batches, put together to frames of about FRAME_SYMBOLS."""
   frame = []
-  for batch in container.slices(examples, predictor.batch):
+  for batch in predictor.batches(examples):
     frame.append(batch)
-    if (batch[1] - frame[0][0]) * predictor.reading.dims >= FRAME_SYMBOLS:
+    if (batch[1] - frame[0][0]) * predictor.dims >= FRAME_SYMBOLS:
       yield frame
       frame = []
   if frame:
     yield frame
 
 
-def _symbols(source: Source, reading: network.Reading, frame: list[tuple[int, int]]) -> np.ndarray:
+def _symbols(source: Source, predictor: Predictor, frame: list[tuple[int, int]]) -> np.ndarray:
   """The frame's symbols (n,), checked."""
-  symbols = np.asarray(source.read(frame[0][0], frame[-1][1]))
-  wrong = (symbols < 0) | (symbols >= reading.model.vocabulary)
+  start, stop = frame[0][0] * predictor.dims, frame[-1][1] * predictor.dims
+  symbols = np.asarray(source.read(start, min(stop, source.total)))
+  wrong = (symbols < 0) | (symbols >= predictor.vocabulary)
   if wrong.any():
     at = int(np.argmax(wrong))
-    example, place = divmod(frame[0][0] * reading.dims + at, reading.dims)
+    example, place = divmod(frame[0][0] * predictor.dims + at, predictor.dims)
     raise ValueError(
       f'example {example} has the value {symbols[at]} at place {place}; this network knows '
-      f'0..{reading.model.vocabulary - 1}'
+      f'0..{predictor.vocabulary - 1}'
     )
   return symbols.astype(np.int32)
 
 
-def _rows(
-  symbols: np.ndarray, rows: int, reading: network.Reading
-) -> tuple[np.ndarray, np.ndarray]:
-  """Slots (rows, dims) of the symbols, and which of them there are; the last row may be short."""
-  padded = np.zeros(rows * reading.dims, np.int32)
+def _rows(symbols: np.ndarray, orders_NxT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Slots (N, T) of the symbols, and which of them there are; the last row may be short."""
+  padded = np.zeros(orders_NxT.size, np.int32)
   padded[: len(symbols)] = symbols
-  here = np.arange(rows * reading.dims) < len(symbols)
-  order = np.asarray(reading.order)
-  return padded.reshape(rows, -1)[:, order], here.reshape(rows, -1)[:, order]
+  here = np.arange(orders_NxT.size) < len(symbols)
+  return tuple(
+    np.take_along_axis(part.reshape(orders_NxT.shape), orders_NxT, 1) for part in (padded, here)
+  )
 
 
-def _unslot(slots_NxT: np.ndarray, reading: network.Reading) -> np.ndarray:
+def _unslot(slots_NxT: np.ndarray, orders_NxT: np.ndarray) -> np.ndarray:
   """Symbols by place from symbols by slot."""
   places = np.empty_like(slots_NxT)
-  places[:, np.asarray(reading.order)] = slots_NxT
+  np.put_along_axis(places, orders_NxT, slots_NxT, 1)
   return places
 
 
 def _walk(
-  predictor: Predictor, code: ranges.Code, rows_NxT: np.ndarray, here_NxT: np.ndarray
+  predictor: Predictor,
+  code: ranges.Code,
+  rows_NxT: np.ndarray,
+  here_NxT: np.ndarray,
+  orders_NxT: np.ndarray,
 ) -> np.ndarray:
-  """Codes a batch of N examples, and lets the predictor learn from it; returns slots (B, T)."""
+  """Codes a batch of N examples; returns slots (N or more, T)."""
 
   def at(slot: int, p_BxV: np.ndarray) -> np.ndarray:
     # Rows that fill the batch up, and places past a file's end, are zeros on both sides.
@@ -255,6 +257,4 @@ def _walk(
     found_B[here] = code(p_BxV[here], rows_NxT[here, slot])
     return found_B
 
-  slots = predictor.walk(at)
-  predictor.learn(slots[: len(rows_NxT)])
-  return slots
+  return predictor.walk(at, orders_NxT)

@@ -3,12 +3,15 @@
 Sizes are those of whole files: container, header and checksum included, as the command-line tools
 write them (gzip without a file name or time). Windows are as large as the data, so that nothing
 that was read is out of reach, except for gzip (32 kB) and bzip2 (blocks of 900 kB), whose formats
-end there.
+end there, and brotli (16 MB).
+
+brotli and PPMd (variant I, by pyppmd) are optional: `pip install '.[baselines]'`.
 """
 
 import bz2
 from collections.abc import Callable
 import gzip
+import importlib.util
 import lzma
 from typing import NamedTuple
 
@@ -76,10 +79,58 @@ def _unzstd(data: bytes) -> bytes:
   return decompressor.decompress(data)
 
 
+# PPMd's orders, of which the best is kept in a byte before its stream, and its memory.
+_PPMD_ORDERS, _PPMD_MEMORY = (2, 3, 4, 5, 6, 8, 12, 16), 2**26
+
+
+def _brotli(data: bytes) -> bytes:
+  import brotli
+
+  return brotli.compress(data, quality=11, lgwin=24)
+
+
+def _unbrotli(data: bytes) -> bytes:
+  import brotli
+
+  return brotli.decompress(data)
+
+
+def _ppmd(data: bytes) -> bytes:
+  """The order, and the shortest stream over a few orders."""
+  import pyppmd
+
+  def one(order: int) -> bytes:
+    return bytes([order]) + pyppmd.compress(data, max_order=order, mem_size=_PPMD_MEMORY)
+
+  return min(map(one, _PPMD_ORDERS), key=len)
+
+
+def _unppmd(data: bytes) -> bytes:
+  import pyppmd
+
+  return pyppmd.decompress(data[1:], max_order=data[0], mem_size=_PPMD_MEMORY)
+
+
+# Module, package, and the compressor by its short name.
+_OPTIONAL = {
+  'brotli': ('brotli', 'brotli', Compressor('brotli -q11', _brotli, _unbrotli)),
+  'ppmd': ('pyppmd', 'pyppmd', Compressor('PPMd, tuned order', _ppmd, _unppmd)),
+}
 COMPRESSORS = {
   'gzip': Compressor('gzip -9', lambda data: gzip.compress(data, 9, mtime=0), gzip.decompress),
   'bzip2': Compressor('bzip2 -9', lambda data: bz2.compress(data, 9), bz2.decompress),
   'xz': Compressor('xz -9e', _xz, lzma.decompress),
   'lzma': Compressor('lzma, tuned lc/lp/pb', _lzma, lzma.decompress),
   'zstd': Compressor('zstd -22', _zstd, _unzstd),
+}
+COMPRESSORS |= {
+  short: compressor
+  for short, (module, _, compressor) in _OPTIONAL.items()
+  if importlib.util.find_spec(module)
+}
+# Names of those that are not installed, and why they are missing.
+MISSING = {
+  compressor.name: f"{package} is not installed: pip install '.[baselines]'"
+  for short, (_, package, compressor) in _OPTIONAL.items()
+  if short not in COMPRESSORS
 }

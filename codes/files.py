@@ -1,23 +1,23 @@
 """Files that are coded: NumPy arrays of examples, and bytes."""
 
 from collections.abc import Iterator
+import math
 import os
-from typing import BinaryIO
+from typing import Any, BinaryIO
 import zipfile
 
 import numpy as np
 
 from codes import codec, container
 from codes.errors import CodeError
-import objectives
 
 
-def source(path: str, space: objectives.Space, windows: bool) -> tuple[codec.Source, dict]:
+def source(path: str, space: Any, windows: bool) -> tuple[codec.Source, dict]:
   """What to code of a file, and the header's fields that describe it.
 
   Args:
     path: of the file.
-    space: of the run's examples.
+    space: of the run's examples (`objectives.Space`).
     windows: whether examples are windows of a file: then any file will do, as its bytes.
 
   Raises:
@@ -27,8 +27,7 @@ def source(path: str, space: objectives.Space, windows: bool) -> tuple[codec.Sou
     size = os.path.getsize(path)
 
     def read(start: int, stop: int) -> np.ndarray:
-      count = min(stop * space.dims, size) - start * space.dims
-      return np.fromfile(path, np.uint8, count, offset=start * space.dims)
+      return np.fromfile(path, np.uint8, stop - start, offset=start)
 
     return codec.Source(size, read), {'kind': container.BYTES, 'total': size}
   array = open_array(path)
@@ -43,29 +42,49 @@ def source(path: str, space: objectives.Space, windows: bool) -> tuple[codec.Sou
     raise CodeError(f'{path}: {error}') from error
   count, *shape = array.shape
   fields = {'kind': container.ARRAY, 'total': count, 'dtype': dtype, 'shape': tuple(shape)}
-  source = codec.Source(count * space.dims, lambda a, b: array[a:b].reshape(-1))
+  flat = array.reshape(-1)
+  source = codec.Source(flat.size, lambda a, b: flat[a:b])
   return source, fields
 
 
 def open_array(path: str) -> np.ndarray:
+  """The array of a .npy file, mapped; CodeError for anything else."""
   try:
+    with open(path, 'rb') as file:
+      _check_npy(file)
     try:
       array = np.load(path, mmap_mode='r', allow_pickle=False)
     except ValueError:
       array = np.load(path, allow_pickle=False)  # Empty arrays can't be mapped.
   except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reason = ''.join(c if c.isprintable() else '?' for c in reason[:200])
     raise CodeError(f'{path} is not a NumPy file (.npy) of examples: {reason}') from error
   if not isinstance(array, np.ndarray):
     raise CodeError(f'{path} is not a NumPy file (.npy) of examples: it holds several arrays')
   return array
 
 
+def _check_npy(file: BinaryIO) -> None:
+  """ValueError if a .npy file's header claims more than the file holds."""
+  read = np.lib.format
+  if file.read(len(read.MAGIC_PREFIX)) != read.MAGIC_PREFIX:
+    return
+  file.seek(0)
+  version = read.read_magic(file)
+  readers = {(1, 0): read.read_array_header_1_0, (2, 0): read.read_array_header_2_0}
+  if version not in readers:
+    raise ValueError(f'of version {version[0]}.{version[1]}')
+  shape, _, dtype = readers[version](file)
+  claimed, start = math.prod(shape) * dtype.itemsize, file.tell()
+  held = file.seek(0, os.SEEK_END) - start
+  if min(shape, default=0) < 0 or claimed > held:
+    raise ValueError(f'its header claims {claimed:,} bytes, the file has {held:,}')
+
+
 def decode(
   predictor: codec.Predictor,
-  header: container.Header,
-  seal: int,
-  file: BinaryIO,
+  reader: container.Reader,
   out: BinaryIO,
   progress: codec.Progress = lambda symbols: None,
 ) -> int:
@@ -73,17 +92,20 @@ def decode(
 
   Args:
     predictor: what encoded.
-    header, seal: as `container.read_header` gives them.
-    file: after its header.
+    reader: of the coded file.
     out: where the decoded file goes.
     progress: told of symbols decoded.
 
   Raises:
-    StreamError: cut short, damaged, or encoded by something else.
+    StreamError: damaged, or encoded by something else.
   """
-  total = header.symbols(predictor.reading.dims)
-  predictor.check(header)
-  write(header, codec.decode(predictor, total, file, seal, progress), out)
+  total = reader.header.symbols(predictor.dims)
+  reader.check_examples(codec.count_examples(total, predictor.dims))
+  try:
+    predictor.check(reader.header)
+    write(reader.header, codec.decode(predictor, total, reader, progress), out)
+  except ValueError as error:  # A network that diverges, as a header may have it.
+    raise container.StreamError(f'can not be decoded: {error}') from error
   return total
 
 

@@ -38,15 +38,22 @@ class Schedule:
       if getattr(self, name) < least:
         raise ValueError(f'{name} must be at least {least}, not {getattr(self, name)}')
 
+  def due(self, seen: int) -> int:
+    """Updates that have been made once so many examples are seen."""
+    return seen * self.updates // self.chunk
+
   def total_updates(self, examples: int) -> int:
     """For so many examples."""
     return max(0, -(-examples // self.chunk) - 1) * self.updates
 
-  def rows(self, update: int, seen: int) -> np.ndarray:
-    """Which of the `seen` examples update number `update` (from 0) takes, (batch,)."""
+  def rows(self, update: int, seen: int, newest: int | None = None) -> np.ndarray:
+    """Which of the `seen` examples update number `update` (from 0) takes, (batch,).
+
+    `newest` is how many examples the last batch had; None for whole chunks and a last one.
+    """
     if self.replay:
       return np.random.default_rng((self.seed, update)).integers(0, seen, self.batch)
-    newest = (seen - 1) % self.chunk + 1
+    newest = (seen - 1) % self.chunk + 1 if newest is None else newest
     first = update % max(self.updates, 1) * self.batch
     return seen - newest + (first + np.arange(self.batch)) % newest
 
@@ -59,10 +66,19 @@ class Learner:
     optimizer: config section of that name; its learning rate falls over all updates.
     schedule: see there.
     examples: that will be coded in all.
+    average: how many updates a moving average of the parameters reaches back, which predicts in
+      their place; 0 for none.
   """
 
-  def __init__(self, task: state_lib.Task, optimizer: Any, schedule: Schedule, examples: int):
-    self.schedule = schedule
+  def __init__(
+    self,
+    task: state_lib.Task,
+    optimizer: Any,
+    schedule: Schedule,
+    examples: int,
+    average: int = 0,
+  ):
+    self.schedule, self._reach = schedule, average
     self._task = task
     total = schedule.total_updates(examples)
     self._optimizer = optimizer_lib.for_task(task, optimizer, total)
@@ -72,28 +88,41 @@ class Learner:
     )
     update = state_lib.make_update(task, self._optimizer, optimizer.clip_norm)
     self._update = jax.jit(update, donate_argnums=0)
+    self._blend = jax.jit(
+      lambda mean, new, part: jax.tree.map(lambda m, n: m + part * (n - m), mean, new)
+    )
     self.reset()
 
   def reset(self) -> None:
     """Forgets everything."""
     self._state = state_lib.init_state(self._task, self._optimizer, self._mesh)
     self._done = 0
+    # A copy: an update gives the memory of the old parameters away.
+    self._mean = jax.tree.map(jax.numpy.copy, self._state.params) if self._reach else None
 
   @property
   def params(self) -> Any:
-    return self._state.params
+    """What predicts."""
+    return self._mean if self._reach else self._state.params
 
-  def learn(self, seen: dict[str, np.ndarray]) -> None:
-    """The updates that follow a chunk; `seen` holds all examples so far, by name."""
+  def learn(
+    self, seen: dict[str, np.ndarray], newest: int | None = None, most: int | None = None
+  ) -> None:
+    """The updates that follow a chunk, at most `most`; `seen` holds all examples by name."""
     count = len(next(iter(seen.values())))
     metrics = None
-    for _ in range(self.schedule.updates):
-      rows = self.schedule.rows(self._done, count)
+    due = self.schedule.due(count)
+    for _ in range(self._done, due if most is None else min(due, self._done + most)):
+      rows = self.schedule.rows(self._done, count, newest)
       batch = sharding.place_batch({k: v[rows] for k, v in seen.items()}, self._mesh)
       # The device works on one update while the host makes the next batch, and no further.
       jax.block_until_ready(metrics)
       self._state, metrics = self._update(self._state, batch)
       self._done += 1
+      if self._reach:
+        # Over all updates while they are few: the first parameters are forgotten soon.
+        part = np.float32(max(1 / self._reach, 9 / (9 + self._done)))
+        self._mean = self._blend(self._mean, self._state.params, part)
     if metrics is not None and not np.isfinite(float(metrics['loss'])):
       raise ValueError(
         f'the loss of update {self._done} is not finite: lower optimizer.learning_rate'

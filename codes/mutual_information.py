@@ -6,7 +6,8 @@ sequence; for two data sets it codes Y after having learnt X. "mixture" is the B
 and of coding each alone (for XY: of one network for both, each alone, and Y given X after X), a bit
 or two longer than the best of them: K(Y|X) can't exceed K(Y) by more than a constant, and neither
 can this code. Where learning costs more than there is to learn
-the network alone shows a negative number, and that is not hidden. Classical compressors take
+the network alone shows a negative number, and that is not hidden. The same by the counting code,
+which needs no network. Classical compressors take
 C(Y|X) = C(XY) - C(X), with X and Y one after the other ("whole") or row by row ("rows").
 """
 
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from codes import learner, lengths, network, pairs, prequential
+from codes import adaptive, counting, experts, learner, lengths, network, pairs, program
 from codes.compressors import COMPRESSORS
 from codes.errors import CodeError
 
@@ -27,7 +28,11 @@ from codes.errors import CodeError
 OF_DATA = {'chunk': 16, 'updates': 8, 'batch': 32, 'learning_rate': 2e-3}
 MADE_UP = {'chunk': 64, 'updates': 2, 'batch': 128, 'learning_rate': 5e-3}
 _GZIP_WINDOW = 2**15
-_CLASSICAL = ('gzip', 'bzip2', 'xz', 'zstd')
+_CLASSICAL = ('gzip', 'bzip2', 'xz', 'zstd', 'brotli', 'ppmd')
+# Rows that the counting code takes at a time, at most.
+_COUNTED = 256
+# Tokens times values beyond which it is left out: minutes an estimate.
+_MOST_COUNTED = 2**25
 Measure = Callable[..., np.ndarray]
 
 
@@ -69,7 +74,7 @@ def _program() -> str:
     files += sorted((root / package).glob('*.py'))
   found = hashlib.sha256()
   for path in files:
-    found.update(prequential.stripped(path.read_text(encoding='utf-8')).encode())
+    found.update(program.stripped(path.read_text(encoding='utf-8')).encode())
   return found.hexdigest()
 
 
@@ -116,9 +121,10 @@ def result(pair: pairs.Pair, measure: Measure | None) -> dict[str, Any]:
     measure: the network's lengths; None for the classical compressors alone.
 
   Returns:
-    pair, note, truth (bits or None), rows, bytes (of X), row_bytes, and codes: a list of name,
-    layout, x, y, y_given_x, x_given_y, xy, yx (bits), stderr (of the network's C(Y) - C(Y|X), over
-    rows, from two; None elsewhere) and shared: the four estimates in bits.
+    pair, note, truth (bits or None), realised (the same of these very rows, or None), rows, bytes
+    (of X), row_bytes, and codes: a list of name, layout, x, y, y_given_x, x_given_y, xy, yx (bits),
+    stderr (of a learning code's C(Y) - C(Y|X), over rows, from two; None elsewhere) and shared: the
+    four estimates in bits.
 
   Raises:
     CodeError: training diverges.
@@ -129,6 +135,10 @@ def result(pair: pairs.Pair, measure: Measure | None) -> dict[str, Any]:
       codes += neural(pair, measure)
     except ValueError as error:
       raise CodeError(f'{pair.name}: {error}') from error
+  values = (pair.x_NxT.size + pair.y_NxT.size) * pair.vocabulary
+  if pair.vocabulary <= counting.MOST_VALUES and values <= _MOST_COUNTED:
+    for code in neural(pair, counting_measure(pair.ordinal)):
+      codes.append(code | {'name': _COUNTING_NAMES[code['name']]})
   codes += classical(pair)
   for code in codes:
     code['shared'] = {
@@ -141,6 +151,7 @@ def result(pair: pairs.Pair, measure: Measure | None) -> dict[str, Any]:
     'pair': pair.name,
     'note': pair.note,
     'truth': pair.truth,
+    'realised': pair.realised,
     'rows': len(pair.x_NxT),
     'bytes': int(pair.x_NxT.size),
     'row_bytes': [pair.x_NxT.shape[1], pair.y_NxT.shape[1]],
@@ -148,8 +159,25 @@ def result(pair: pairs.Pair, measure: Measure | None) -> dict[str, Any]:
   }
 
 
+_COUNTING_NAMES = {'network': 'counting', 'mixture': 'its mixture'}
+
+
+def counting_measure(ordinal: bool) -> Measure:
+  """Bits of sequences by the counting code, from nothing; what is given it learns from as well."""
+
+  def measure(tokens_NxT, vocabulary, given=0, coded=0) -> np.ndarray:
+    end = given + coded if coded else tokens_NxT.shape[1]
+    rows_NxT = np.asarray(tokens_NxT[:, :end], np.int64)
+    layout = counting.Layout(vocabulary, end, None, ordinal)
+    expert = counting.Counting(layout, len(rows_NxT))
+    batches = experts.chunks(len(rows_NxT), _COUNTED)
+    return adaptive.bits_of(expert, rows_NxT, batches, given=given)
+
+  return measure
+
+
 def neural(pair: pairs.Pair, measure: Measure) -> list[dict[str, Any]]:
-  """The network's lengths, and those of its mixture with coding X and Y each alone."""
+  """The lengths of a code that learns, and those of its mixture with coding X and Y each alone."""
   x, y, v = pair.x_NxT, pair.y_NxT, pair.vocabulary
   x_bits, y_bits = measure(x, v), measure(y, v)
   if pair.joined:
@@ -184,7 +212,7 @@ def classical(pair: pairs.Pair) -> list[dict[str, Any]]:
     both = (np.concatenate(parts, 1).tobytes() for parts in ((x, y), (y, x)))
     layouts['rows'] = tuple(both)
   found = []
-  for name in _CLASSICAL:
+  for name in filter(COMPRESSORS.__contains__, _CLASSICAL):
     compress = COMPRESSORS[name].compress
     a, b = (8 * len(compress(part.tobytes())) for part in (x, y))
     for layout, joint in layouts.items():

@@ -11,11 +11,13 @@ Shape suffixes: B batch, T slots, V vocabulary.
 from collections.abc import Callable
 import dataclasses
 import hashlib
+import os
 from typing import Any
 
 import jax
 import numpy as np
 
+from codes import machine
 from models import decoding, patterns, transformer
 from models.config import ModelConfig
 
@@ -72,16 +74,31 @@ class Steps:
     Returns:
       The symbols in slots, int32 (B, dims).
     """
-    token_B = np.zeros(self.batch, np.int32)
-    cache = decoding.empty_cache(self.reading.model, self.batch)
     slots_BxT = np.zeros((self.batch, self.reading.dims), np.int32)
+    self.begin()
     for slot in range(self.reading.dims):
-      if slot in self._edges:
-        cache = decoding.grow(cache, self._edges[self._edges.index(slot) + 1] - slot)
-      cache, p_BxV = self._advance(params, cache, token_B, np.int32(slot))
-      token_B = np.asarray(code(slot, np.asarray(p_BxV)), np.int32)
-      slots_BxT[:, slot] = token_B
+      p_BxV = self.expect(params)
+      slots_BxT[:, slot] = code(slot, p_BxV)
+      self.see(slots_BxT[:, slot])
     return slots_BxT
+
+  def begin(self) -> None:
+    """A batch begins."""
+    self._cache = decoding.empty_cache(self.reading.model, self.batch)
+    self._slot, self._token_B = 0, np.zeros(self.batch, np.int32)
+
+  def expect(self, params: Params) -> np.ndarray:
+    """Probabilities (B, V) float32 of the next slot."""
+    slot = self._slot
+    if slot in self._edges:
+      grown = self._edges[self._edges.index(slot) + 1] - slot
+      self._cache = decoding.grow(self._cache, grown)
+    self._cache, p_BxV = self._advance(params, self._cache, self._token_B, np.int32(slot))
+    return np.asarray(p_BxV)
+
+  def see(self, symbols_B: np.ndarray) -> None:
+    """What stands in the slot that was just expected."""
+    self._token_B, self._slot = np.asarray(symbols_B, np.int32), self._slot + 1
 
   def canary(self, params: Params) -> bytes:
     """Eight bytes of a digest of all probabilities on fixed made-up examples.
@@ -120,5 +137,12 @@ def program() -> str:
   import importlib.metadata
 
   device = jax.devices()[0]
-  jaxlib = importlib.metadata.version('jaxlib')
-  return f'jax {jax.__version__}, jaxlib {jaxlib}, {device.platform} {device.device_kind}'
+  facts = [
+    f'jax {jax.__version__}',
+    f'jaxlib {importlib.metadata.version("jaxlib")}',
+    f'{device.platform} {device.device_kind}',
+    f'x64 {"on" if jax.config.jax_enable_x64 else "off"}',
+    f'XLA_FLAGS {os.environ.get("XLA_FLAGS", "").replace(",", " ") or "none"}',
+    *machine.facts(),
+  ]
+  return ', '.join(facts)

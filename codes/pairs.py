@@ -24,6 +24,8 @@ class Pair:
     note: what they are.
     joined: whether row i of Y belongs to row i of X; else Y is a data set that follows X.
     truth: I(X; Y) in bits over all rows, where it is known.
+    realised: sum over these very rows of log2 p(y|x) / p(y), where the source is known.
+    ordinal: whether tokens are levels of a scale.
   """
 
   name: str
@@ -33,26 +35,30 @@ class Pair:
   note: str
   joined: bool = True
   truth: float | None = None
+  realised: float | None = None
+  ordinal: bool = False
 
 
 def labels(dataset: Dataset, rows: int) -> Pair:
   x, y = _labelled(dataset, rows)
   note = f'labels given images: {dataset.name}, {len(x)} training images in random order'
-  return Pair('labels', x, y, _both(dataset), note)
+  return Pair('labels', x, y, _both(dataset), note, ordinal=dataset.ordinal)
 
 
 def permuted_labels(dataset: Dataset, rows: int) -> Pair:
   x, y = _labelled(dataset, rows)
   y = np.random.default_rng((_SEED, 1)).permutation(y)
   note = f'the same with the labels of other images: {dataset.name}'
-  return Pair('permuted_labels', x, y, _both(dataset), note, truth=0.0)
+  return Pair('permuted_labels', x, y, _both(dataset), note, truth=0.0, ordinal=dataset.ordinal)
 
 
 def halves(dataset: Dataset, rows: int) -> Pair:
   x = _tokens(dataset, rows)
   middle = dataset.dims // 2
   note = f'first and second half of each example: {dataset.name}, {len(x)} examples'
-  return Pair('halves', x[:, :middle], x[:, middle:], dataset.vocabulary, note)
+  return Pair(
+    'halves', x[:, :middle], x[:, middle:], dataset.vocabulary, note, ordinal=dataset.ordinal
+  )
 
 
 def sets(dataset: Dataset, rows: int, other: Dataset | None = None) -> Pair:
@@ -61,25 +67,25 @@ def sets(dataset: Dataset, rows: int, other: Dataset | None = None) -> Pair:
   if other is not None:
     y = _tokens(other, rows)
     note = f'two data sets: {len(x)} examples of {dataset.name} and {len(y)} of {other.name}'
-    return Pair('sets', x, y, dataset.vocabulary, note, joined=False)
+    return Pair('sets', x, y, dataset.vocabulary, note, False, ordinal=dataset.ordinal)
   half = len(x) // 2
   note = (
     f'two data sets of one source: {half} and {len(x) - half} examples of {dataset.name}; they '
     'share what made them, so they are not independent'
   )
-  return Pair('sets', x[:half], x[half:], dataset.vocabulary, note, joined=False)
+  return Pair('sets', x[:half], x[half:], dataset.vocabulary, note, False, ordinal=dataset.ordinal)
 
 
 def image_itself(dataset: Dataset, rows: int) -> Pair:
   x = _tokens(dataset, rows)
   note = f'X with itself: {dataset.name}, {len(x)} examples'
-  return Pair('image_itself', x, x, dataset.vocabulary, note)
+  return Pair('image_itself', x, x, dataset.vocabulary, note, ordinal=dataset.ordinal)
 
 
 def noise(rows: int, length: int = 8, vocabulary: int = 16) -> Pair:
   x, y = np.random.default_rng((_SEED, 2)).integers(0, vocabulary, (2, rows, length))
   note = f'independent uniform tokens of {vocabulary} values, {length} and {length} a row'
-  return Pair('noise', x, y, vocabulary, note, truth=0.0)
+  return Pair('noise', x, y, vocabulary, note, truth=0.0, realised=0.0)
 
 
 def chain(rows: int, length: int = 4, symbols: int = 8) -> Pair:
@@ -88,7 +94,11 @@ def chain(rows: int, length: int = 4, symbols: int = 8) -> Pair:
   middle = length // 2
   note = f'halves of {length} tokens of a Markov chain over {symbols} symbols, {rows} rows'
   known = rows * made.mutual_information_bits(middle)
-  return Pair('chain', tokens[:, :middle], tokens[:, middle:], symbols, note, truth=known)
+  x, y = tokens[:, :middle], tokens[:, middle:]
+  # Given x, y begins by a transition; alone, by what is stationary. The rest is the same.
+  given_N = made.transition_VxV[x[:, -1], y[:, 0]]
+  realised = float(np.log2(given_N / made.stationary_V[y[:, 0]]).sum())
+  return Pair('chain', x, y, symbols, note, truth=known, realised=realised)
 
 
 def itself(rows: int, length: int = 16, symbols: int = 8) -> Pair:
@@ -96,7 +106,11 @@ def itself(rows: int, length: int = 16, symbols: int = 8) -> Pair:
   made = markov.draw_chain(_SEED, symbols, length, 1.0)
   tokens = markov.sample(made, _SEED, 0, rows).tokens_NxT
   note = f'X with itself: {length} tokens of a Markov chain over {symbols} symbols, {rows} rows'
-  return Pair('itself', tokens, tokens, symbols, note, truth=rows * made.entropy_bits())
+  p_N = made.stationary_V[tokens[:, 0]]
+  for before, after in zip(tokens.T[:-1], tokens.T[1:], strict=True):
+    p_N = p_N * made.transition_VxV[before, after]
+  known, realised = rows * made.entropy_bits(), float(-np.log2(p_N).sum())
+  return Pair('itself', tokens, tokens, symbols, note, truth=known, realised=realised)
 
 
 LABELLED = ('labels', 'permuted_labels')

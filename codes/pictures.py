@@ -6,10 +6,12 @@ the other direction is the same pixel of the next image. Tiles that are left ove
 PNG is written here and not by a library, with everything an optimiser tries: the smallest bit
 depth, each of the five filters for the whole sheet as well as the choice row by row by the least
 sum of absolute differences, and both deflate strategies. WebP is libwebp's slowest setting, which
-finds palettes and packs their indices by itself; its sides end at 16,383 pixels.
+finds palettes and packs their indices by itself; its sides end at 16,383 pixels. JPEG XL is
+libjxl's lossless mode at effort 9, by a plug-in of Pillow's that is optional.
 """
 
 from collections.abc import Callable
+import importlib.util
 import io
 import math
 import struct
@@ -141,3 +143,24 @@ def webp(pixels: np.ndarray, vocabulary: int) -> bytes | None:
     image.save(buffer, 'WEBP', lossless=True, quality=100, method=6, exact=True)
     found.append(buffer.getvalue())
   return min(found, key=len)
+
+
+NO_JXL = (
+  None
+  if importlib.util.find_spec('pillow_jxl')
+  else "pillow-jxl-plugin is not installed: pip install '.[baselines]'"
+)
+_JXL_EFFORT = 9
+
+
+def jxl(pixels: np.ndarray, vocabulary: int) -> bytes | None:
+  """A lossless JPEG XL file of pixels (rows, columns, 1 or 3); None for more than 256 levels."""
+  import pillow_jxl  # noqa: F401 - registers the format.
+
+  if vocabulary > 256:
+    return None
+  buffer = io.BytesIO()
+  picture = pixels.astype(np.uint8)
+  image = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
+  image.save(buffer, 'JXL', lossless=True, effort=_JXL_EFFORT)
+  return buffer.getvalue()

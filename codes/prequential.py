@@ -1,111 +1,160 @@
-"""Prequential code of data: no weights are sent; the decoder trains as it decodes.
+"""A network that trains on what has been coded, as an expert of a code that learns.
 
-A chunk is coded with the network that the chunks before it made, then both sides train on it. The
-size of the stream is the whole description length of the data, given the program
-(`program_bits`: its source) and the libraries it calls. Dawid, 1984; Blier and Ollivier, 2018.
+A batch is coded with the network that the batches before it made, then both sides train on it.
+What predicts is a moving average of the parameters, if asked for, and at a temperature that follows
+what was just coded: probabilities are taken to a power, which makes a step of Newton's on the nats
+of every batch before the network learns from it (forward calibration: Bornschein and others, 2022).
+
+Shape suffixes: N examples seen, B rows of a batch, T slots, V vocabulary.
 """
 
-import ast
-from collections.abc import Callable
 import dataclasses
-import hashlib
 import json
-import lzma
-import os
-import subprocess
-import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
 import numpy as np
 
-from codes import codec, container, learner, network
+from codes import counting, experts, learner, network
 from models import patterns, transformer
 from models.config import ModelConfig
 import objectives
 from objectives import scoring
-from training import keys, preemption
+from training import keys
 from training.state import Task
 
-# Of the canary: made-up examples that a fresh learner learns from, and updates that it makes.
-_CANARY_ROWS, _CANARY_UPDATES = 8, 4
+# What a header may ask for: parameters, layers, products of an update (parameters times tokens),
+# its activations, updates a chunk.
+_MOST_PARAMETERS, _MOST_LAYERS, _MOST_WORK = 2**24, 32, 2**34
+_MOST_ACTIVATIONS, _MOST_UPDATES = 2**26, 2**12
+# Updates after a batch of the canary's.
+_BRIEF = 2
+# No symbol costs more than 30 bits.
+_LEAST = 1e-9
+# Of the power: how long it remembers, how strongly it is held at 1 at first, where it stays.
+_FORGETS, _HELD, _POWERS = 0.8, 100.0, (0.3, 3.0)
 
 
-class Prequential(codec.Predictor):
-  """A predictor (codes.codec) that learns from every chunk.
+class Checked(NamedTuple):
+  """What `check` made of plain settings."""
+
+  model: ModelConfig
+  objective: objectives.Objective
+  space: objectives.Space
+  reading: network.Reading
+  optimizer: ml_collections.ConfigDict
+  schedule: learner.Schedule
+  average: int
+  calibrated: bool
+
+
+def check(plain: dict[str, Any], layout: counting.Layout) -> Checked:
+  """The settings of a network; ValueError, TypeError or KeyError for those that can't be.
 
   Args:
-    settings: plain, as the stream's header carries them: model (fields of ModelConfig), objective
-      (name and settings), optimizer, schedule (fields of learner.Schedule), dims, shape.
+    plain: as `describe` makes it.
+    layout: of the rows.
+  """
+  model = ModelConfig(**plain['model'])
+  schedule = learner.Schedule(**plain['schedule'])
+  if (model.vocabulary, model.compute_dtype) != (layout.vocabulary, 'float32'):
+    raise ValueError('a network that learns has the vocabulary of its data, in float32')
+  parameters = (2 * model.vocabulary + model.length + 2) * model.width + model.matmul_parameters()
+  tokens = max(schedule.batch, schedule.chunk) * model.length
+  wide = model.layers * max(model.mlp_ratio * model.width, model.heads * model.length)
+  if parameters > _MOST_PARAMETERS or model.layers > _MOST_LAYERS:
+    raise ValueError(
+      f'a network of {parameters:,} parameters in {model.layers} layers is too large'
+    )
+  if tokens * parameters > _MOST_WORK or tokens * max(wide, model.vocabulary) > _MOST_ACTIVATIONS:
+    raise ValueError(f'updates or chunks of {tokens:,} tokens are too large for this network')
+  if schedule.updates > _MOST_UPDATES:
+    raise ValueError(f'at most {_MOST_UPDATES:,} updates a chunk, not {schedule.updates:,}')
+  chosen, shape = dict(plain['objective']), tuple(layout.picture or ())
+  space = objectives.Space(model.vocabulary, model.length, layout.length, shape=shape)
+  objective = objectives.get(chosen.pop('name'), **chosen).on(space)
+  optimizer = ml_collections.ConfigDict(dict(plain['optimizer']))
+  average = int(plain['average'])
+  if not 0 <= average <= 2**31:
+    raise ValueError(f'average must be 0 or more updates, not {average}')
+  return Checked(
+    model, objective, space, reading(objective, model, space), optimizer, schedule, average,
+    bool(plain['calibrated']),
+  )  # fmt: skip
+
+
+class Network(experts.Expert):
+  """The network and its learner.
+
+  Args:
+    settings: see `check`.
+    batch: rows at a time, at most.
     examples: that will be coded.
 
-  Raises:
-    ValueError: settings that are wrong, or an objective that doesn't decode symbol by symbol.
+  Attributes:
+    brief: whether it makes a few updates after a batch and no more, until it is reset.
   """
 
-  def __init__(self, settings: dict[str, Any], examples: int):
-    self.settings, self._examples = settings, examples
-    model = ModelConfig(**settings['model'])
-    chosen = dict(settings['objective'])
-    space = objectives.Space(
-      model.vocabulary, model.length, settings['dims'], shape=tuple(settings['shape'])
-    )
-    objective = objectives.get(chosen.pop('name'), **chosen).on(space)
-    self.reading = reading(objective, model, space)
-    self._length = model.length
+  def __init__(self, settings: Checked, batch: int, examples: int):
+    self._settings, self._batch, self._examples = settings, batch, examples
+    task = make_task(settings.model, settings.objective, settings.space, settings.schedule.seed)
     self._learner = learner.Learner(
-      make_task(model, objective, space, settings['schedule']['seed']),
-      ml_collections.ConfigDict(settings['optimizer']),
-      learner.Schedule(**settings['schedule']),
-      examples,
+      task, settings.optimizer, settings.schedule, examples, settings.average
     )
-    self.batch = self._learner.schedule.chunk
-    self._steps = network.Steps(self.reading, self.batch)
-    self._seen_NxT = np.zeros((0, model.length), np.int32)
+    self._steps = network.Steps(settings.reading, batch)
+    self.reset()
 
-  def walk(self, code: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
-    preemption.check()
-    return self._steps.walk(self._learner.params['backbone'], code)
-
-  def learn(self, slots_NxT: np.ndarray) -> None:
-    places = np.zeros((len(slots_NxT), self._length), np.int32)
-    places[:, np.asarray(self.reading.order)] = slots_NxT
-    self._seen_NxT = np.concatenate([self._seen_NxT, places])
-    if len(self._seen_NxT) < self._examples:
-      self._learner.learn(_batch(self._seen_NxT))
-
-  def claims(self) -> dict[str, Any]:
-    settings = json.dumps(self.settings, separators=(',', ':')).encode()
-    own = {'mode': container.PREQUENTIAL, 'model': bytes(8), 'settings': settings}
-    return super().claims() | own
-
-  def canary(self) -> bytes:
-    """A digest of what the network is, and expects, after a little training on made-up examples.
-
-    An untrained network is uniform, whatever its arithmetic. The learner is reset afterwards.
-    """
-    rng = np.random.default_rng(0)
-    shape = (_CANARY_ROWS, self._length)
-    made_up = rng.integers(0, self.reading.model.vocabulary, shape, np.int32)
-    updates = 0
-    while updates < _CANARY_UPDATES and self._learner.schedule.updates:
-      self._learner.learn(_batch(made_up))
-      updates += self._learner.schedule.updates
-    params = self._learner.params['backbone']
-    found = network.fingerprint(self.reading, params) + self._steps.canary(params)
+  def reset(self) -> None:
+    """Forgets everything."""
     self._learner.reset()
-    return hashlib.sha256(found).digest()[:8]
+    self.brief = False
+    self._power, self._curvature = 1.0, _HELD
+    self._slope = 0.0
+    self._seen_NxT = np.zeros((0, self._settings.model.length), np.int32)
 
+  def start(self, rows: int) -> None:
+    self._steps.begin()
+    self._slots_BxT = np.zeros((rows, self._settings.reading.dims), np.int32)
+    self._slot = 0
 
-def from_header(header: container.Header) -> Prequential:
-  """The predictor that a stream describes; StreamError if it can't be made."""
-  try:
-    settings = json.loads(header.settings)
-    dims = int(settings['dims'])
-    return Prequential(settings, codec.count_examples(header.symbols(dims), dims))
-  except (ValueError, KeyError, TypeError) as error:
-    raise container.StreamError(f'the settings in the header can not be used: {error}') from error
+  def expect(self) -> np.ndarray:
+    p_BxV = self._steps.expect(self._learner.params['backbone'])[: len(self._slots_BxT)]
+    if not np.isfinite(p_BxV).all():
+      raise ValueError('the network gave probabilities that are not finite')
+    log_p_BxV = np.log(np.maximum(p_BxV.astype(np.float64), 1e-30))
+    p_BxV = np.exp(self._power * (log_p_BxV - log_p_BxV.max(1, keepdims=True)))
+    p_BxV = p_BxV / p_BxV.sum(1, keepdims=True) + _LEAST
+    self._log_p_BxV, self._p_BxV = log_p_BxV, p_BxV / p_BxV.sum(1, keepdims=True)
+    return self._p_BxV
+
+  def see(self, symbols_B: np.ndarray) -> None:
+    rows = len(symbols_B)
+    self._slots_BxT[:, self._slot] = symbols_B
+    self._slot += 1
+    if self._settings.calibrated:
+      # Slope and curvature, in the power, of the nats of these symbols.
+      mean_B = (self._p_BxV * self._log_p_BxV).sum(1)
+      square_B = (self._p_BxV * self._log_p_BxV**2).sum(1)
+      self._slope += float((mean_B - self._log_p_BxV[np.arange(rows), symbols_B]).sum())
+      self._curvature += float((square_B - mean_B**2).sum())
+    padded_B = np.zeros(self._batch, np.int32)
+    padded_B[:rows] = symbols_B
+    self._steps.see(padded_B)
+
+  def finish(self) -> None:
+    if self._settings.calibrated:
+      step = self._slope / self._curvature
+      self._power = float(np.clip(self._power - step, *_POWERS))
+      self._slope, self._curvature = 0.0, _FORGETS * self._curvature
+    rows = len(self._slots_BxT)
+    places_BxT = np.zeros((rows, self._settings.model.length), np.int32)
+    places_BxT[:, np.asarray(self._settings.reading.order)] = self._slots_BxT
+    self._seen_NxT = np.concatenate([self._seen_NxT, places_BxT])
+    if len(self._seen_NxT) < self._examples:
+      nothing = np.full(len(self._seen_NxT), -1, np.int32)
+      seen = {'tokens': self._seen_NxT, 'label': nothing}
+      self._learner.learn(seen, rows, _BRIEF if self.brief else None)
 
 
 def reading(
@@ -115,8 +164,8 @@ def reading(
   order = objective.slots(space)
   if order is None:
     raise ValueError(
-      'only an autoregressive network tells every symbol from those before it: this objective '
-      'gives no code that could be decoded'
+      'only an autoregressive network tells every symbol from those before it, and a masked '
+      'diffusion from any others: of this objective there is no code that could be decoded here'
     )
   window = patterns.of(objective.backbone(space).pattern).window
   return network.Reading(model, space.dims, tuple(int(i) for i in order), window)
@@ -136,26 +185,23 @@ def make_task(
   return Task(init, scoring.draw, loss, keys.key(seed), transformer.MATRICES)
 
 
-def _batch(tokens_NxT: np.ndarray) -> dict[str, np.ndarray]:
-  return {'tokens': tokens_NxT, 'label': np.full(len(tokens_NxT), -1, np.int32)}
-
-
 def describe(
-  model: ModelConfig, config: Any, space: objectives.Space, schedule: dict[str, Any]
+  model: ModelConfig,
+  config: Any,
+  schedule: dict[str, Any],
+  average: int = 0,
+  calibrated: bool = False,
 ) -> dict[str, Any]:
-  """The settings of `Prequential`, from a config and its data."""
-  return json.loads(
-    json.dumps(
-      {
-        'model': plain_model(model),
-        'objective': config.objective.to_dict(),
-        'optimizer': config.optimizer.to_dict(),
-        'schedule': schedule,
-        'dims': space.dims,
-        'shape': space.shape,
-      }
-    )
-  )
+  """What a header says of a network: `check` reads it."""
+  fields = {
+    'model': plain_model(model),
+    'objective': config.objective.to_dict(),
+    'optimizer': config.optimizer.to_dict(),
+    'schedule': schedule,
+    'average': average,
+    'calibrated': calibrated,
+  }
+  return json.loads(json.dumps(fields))
 
 
 def plain_model(model: ModelConfig) -> dict[str, Any]:
@@ -163,49 +209,3 @@ def plain_model(model: ModelConfig) -> dict[str, Any]:
   fields = dataclasses.asdict(model)
   defaults = {f.name: f.default for f in dataclasses.fields(ModelConfig)}
   return {name: value for name, value in fields.items() if value != defaults[name]}
-
-
-def program_bits() -> tuple[int, int]:
-  """Size of the program that decodes: bits, and the number of its modules.
-
-  The rule: the source of every module of this code base that a fresh Python has loaded once it has
-  imported what decoding needs (codes.codec, codes.prequential, codes.files), without comments and
-  docstrings, in the order of their names, each after its name, compressed by xz -9e. The libraries
-  (Python, NumPy, JAX, constriction ...) count as the machine.
-  """
-  found = {}
-  for name, path in sorted(_program().items()):
-    with open(path, encoding='utf-8') as file:
-      found[name] = stripped(file.read())
-  text = '\n'.join(f'{name}\n{source}' for name, source in found.items())
-  return 8 * len(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME)), len(found)
-
-
-_LIST = """
-import json, os, sys
-import codes.codec, codes.prequential, codes.files
-root = os.path.dirname(os.path.dirname(os.path.abspath(codes.codec.__file__)))
-paths = {name: getattr(module, '__file__', None) for name, module in sys.modules.items()}
-own = {name: os.path.abspath(path) for name, path in paths.items() if path}
-print(json.dumps({k: v for k, v in own.items() if os.path.dirname(os.path.dirname(v)) == root}))
-"""
-
-
-def _program() -> dict[str, str]:
-  """Modules of this code base that decoding loads, and their files."""
-  root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-  environment = {**os.environ, 'PYTHONPATH': root, 'JAX_PLATFORMS': 'cpu'}
-  done = subprocess.run(
-    [sys.executable, '-c', _LIST], env=environment, capture_output=True, text=True, check=True
-  )
-  return json.loads(done.stdout)
-
-
-def stripped(source: str) -> str:
-  """The same program without comments and docstrings."""
-  tree = ast.parse(source)
-  for node in ast.walk(tree):
-    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-      if ast.get_docstring(node, clean=False) is not None:
-        node.body = node.body[1:] or [ast.Pass()]
-  return ast.unparse(tree)

@@ -73,6 +73,22 @@ class Decoder:
       raise DamagedCode('the code can not have been written by this coder') from error
 
 
+class Checked:
+  """A decoder that sees to it that its words are those that an encoder writes, to the last bit."""
+
+  def __init__(self, words: bytes):
+    self._words, self._decoder, self._encoder = words, Decoder(words), Encoder()
+
+  def code(self, p_NxV: np.ndarray, symbols_N: np.ndarray | None = None) -> np.ndarray:
+    """As `Decoder.code`."""
+    return self._encoder.code(p_NxV, self._decoder.code(p_NxV))
+
+  def finish(self) -> None:
+    """DamagedCode unless the words end as they must after these symbols."""
+    if self._encoder.words() != self._words:
+      raise DamagedCode('its last bits are not those that an encoder writes')
+
+
 def _checked(p_NxV: np.ndarray) -> np.ndarray:
   p_NxV = np.ascontiguousarray(p_NxV, np.float32)
   if not np.isfinite(p_NxV).all():

@@ -1,15 +1,18 @@
-r"""A lossless compressor: a trained autoregressive run, or a network that learns as it decodes.
+r"""A lossless compressor: a trained autoregressive run, or a code that learns as it decodes.
 
 python -m launch.compress --run=RUN export test test.npy
 python -m launch.compress --run=RUN encode test.npy test.bpc
 python -m launch.compress --run=RUN decode test.bpc again.npy
 python -m launch.compress --run=RUN verify test.npy
+python -m launch.compress --run=MASKED_DIFFUSION_RUN [--order=raster] [--steps=16] verify test.npy
 python -m launch.compress --mode=prequential --config=experiments/digits.py encode IN.npy OUT
 python -m launch.compress --mode=prequential decode IN OUT.npy
+python -m launch.compress --mode=counting --config=experiments/digits.py encode IN.npy OUT
 
 IN is a NumPy file of examples of the run's data set (tokens, any integer dtype), or any file where
 the run's data are bytes of a file. `verify` takes either: what it can decode it decodes and checks,
-anything else it encodes, decodes and compares. `codes.container` describes the stream.
+anything else it encodes, decodes and compares. --mode=prequential is the counting code and networks
+in one mixture, --mode=counting the first alone (`codes.adaptive`). docs/format.md: the stream.
 """
 
 from collections.abc import Sequence
@@ -32,14 +35,24 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
 
   preemption.end_at_once()
   chosen = flags.FLAGS
+  learning = compressing.Learning(
+    chosen.mode == 'prequential', chosen.counts or chosen.mode == 'counting', chosen.chunk,
+    chosen.growing, _numbers('updates', int), _numbers('learning_rates', float), chosen.seeds,
+    chosen.average, chosen.calibrated, chosen.replay,
+  )  # fmt: skip
   coder = compressing.Coder(
     chosen.run or None, chosen.checkpoint == 'best', chosen.config or None, tuple(overrides),
-    chosen.data_dir, chosen.batch, chosen.chunk, chosen.updates, chosen.replay,
+    chosen.data_dir, chosen.batch, learning, chosen.order, chosen.steps,
   )  # fmt: skip
   try:
     print('\n'.join(getattr(compressing, command)(coder, *paths)))
   except container.StreamError as error:
     raise UserError(f'{paths[0]}: {error}') from error
+
+
+def _numbers(name: str, kind: type) -> tuple:
+  given = flags.FLAGS[name].value
+  return tuple(entry.numbers(name, given, kind)) if given else ()
 
 
 def _parse(argv: Sequence[str], overrides: Sequence[str]) -> tuple[str, Sequence[str]]:
@@ -51,15 +64,19 @@ def _parse(argv: Sequence[str], overrides: Sequence[str]) -> tuple[str, Sequence
   command, paths = argv[1], argv[2:]
   if len(paths) != _COMMANDS[command]:
     raise UserError(f'{command} takes {_COMMANDS[command]} arguments, not {len(paths)}: {usage}')
-  prequential = flags.FLAGS.mode == 'prequential'
-  if prequential and flags.FLAGS.run:
-    raise UserError('--mode=prequential ships no weights: it takes --config, not --run')
-  if not prequential and not flags.FLAGS.run:
+  mode, learns = flags.FLAGS.mode, flags.FLAGS.mode != 'network'
+  if learns and flags.FLAGS.run:
+    raise UserError(f'--mode={mode} ships no weights: it takes --config, not --run')
+  if not learns and not flags.FLAGS.run:
     raise UserError('--run=DIR (a finished run) is needed')
-  if not prequential and (flags.FLAGS.config or overrides):
-    raise UserError('--config is for --mode=prequential; a run has its own')
-  if prequential and command in ('encode', 'export') and not flags.FLAGS.config:
-    raise UserError(f'--mode=prequential {command} needs --config')
+  if not learns and (flags.FLAGS.config or overrides):
+    raise UserError('--config is for --mode=prequential and counting; a run has its own')
+  if learns and command in ('encode', 'export') and not flags.FLAGS.config:
+    raise UserError(f'--mode={mode} {command} needs --config')
+  if min(flags.FLAGS.chunk, flags.FLAGS.seeds, flags.FLAGS.average + 1) < 1:
+    raise UserError('--chunk and --seeds must be at least 1, --average at least 0')
+  if flags.FLAGS.steps < 0:
+    raise UserError(f'--steps must not be negative, not {flags.FLAGS.steps}')
   if flags.FLAGS.batch is not None and not 1 <= flags.FLAGS.batch < 2**32:
     raise UserError(f'--batch must be at least 1, not {flags.FLAGS.batch}')
   if command != 'verify' and os.path.exists(paths[1]) and not flags.FLAGS.force:
@@ -73,16 +90,26 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   text = functools.partial(flags.DEFINE_string, flag_values=values)
   whole = functools.partial(flags.DEFINE_integer, flag_values=values)
   one_of = functools.partial(flags.DEFINE_enum, flag_values=values)
+  several = functools.partial(flags.DEFINE_list, flag_values=values)
   switch = functools.partial(flags.DEFINE_bool, flag_values=values)
-  text('run', None, 'Directory of a finished autoregressive run.')
+  text('run', None, 'Directory of a finished run, autoregressive or masked diffusion.')
   one_of('checkpoint', 'last', ['last', 'best'], 'The headline, or the best on validation.')
-  one_of('mode', 'network', ['network', 'prequential'], 'A trained run, or train while decoding.')
-  text('config', None, 'Prequential: config of the network that learns, and of its data.')
+  modes = ['network', 'prequential', 'counting']
+  one_of('mode', 'network', modes, 'A trained run; or train while decoding; or count alone.')
+  text('config', None, 'Of a code that learns: config of its data, and of a network.')
   text('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
   whole('batch', None, 'Examples computed at a time; default: up to 256, by their number.')
-  whole('chunk', 16, 'Prequential: examples coded between trainings.')
-  whole('updates', 10, 'Prequential: updates of a training.')
-  switch('replay', True, 'Prequential: train on all examples so far, not only on the last chunk.')
+  whole('chunk', 64, 'Of a code that learns: examples coded between trainings, at most.')
+  switch('growing', True, 'Batches of a 32nd of what was before, up to --chunk.')
+  several('updates', ['40'], 'Of a training after --chunk examples; a network for each number.')
+  several('learning_rates', [], "A network for each; default: the config's.")
+  whole('seeds', 1, 'As many networks of each rate and number of updates.')
+  whole('average', 100, 'Updates that the moving average of parameters reaches back; 0: none.')
+  switch('calibrated', True, 'A temperature follows what was coded.')
+  switch('counts', True, 'The counting code is in the mixture.')
+  switch('replay', True, 'Train on all examples so far, not only on the last chunk.')
+  one_of('order', 'random', ['random', 'raster'], 'In which a masked diffusion run codes.')
+  whole('steps', 0, 'Of such a run: passes an example; 0: one a symbol.')
   switch('force', False, 'Overwrite OUT.')
 
 

@@ -221,6 +221,8 @@ class Objective:
     numbered: whether the draws of an evaluation are numbered parts of one sum, each needed once.
     by_count: whether a view scores 1, 2, ..., T predictions with equal chances, so that regret
       splits by their number.
+    any_order: whether the network, shown any of the tokens and MASK for the others, expects each of
+      these: then a code can be decoded in any order.
     uses_labels: whether training reads labels.
     loss_unit: what the training loss is counted in.
     decayed: names of those of its own parameters that weight decay is for.
@@ -242,6 +244,7 @@ class Objective:
   stochastic: ClassVar[bool] = False
   numbered: ClassVar[bool] = False
   by_count: ClassVar[bool] = False
+  any_order: ClassVar[bool] = False
   uses_labels: ClassVar[bool] = False
   decayed: ClassVar[tuple[str, ...]] = ()
   unclipped: ClassVar[tuple[str, ...]] = ()

@@ -38,6 +38,7 @@ class MaskedDiffusion(base.Objective):
 
   code: ClassVar[base.Code] = base.Code.UPPER_BOUND
   stochastic: ClassVar[bool] = True
+  any_order: ClassVar[bool] = True
   trained_on = 'the bound'
 
   def __post_init__(self):

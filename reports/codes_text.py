@@ -13,7 +13,8 @@ def baselines(made: Mapping, markdown: bool = False) -> str:
   caption = (
     f'{made["dataset"]}, {made["split"]}: {made["examples"]:,} examples of {made["dims"]} tokens '
     f'of {made["alphabet"]} values ({made["note"]}).\n'
-    "Sizes are whole files, headers included; each compressor's best packing; not ranked."
+    "Sizes are whole files, headers included, unless a row says otherwise; each code's best "
+    'packing; not ranked.'
   )
   head = ('compressor', 'bits/dim', 'bytes', 'packing', 'note')
   rows = [head, *map(_cells, made['table'])]
@@ -22,7 +23,13 @@ def baselines(made: Mapping, markdown: bool = False) -> str:
     lines = [f'| {" | ".join(row)} |' for row in rows]
   else:
     lines = aligned(rows, left=(0, 3, 4))
-  return '\n'.join([caption, '', *lines])
+  found = made['description']
+  last = (
+    f'K(X) ≤ {found["bits"]:,} bits, the least of {len(found["all"])} programs: {found["by"]}, '
+    f'{found["file_bits"]:,} of its file and {found["program_bits"]:,} of the program, on the '
+    f'machine of {found["machine"]}.'
+  )
+  return '\n'.join([caption, '', *lines, '', last])
 
 
 def _cells(row: Mapping) -> tuple[str, ...]:
@@ -87,6 +94,8 @@ def joint(made: Mapping) -> str:
 def shared(found: Mapping) -> str:
   """Bits of one pair of data, and shares of C(Y), as from `codes.mutual_information.result`."""
   truth = '' if found['truth'] is None else f'; known to share {found["truth"]:,.0f} bits'
+  if found.get('realised') is not None:
+    truth += f' on average, these rows {found["realised"]:,.0f}'
   rows = [f'\n{found["pair"]}: {found["note"]}{truth}']
   head = f'{"code":14}' + ''.join(f'{name:>12}' for name in ('C(X)', 'C(Y)', 'C(Y|X)', 'C(XY)'))
   rows.append(head + ' |' + ''.join(f'{name:>17}' for name in _SHARED) + f'{"of C(Y)":>9}')
@@ -120,9 +129,12 @@ def compressed(made: Mapping) -> str:
   if made['program'] is None:
     rows.append(f'not counted   the weights: {made["parameters"]:,} parameters of 32 bits')
   else:
-    bits, modules = made['program']
+    bits = made['program']['bits']
+    machine = ', '.join(['Python', *made['program']['packages']])
     rows.append(
-      f'program       {bits / 8:12,.0f} bytes: {modules} modules without comments, xz -9e; '
-      f'with it K(X) ≤ {8 * made["file_bytes"] + bits:,} bits given Python and its libraries'
+      f'program       {bits / 8:12,.0f} bytes: {made["program"]["modules"]} modules and a driver '
+      f'without comments, xz -9e\n'
+      f'with it       {made["file_bytes"] + bits / 8:12,.0f} bytes: K(X) ≤ '
+      f'{8 * made["file_bytes"] + bits:,} bits on the machine of {machine}'
     )
   return '\n'.join(rows)

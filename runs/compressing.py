@@ -1,8 +1,9 @@
-"""Files to streams and back, by a finished run or by a network that learns as it decodes."""
+"""Files to streams and back, by a finished run or by a code that learns as it decodes."""
 
 from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
+import itertools
 import os
 import tempfile
 from typing import Any, BinaryIO
@@ -12,12 +13,56 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from codes import codec, container, files, prequential
+from codes import (
+  adaptive,
+  any_order,
+  codec,
+  container,
+  counting,
+  files,
+  packing,
+  prequential,
+  program,
+)
+from codes import trained as trained_lib
 from data import kept, text
 from data.dataset import Examples
 from reports import codes_text
 from runs import configs, experiment, finished
 from runs.errors import UserError
+from training import preemption
+
+# Validation examples by which the sizes of steps are chosen.
+_PROFILED = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Learning:
+  """How a code learns.
+
+  Attributes:
+    networks: whether networks are among its experts.
+    counts: whether the counting code is.
+    chunk: rows coded between trainings, at most; batches grow up to it, where `growing`.
+    growing: see `chunk`.
+    updates: of a training, a network for each number.
+    rates: of learning, a network for each; none for the config's own.
+    seeds: networks of each of these.
+    average: updates that the moving average of the parameters reaches back; 0 for none.
+    calibrated: whether a temperature follows what was coded.
+    replay: as in `codes.learner.Schedule`.
+  """
+
+  networks: bool = True
+  counts: bool = True
+  chunk: int = 64
+  growing: bool = True
+  updates: tuple[int, ...] = (40,)
+  rates: tuple[float, ...] = ()
+  seeds: int = 1
+  average: int = 100
+  calibrated: bool = True
+  replay: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,14 +70,16 @@ class Coder:
   """What codes.
 
   Attributes:
-    run: a finished autoregressive run; None for the prequential mode, which ships no weights.
+    run: a finished autoregressive run; None for a code that learns, which ships no weights.
     best: the run's best checkpoint on validation, not its last.
-    config: prequential: 'FILE:OBJECTIVE' of the network that learns and of its data, as
-      `overrides` change it; a file alone is read with the objective that can decode. None where a
-      stream has it.
+    config: of a code that learns: 'FILE:OBJECTIVE' of its network and of its data, as `overrides`
+      change it; a file alone is read with the objective that can decode. None where a stream has
+      it.
     data_dir: prepared data sets.
     batch: examples that a run computes at a time; None for a number that suits theirs.
-    chunk, updates, replay: prequential: as in `codes.learner.Schedule`.
+    learning: of a code that learns.
+    order: of a run that fills in hidden symbols: 'random' or 'raster'.
+    steps: of such a run, in which an example is decided; 0 for one a symbol.
   """
 
   run: str | None
@@ -41,9 +88,9 @@ class Coder:
   overrides: tuple[str, ...]
   data_dir: str
   batch: int | None
-  chunk: int
-  updates: int
-  replay: bool
+  learning: Learning = dataclasses.field(default_factory=Learning)
+  order: str = 'random'
+  steps: int = 0
 
   def settings(self) -> ml_collections.ConfigDict:
     """The config of the run, or of the network that learns."""
@@ -74,7 +121,7 @@ def verify(coder: Coder, path: str) -> list[str]:
         total = _decode(coder, file, nowhere)
       return [f'{path}: whole; {total:,} symbols decoded and checked']
   if coder.run is None and coder.config is None:
-    raise UserError('--mode=prequential verify of a file that is not coded needs --config')
+    raise UserError('verify of a file that is not coded needs --config or --run')
   directory = os.path.dirname(os.path.abspath(path))
   with (
     tempfile.TemporaryFile(dir=directory) as coded,
@@ -125,11 +172,10 @@ def _replacing(path: str) -> Iterator[BinaryIO]:
 
 
 def _encode(coder: Coder, path: str, out: BinaryIO) -> str:
-  built, predictor_of = _encoder(coder)
-  space, windows = built.space, text.is_text(built.config.data)
+  windows, space, predictor_of = _encoder(coder)
   source, fields = files.source(path, space, windows)
   try:
-    predictor = predictor_of(codec.count_examples(source.total, space.dims))
+    predictor = predictor_of(source.total)
     header = container.Header(**fields, **predictor.claims())
     with _bar('encode', source.total) as bar:
       sizes = codec.encode(predictor, source, header, out, bar.update)
@@ -138,46 +184,111 @@ def _encode(coder: Coder, path: str, out: BinaryIO) -> str:
   made = {'path': path, 'windows': windows, 'vocabulary': space.vocabulary}
   made |= {'raw_bytes': os.path.getsize(path), **dataclasses.asdict(sizes), 'program': None}
   if coder.run is None:
-    made['program'] = prequential.program_bits()
+    driver = program.NETWORKS if coder.learning.networks else program.COUNTING
+    made['program'] = program.of_driver(driver)._asdict()
   else:
     made['parameters'] = sum(leaf.size for leaf in jax.tree.leaves(predictor.params))
   return codes_text.compressed(made)
 
 
-def _encoder(coder: Coder) -> tuple[experiment.Experiment, Callable[[int], Any]]:
-  """The experiment, and what predicts so many examples."""
+def _encoder(coder: Coder) -> tuple[bool, Any, Callable[[int], codec.Predictor]]:
+  """Whether any file will do, the space of examples, and what predicts so many symbols."""
   if coder.run is not None:
-    built, reading, params = finished.backbone(coder.run, coder.data_dir, coder.best)
-    return built, lambda examples: codec.Trained(
-      reading, params, coder.batch or codec.default_batch(examples)
-    )
+    built, params = finished.coded(coder.run, coder.data_dir, coder.best)
+    return text.is_text(built.config.data), built.space, _of_run(coder, built, params)
   config = coder.settings()
   built = experiment.build(config, coder.data_dir)
-  schedule = {
-    'chunk': coder.chunk,
-    'updates': coder.updates,
-    'batch': config.training.batch_size,
-    'replay': coder.replay,
-    'seed': config.training.seed,
-  }
-  settings = prequential.describe(built.model, config, built.space, schedule)
-  return built, lambda examples: prequential.Prequential(settings, examples)
+  settings = learning_settings(built, coder.learning)
+  return (
+    text.is_text(config.data),
+    built.space,
+    lambda total: adaptive.Adaptive(settings, total, preemption.check),
+  )
+
+
+def _of_run(
+  coder: Coder, built: experiment.Experiment, params: Any
+) -> Callable[[int], codec.Predictor]:
+  """What predicts so many symbols by a run's network, to encode."""
+
+  def made(total: int) -> codec.Predictor:
+    dims = built.space.dims
+    batch = coder.batch or trained_lib.default_batch(codec.count_examples(total, dims))
+    if not built.objective.any_order:
+      return _causal(built, params, batch)
+    steps = (1,) * dims
+    settings = any_order.Settings(coder.order, built.config.training.seed, steps)
+    predictor = any_order.AnyOrder(
+      built.objective, built.model, built.space, params, batch, settings
+    )
+    if coder.steps and coder.steps != dims:
+      known, _ = experiment.load_datasets(built.config, coder.data_dir, coder.run)
+      tokens = known.validation.tokens_NxT[:_PROFILED, :dims]
+      steps = any_order.best_steps(predictor.profile(tokens), coder.steps)
+      predictor.settings = dataclasses.replace(settings, steps=steps)
+    return predictor
+
+  return made
+
+
+def _causal(built: experiment.Experiment, params: Any, batch: int) -> codec.Predictor:
+  reading = prequential.reading(built.objective, built.model, built.space)
+  return trained_lib.Trained(reading, params['backbone'], batch)
+
+
+def learning_settings(built: experiment.Experiment, how: Learning) -> adaptive.Settings:
+  """What a header says of a code that learns; UserError where it can't be made."""
+  config, of = built.config, packing.layout(built.dataset)
+  continued, order = text.is_text(config.data), None
+  plain = []
+  if how.networks:
+    try:
+      order = prequential.reading(built.objective, built.model, built.space).order
+    except ValueError as error:
+      raise UserError(f'{error}; --mode=counting needs no network') from error
+    for updates, rate, number in itertools.product(
+      how.updates, how.rates or (config.optimizer.learning_rate,), range(how.seeds)
+    ):
+      schedule = {
+        'chunk': how.chunk, 'updates': updates, 'batch': config.training.batch_size,
+        'replay': how.replay, 'seed': config.training.seed + number,
+      }  # fmt: skip
+      made = prequential.describe(built.model, config, schedule, how.average, how.calibrated)
+      made['optimizer']['learning_rate'] = rate
+      plain.append(made)
+  raster = order is None or order == tuple(range(of.dims))
+  layout = counting.Layout(
+    of.vocabulary, of.dims, of.picture if raster else None, of.ordinal, continued
+  )
+  return adaptive.Settings(
+    layout, how.chunk, 32 if how.growing else 0, how.counts, tuple(plain),
+    order=None if raster else order,
+  )  # fmt: skip
 
 
 def _decode(coder: Coder, file: BinaryIO, out: BinaryIO) -> int:
   """Decodes a stream into a file; returns the number of symbols."""
-  header, seal = container.read_header(file)
+  reader = container.Reader(file)
+  header = reader.header
   if header.mode == container.NETWORK:
     if coder.run is None:
       raise container.StreamError('encoded by a trained network: --run=DIR names it')
-    _, reading, params = finished.backbone(coder.run, coder.data_dir, coder.best)
-    predictor = codec.Trained(reading, params, header.batch)
+    built, params = finished.coded(coder.run, coder.data_dir, coder.best)
+    if header.batch * built.space.dims > codec.MOST_BATCH_SYMBOLS:
+      raise container.StreamError(f'the header claims batches of {header.batch:,} examples')
+    if built.objective.any_order:
+      settings = any_order.unpack(header.settings, built.space.dims)
+      predictor = any_order.AnyOrder(
+        built.objective, built.model, built.space, params, header.batch, settings
+      )
+    else:
+      predictor = _causal(built, params, header.batch)
   else:
     if coder.run is not None:
       raise container.StreamError('encoded without a trained network: --mode=prequential')
-    predictor = prequential.from_header(header)
-  with _bar('decode', header.symbols(predictor.reading.dims)) as bar:
-    return files.decode(predictor, header, seal, file, out, bar.update)
+    predictor = adaptive.from_header(header, preemption.check)
+  with _bar('decode', header.symbols(predictor.dims)) as bar:
+    return files.decode(predictor, reader, out, bar.update)
 
 
 def _bar(name: str, total: int) -> tqdm.tqdm:

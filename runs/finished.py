@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from codes import network, prequential
+from codes import prequential
 import objectives
 from runs import configs, experiment, run
 from runs.errors import UserError
@@ -34,15 +34,13 @@ def read(
   return config_of(workdir, overrides), record
 
 
-def backbone(
-  workdir: str, data_dir: str, best: bool = False
-) -> tuple[experiment.Experiment, network.Reading, Any]:
-  """An autoregressive run: the experiment, how it reads an example, the backbone's parameters.
+def coded(workdir: str, data_dir: str, best: bool = False) -> tuple[experiment.Experiment, Any]:
+  """A run whose network gives a code that decodes: the experiment, its parameters on one device.
 
   The data set is not opened, but for runs that did not record all of its sizes.
 
   Raises:
-    UserError: not a finished run, or one whose objective gives no code that decodes.
+    UserError: not a finished run, or one of another objective.
   """
   config, record = read(workdir)
   if 'length' in record:
@@ -52,11 +50,11 @@ def backbone(
     built = experiment.assemble(config, space, sharding.make_mesh())
   else:
     built = experiment.build(config, data_dir, workdir)
-  try:
-    reading = prequential.reading(built.objective, built.model, built.space)
-  except ValueError as error:
-    raise UserError(f"{workdir} (objective '{record['objective']}'): {error}") from error
+  if not built.objective.any_order:
+    try:
+      prequential.reading(built.objective, built.model, built.space)
+    except ValueError as error:
+      raise UserError(f"{workdir} (objective '{record['objective']}'): {error}") from error
   state, _ = run.restore(built, workdir, best=best)
   # On one device: a code must not depend on how many there are.
-  params = jax.device_put(jax.device_get(state.params['backbone']), jax.devices()[0])
-  return built, reading, params
+  return built, jax.device_put(jax.device_get(state.params), jax.devices()[0])

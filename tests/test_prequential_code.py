@@ -3,13 +3,29 @@
 import io
 import json
 
+import jax
+import ml_collections
 import numpy as np
 import pytest
 
-from codes import codec, container, learner, lengths, mutual_information, pairs, prequential
+from codes import (
+  adaptive,
+  codec,
+  container,
+  counting,
+  experts,
+  learner,
+  lengths,
+  mutual_information,
+  pairs,
+  prequential,
+  program,
+)  # fmt: skip
 from codes.errors import CodeError
 from data import markov
 from data.dataset import Dataset, Examples
+from models.config import ModelConfig
+import objectives
 
 pytestmark = pytest.mark.bits
 
@@ -20,15 +36,23 @@ OPTIMIZER = {
 }  # fmt: skip
 
 
-def _settings(chunk=8, updates=3, replay=True, **objective):
+def _network(chunk=8, updates=3, replay=True, average=0, calibrated=False, **objective):
   return {
     'model': {'vocabulary': V, 'length': T, 'width': 16, 'layers': 1, 'heads': 2},
     'objective': {'name': 'autoregressive', **objective},
     'optimizer': OPTIMIZER,
     'schedule': {'chunk': chunk, 'updates': updates, 'batch': 16, 'replay': replay, 'seed': 3},
-    'dims': T,
-    'shape': [],
+    'average': average,
+    'calibrated': calibrated,
   }
+
+
+def _settings(counts=False, part=0, networks=1, **network):
+  made = _network(**network)
+  order = tuple(range(T))[::-1] if 'order' in network else None
+  return adaptive.Settings(
+    counting.Layout(V, T), made['schedule']['chunk'], part, counts, (made,) * networks, order=order
+  )
 
 
 def _tokens(rows, seed=0):
@@ -37,21 +61,21 @@ def _tokens(rows, seed=0):
 
 
 def _encode(tokens, settings):
-  predictor = prequential.Prequential(settings, len(tokens))
+  predictor = adaptive.Adaptive(settings, tokens.size)
   header = container.Header(
     kind=container.ARRAY, total=len(tokens), dtype='<i4', shape=(T,), **predictor.claims()
   )
-  source = codec.Source(tokens.size, lambda a, b: tokens[a:b].reshape(-1))
+  source = codec.Source(tokens.size, lambda a, b: tokens.reshape(-1)[a:b])
   out = io.BytesIO()
   return out, codec.encode(predictor, source, header, out)
 
 
 def _decode(file):
   file.seek(0)
-  header, seal = container.read_header(file)
-  predictor = prequential.from_header(header)
-  predictor.check(header)
-  parts = list(codec.decode(predictor, header.total * T, file, seal))
+  reader = container.Reader(file)
+  predictor = adaptive.from_header(reader.header)
+  predictor.check(reader.header)
+  parts = list(codec.decode(predictor, reader.header.total * T, reader))
   return np.concatenate([np.zeros(0, np.int32), *parts]).reshape(-1, T)
 
 
@@ -61,6 +85,7 @@ def _decode(file):
     (60, {}),
     (60, {'replay': False}),
     (13, {'order': 'reversed', 'chunk': 4}),
+    (60, {'average': 4, 'calibrated': True, 'counts': True, 'part': 4, 'networks': 2}),
     (0, {}),
     (1, {}),
   ],
@@ -80,7 +105,7 @@ def test_its_length_is_the_sum_over_chunks_of_what_was_not_yet_seen():
   tokens = _tokens(200)
   settings = _settings()
   _, sizes = _encode(tokens, settings)
-  schedule = learner.Schedule(**settings['schedule'])
+  schedule = learner.Schedule(**settings.networks[0]['schedule'])
   same = lengths.Settings(16, 1, 2, OPTIMIZER, schedule)
   bits = lengths.bits(tokens, V, same)
   assert sizes.ideal_bits == pytest.approx(bits.sum(), rel=1e-3)
@@ -129,19 +154,115 @@ def test_updates_draw_from_the_past_or_from_the_newest_chunk():
 
 def test_settings_that_do_not_decode_are_refused():
   with pytest.raises(ValueError, match='only an autoregressive network'):
-    prequential.Prequential({**_settings(), 'objective': {'name': 'masked_diffusion'}}, 5)
+    made = {**_network(), 'objective': {'name': 'masked_diffusion'}}
+    adaptive.Adaptive(adaptive.Settings(counting.Layout(V, T), networks=(made,)), 5 * T)
   with pytest.raises(ValueError, match='chunk must be at least 1, not 0'):
-    prequential.Prequential(_settings(chunk=0), 5)
+    adaptive.Adaptive(
+      adaptive.Settings(counting.Layout(V, T), networks=(_network(chunk=0),)), 5 * T
+    )
 
 
 def test_the_program_is_counted_without_its_comments():
   source = '"""Doc."""\nimport os\n\n\ndef f(x):\n  """More."""\n  # why\n  return x + 1\n'
-  assert prequential.stripped(source) == 'import os\n\ndef f(x):\n    return x + 1'
+  assert program.stripped(source) == 'import os\n\ndef f(x):\n    return x + 1'
   names = {}
-  exec(prequential.stripped('def g():\n  """Only this."""\n'), names)
+  exec(program.stripped('def g():\n  """Only this."""\n'), names)
   assert names['g']() is None
-  bits, modules = prequential.program_bits()
-  assert modules > 10 and 8 * 10_000 < bits < 8 * 200_000
+  counts, networks = (program.of_driver(d) for d in (program.COUNTING, program.NETWORKS))
+  assert counts.modules > 10 and 8 * 5_000 < counts.bits < networks.bits < 8 * 200_000
+  assert counts.packages == ('constriction', 'numpy', 'threadpoolctl')
+  assert {'jax', 'optax'} < set(networks.packages)
+  # It ships the digits.
+  assert 'sklearn' not in networks.packages
+
+
+# The ingredients of a network that learns.
+
+
+def test_the_average_is_that_of_the_parameters_after_every_update():
+  tokens, plain = _tokens(16), learner.Schedule(8, 4, 16, True, 3)
+  model = ModelConfig(V, T, 16, 1, 2)
+  space = objectives.Space(V, T, T)
+  task = prequential.make_task(model, objectives.get('autoregressive'), space, 3)
+  optimizer = ml_collections.ConfigDict(OPTIMIZER)
+  seen = {'tokens': tokens[:8], 'label': np.full(8, -1, np.int32)}
+  averaged = learner.Learner(task, optimizer, plain, 16, average=3)
+  averaged.learn(seen)
+  # By hand: updates one at a time, each followed by its share.
+  single = learner.Learner(task, optimizer, plain, 16)
+  mean = jax.tree.map(np.array, single.params)
+  for number in range(1, 5):
+    single.schedule = learner.Schedule(32, 4 * number, 16, True, 3)  # due: `number` of 8 seen
+    single.learn(seen)
+    part = max(1 / 3, 9 / (9 + number))
+    mean = jax.tree.map(lambda m, n, p=part: m + p * (np.asarray(n) - m), mean, single.params)
+  for found, wanted in zip(*map(jax.tree.leaves, (averaged.params, mean)), strict=True):
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+
+
+class _Fixed:
+  """A step that always expects the same."""
+
+  def __init__(self, p_BxV):
+    self._p_BxV = p_BxV
+
+  def begin(self):
+    pass
+
+  def expect(self, params):
+    return self._p_BxV
+
+  def see(self, symbols_B):
+    pass
+
+
+def test_the_temperature_is_the_one_that_the_source_has():
+  """Symbols of p^(1/2) for an expert that says p: its power goes to 1/2, and not by much noise."""
+  p_V = np.array([0.7, 0.2, 0.06, 0.03, 0.01])
+  true_V = p_V**0.5 / (p_V**0.5).sum()
+  settings = prequential.check(_network(updates=0, calibrated=True), counting.Layout(V, T))
+  expert = prequential.Network(settings, 50, 10**6)
+  expert._steps = _Fixed(np.repeat(p_V[None], 50, 0).astype(np.float32))
+  rng = np.random.default_rng(0)
+  for _ in range(40):
+    expert.start(50)
+    for _ in range(T):
+      expert.expect()
+      expert.see(rng.choice(V, 50, p=true_V))
+    expert.finish()
+  np.testing.assert_allclose(expert.expect()[0], true_V, atol=0.03)
+  assert abs(expert._power - 0.5) < 0.07
+
+
+def test_a_mixture_that_may_switch_follows_the_expert_that_is_right():
+  """The price of a row is that of the best sequence of experts and of its change."""
+  row = np.array([0] * 40 + [1] * 40)
+  first, second = (_Says(np.array(p)) for p in ([0.9, 0.1], [0.1, 0.9]))
+  mixed = experts.FixedShare([first, second], 0.01)
+  mixed.start(1)
+  bits = 0.0
+  for symbol in row:
+    bits -= np.log2(mixed.expect()[0, symbol])
+    mixed.see(np.array([symbol]))
+  best = -80 * np.log2(0.9)
+  # One bit for the first expert, the change and that it is not changed elsewhere.
+  assert best < bits < best + 1 - np.log2(0.005) - 78 * np.log2(0.995)
+  alone = -40 * np.log2(0.9) - 40 * np.log2(0.1)
+  np.testing.assert_allclose(mixed.spent_K / np.log(2), alone, rtol=1e-9)
+
+
+class _Says(experts.Expert):
+  def __init__(self, p_V):
+    self._p_V = p_V
+
+  def start(self, rows):
+    self._rows = rows
+
+  def expect(self):
+    return np.repeat(self._p_V[None], self._rows, 0)
+
+  def see(self, symbols_B):
+    pass
 
 
 # Mutual information.
@@ -180,6 +301,24 @@ def test_the_estimates_are_their_formulas():
   assert found['codes'][1]['shared']['C(Y)-C(Y|X)'] == pytest.approx(
     network['shared']['C(Y)-C(Y|X)'] - 1, abs=0.01
   )
+
+
+def test_counting_finds_what_rows_share_and_no_more():
+  """Beside the realised information of these rows, itself checked by whole sequences."""
+  pair, made = pairs.chain(6000), markov.draw_chain(0, 8, 4, 0.1)
+  joint = _chain_bits(made, np.concatenate([pair.x_NxT, pair.y_NxT], 1))
+  alone = _chain_bits(made, pair.x_NxT) + _chain_bits(made, pair.y_NxT)
+  assert pair.realised == pytest.approx((alone - joint).sum(), rel=1e-9)
+  assert abs(pair.realised - pair.truth) < 4 * np.sqrt(6000) * (alone - joint).std()
+  found = mutual_information.result(pair, None)['codes']
+  code = next(code for code in found if code['name'] == 'counting')
+  # Learning is part of these lengths: y after x shows the same transitions more often.
+  assert 0.9 * pair.realised < code['shared']['C(Y)-C(Y|X)'] < 1.1 * pair.realised
+  noise = next(
+    code for code in mutual_information.result(pairs.noise(2000), None)['codes']
+    if code['name'] == 'its mixture'
+  )  # fmt: skip
+  assert -2 < noise['shared']['C(Y)-C(Y|X)'] < 0.01 * noise['y']
 
 
 def _chain_bits(chain, tokens_NxT):
@@ -242,6 +381,7 @@ def test_gzip_forgets_what_lies_more_than_its_window_back():
   shared = {
     (code['name'], code['layout']): code['shared']['C(Y)-C(Y|X)'] / code['y']
     for code in mutual_information.result(pair, None)['codes']
+    if code['name'] in ('gzip', 'xz', 'zstd')
   }
   assert abs(shared['gzip', 'whole']) < 0.01  # It finds nothing in X with itself.
   assert shared['xz', 'whole'] > 0.98 and shared['zstd', 'whole'] > 0.98
