@@ -181,16 +181,23 @@ def test_a_process_that_is_stuck_is_not_waited_for_for_ever(start, tmp_path):
   workdir = str(tmp_path / 'stuck')
   stuck = f"""
 from runs import run
-read = run.read_record
-run.read_record = lambda workdir: open({str(tmp_path / 'never')!r}) if I else read(workdir)"""
+def never(workdir):
+  open({str(tmp_path / 'there')!r}, 'w').close()
+  open({str(tmp_path / 'never')!r})
+if I:
+  run.read_record = never"""
   os.mkfifo(tmp_path / 'never')
   group = start(workdir, 2, 1, '--wait_seconds=5', first=QUICK + stuck)
   assert _codes(group) == [3, 3]
   log = pathlib.Path(f'{workdir}.0.log').read_text()
   assert 'waited 5 s for' in log and 'process 1 did not come' in log, log
   # A wait for it is ended by SIGTERM, too.
+  (tmp_path / 'there').unlink()
   group = start(workdir, 2, 1, first=QUICK + stuck)
-  time.sleep(8)
+  while not (tmp_path / 'there').exists():
+    assert all(process.poll() is None for process in group)
+    time.sleep(0.2)
+  time.sleep(1)
   for process in group:
     process.send_signal(signal.SIGTERM)
   assert _codes(group, seconds=60) == [42, 42]
