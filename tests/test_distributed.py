@@ -31,6 +31,7 @@ SETTINGS = (
   '--config.evaluation.samples=0',
   '--config.probe.linear.labels=10',
   '--config.probe.linear.draws=1',
+  '--config.probe.linear.engine=mesh',
   '--config.probe.levels=False',
   '--config.evaluators.probe.every=0',
 )
@@ -143,6 +144,11 @@ def test_processes_and_devices_change_nothing_and_a_run_moves_between_them(
   for record in records[1:]:
     assert record['bits_per_dim'] == pytest.approx(records[0]['bits_per_dim'], rel=1e-5)
     assert record['tokens_scored'] == records[0]['tokens_scored']
+    cell, other = (one['probes']['linear']['all'] for one in (record, records[0]))
+    assert cell['engine'] == 'mesh' and cell['accuracy'] == pytest.approx(
+      other['accuracy'], abs=0.02
+    )
+    assert cell['certificate'] <= 1e-6
   nats = [np.load(f'{d}/arrays.npz')['nats'] for d in (alone, eight, moved)]
   for found in nats[1:]:
     np.testing.assert_allclose(found, nats[0], rtol=1e-4)
