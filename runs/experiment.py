@@ -104,10 +104,21 @@ class Experiment:
 
   @property
   def size(self) -> str:
-    """The preset's name, or its shape if a field overrides it."""
-    m = self.config.model
+    """The preset's name, or its shape if a field overrides it, and what else is not the default.
+
+    Runs of one size are averaged and compared, so no two backbones may share it.
+    """
+    m, model = self.config.model, self.model
     preset = not (m.width or m.layers or m.heads)
-    return m.preset if preset else f'L{self.model.layers}D{self.model.width}H{self.model.heads}'
+    own = m.preset if preset else f'L{model.layers}D{model.width}H{model.heads}'
+    others = (
+      (model.shared_layers, 'shared'),
+      (model.mixer == 'recurrent', f'recurrent{model.state}'),
+      (model.dropout > 0, f'dropout{model.dropout:g}'),
+      (not model.residual, 'no residual'),
+      (model.norm != 'pre', f'norm {model.norm}'),
+    )
+    return ', '.join([own, *(word for said, word in others if said)])
 
   @functools.cached_property
   def _compiled(self) -> dict[tuple, Any]:

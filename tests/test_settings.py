@@ -141,3 +141,20 @@ def test_one_run_is_planned_once():
     plan.make(path, ['masked'], [0], [1e-3, 1e-3 * (1 + 1e-9)], [], 'w', '', build=False)
   with pytest.raises(UserError, match='training.seed must be from 0'):
     plan.make(path, ['masked'], [0, -1], None, [], 'w', '', build=False)
+
+
+def test_no_two_backbones_are_of_one_size(data_dir):
+  """Runs of one size are averaged."""
+  changes = (
+    (),
+    ('--config.model.shared_layers=True',),
+    ('--config.model.mixer=recurrent', '--config.model.state=8'),
+    ('--config.model.mixer=recurrent', '--config.model.state=16'),
+    ('--config.model.dropout=0.1',),
+    ('--config.model.residual=False',),
+    ('--config.model.norm=post',),
+    ('--config.model.norm=none',),
+  )
+  sizes = [tiny.build(data_dir, 'autoregressive', *change).size for change in changes]
+  assert sizes[:3] == ['L1D16H2', 'L1D16H2, shared', 'L1D16H2, recurrent8']
+  assert len(set(sizes)) == len(changes)
