@@ -3,6 +3,7 @@
 import os
 import shutil
 
+from codes import prequential
 from models import imagegpt
 from runs import finished
 from runs.errors import UserError
@@ -22,9 +23,10 @@ def imagegpt_directory(workdir: str, data_dir: str, out: str, best: bool = False
   """
   if os.path.exists(out):
     raise UserError(f'--out={out} is there already: name a new directory')
-  built, reading, params = finished.backbone(workdir, data_dir, best)
+  built, params = finished.coded(workdir, data_dir, best)
   model = built.model
   try:
+    reading = prequential.reading(built.objective, model, built.space)
     imagegpt.check(model)
   except ValueError as error:
     raise UserError(f'{workdir}: {error}') from error
@@ -37,7 +39,7 @@ def imagegpt_directory(workdir: str, data_dir: str, out: str, best: bool = False
   try:
     shutil.rmtree(part, ignore_errors=True)
     os.makedirs(part)
-    imagegpt.write(part, model, params)
+    imagegpt.write(part, model, params['backbone'])
     os.replace(part, out.rstrip('/'))
   except OSError as error:
     raise UserError(f'{out} can not be written: {error.strerror}') from error

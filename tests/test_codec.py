@@ -126,7 +126,7 @@ def test_an_end_token_is_not_coded():
 def test_other_backbones_decode_what_they_encoded(changes):
   config = dataclasses.replace(CONFIG, **changes)
   params, tokens = _params(config), _random(10)
-  predictor = codec.Trained(_reading(config), params, batch=4)
+  predictor = trained_lib.Trained(_reading(config), params, batch=4)
   stream, sizes = _encode(predictor, tokens)
   np.testing.assert_array_equal(_decode(predictor, stream).reshape(-1, T), tokens)
   assert sizes.ideal_bits == pytest.approx(_bits(params, tokens, config=config).sum(), rel=1e-5)

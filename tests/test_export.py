@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny
 
+from codes import prequential
 from models import imagegpt, transformer
 from models.config import ModelConfig
 from runs import exported, finished, run
@@ -81,7 +82,7 @@ def test_a_run_is_exported_whole_or_not_at_all(data_dir, tmp_path, monkeypatch):
   assert said == f'{out}: 1 layers, width 16, 17 colours and the start token 17, 64 positions'
   assert sorted(path.name for path in out.iterdir()) == ['config.json', 'model.safetensors']
   assert json.loads((out / 'config.json').read_text())['vocab_size'] == 18
-  _, _, params = finished.backbone(workdir, data_dir)
+  params = finished.coded(workdir, data_dir)[1]['backbone']
   _, again = imagegpt.load(str(out))
   np.testing.assert_array_equal(again['start_D'], params['start_D'])
   np.testing.assert_array_equal(again['blocks']['qkv_Dx3D'], params['blocks']['qkv_Dx3D'])
@@ -90,14 +91,14 @@ def test_a_run_is_exported_whole_or_not_at_all(data_dir, tmp_path, monkeypatch):
 
   def refused(message, **changes):
     def other(*arguments):
-      built, reading, params = real(*arguments)
-      return built, type(reading)(**{**vars(reading), **changes}), params
+      reading = real(*arguments)
+      return type(reading)(**{**vars(reading), **changes})
 
-    real = finished.backbone
-    monkeypatch.setattr(finished, 'backbone', other)
+    real = prequential.reading
+    monkeypatch.setattr(prequential, 'reading', other)
     with pytest.raises(UserError, match=message):
       exported.imagegpt_directory(workdir, data_dir, str(tmp_path / 'new'))
-    monkeypatch.setattr(finished, 'backbone', real)
+    monkeypatch.setattr(prequential, 'reading', real)
 
   refused("in order 'raster', ImageGPT in raster", order=tuple(range(64))[::-1])
   refused('looks back 5 tokens', window=5)
