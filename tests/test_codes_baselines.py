@@ -142,7 +142,7 @@ def test_sizes_are_those_of_the_command_line(command, name):
   assert abs(len(ours) - len(theirs)) <= 0.01 * len(theirs)
 
 
-@pytest.mark.parametrize('vocabulary', [2, 16, 256, 512])
+@pytest.mark.parametrize('vocabulary', [2, 256])
 def test_noise_does_not_compress(vocabulary):
   """N tokens of noise: no code may save more than a few bits, whatever the packing."""
   shape = (8, 8)
