@@ -45,40 +45,42 @@ class Tree:
 
   def __init__(self, vocabulary: int, ends: bool):
     self.nodes = vocabulary - 1
-    side_MxV = np.full((self.nodes, vocabulary), -1, np.int8)
-    spans, node = [(0, vocabulary)], 0
-    while spans:
-      low, high = spans.pop()
+    spans_Mx3, paths, todo = [], [[] for _ in range(vocabulary)], [(0, vocabulary)]
+    while todo:
+      low, high = todo.pop()
       if high - low < 2:
         continue
       middle = (low + high) // 2
       if ends and high == vocabulary and low < 2:
         middle = 1 if low == 0 else vocabulary - 1
-      side_MxV[node, low:middle], side_MxV[node, middle:high] = 0, 1
-      node += 1
-      spans += [(middle, high), (low, middle)]
-    self._right_MxV = (side_MxV == 1).astype(np.float64)
-    self._left_MxV = (side_MxV == 0).astype(np.float64)
-    self._either_MxV = self._right_MxV + self._left_MxV
-    paths = [np.flatnonzero(side >= 0) for side in side_MxV.T]
-    depth = max(map(len, paths), default=0)
+      for symbol in range(low, high):
+        paths[symbol].append((len(spans_Mx3), int(symbol >= middle)))
+      spans_Mx3.append((low, middle, high))
+      todo += [(middle, high), (low, middle)]
+    self._low_M, self._middle_M, self._high_M = np.array(spans_Mx3, np.int64).reshape(-1, 3).T
+    depth = max(map(len, paths))
     self._path_VxD = np.full((vocabulary, depth), -1)
     self._bit_VxD = np.zeros((vocabulary, depth), np.int64)
     for symbol, path in enumerate(paths):
-      self._path_VxD[symbol, : len(path)] = path
-      self._bit_VxD[symbol, : len(path)] = side_MxV[path, symbol]
+      for place, (node, bit) in enumerate(path):
+        self._path_VxD[symbol, place], self._bit_VxD[symbol, place] = node, bit
+    # Of a row of all left sides, all right sides, and a zero for where a path has ended.
+    side_VxD = self._path_VxD + self.nodes * self._bit_VxD
+    self._side_VxD = np.where(self._path_VxD < 0, 2 * self.nodes, side_VxD)
 
   def odds(self, p_BxV: np.ndarray) -> np.ndarray:
     """Log-odds (B, M) of 'right' at every node, of probabilities of symbols."""
-    right = p_BxV @ self._right_MxV.T
-    left = p_BxV @ self._left_MxV.T
+    sums_BxV = np.pad(np.cumsum(p_BxV, 1), ((0, 0), (1, 0)))
+    right = np.maximum(sums_BxV[:, self._high_M] - sums_BxV[:, self._middle_M], 0)
+    left = np.maximum(sums_BxV[:, self._middle_M] - sums_BxV[:, self._low_M], 0)
     return np.clip(np.log(right + 1e-12) - np.log(left + 1e-12), -_CUT, _CUT)
 
   def probabilities(self, odds_BxM: np.ndarray) -> np.ndarray:
     """Probabilities (B, V) of symbols, of the log-odds at every node."""
     # log of squash, either side, without overflow.
     right_BxM, left_BxM = -np.logaddexp(0, -odds_BxM), -np.logaddexp(0, odds_BxM)
-    p_BxV = np.exp(right_BxM @ self._right_MxV + left_BxM @ self._left_MxV)
+    sides_BxS = np.concatenate([left_BxM, right_BxM, np.zeros((len(odds_BxM), 1))], 1)
+    p_BxV = np.exp(sides_BxS[:, self._side_VxD].sum(-1))
     return p_BxV / p_BxV.sum(1, keepdims=True)
 
   def made(self, symbols_B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
