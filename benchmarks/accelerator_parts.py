@@ -187,11 +187,12 @@ def train_ours(size: Size, seconds: float) -> Rows:
   if accelerated:
     model['attention'] = {'gpu': 'cudnn', 'tpu': 'tpu'}[jax.default_backend()]
   known, run = jax_train.start(size, make_batches(size, 4), **model)
-  stats = lambda: jax.devices()[0].memory_stats() or {}  # noqa: E731
-  row = _speed(size, run, seconds, _peak(jax.devices()[0].device_kind) or _product(jax_train))
+  device = jax.devices()[0]
+  row = _speed(size, run, seconds, _peak(device.device_kind) or _product(jax_train))
+  memory = device.memory_stats() or {}  # A CPU has none.
   yield {'library': 'ours', **row, 'attention': model.get('attention', 'xla'),
          'first_step_seconds': known['first_seconds'],
-         'peak_bytes': stats().get('peak_bytes_in_use'), 'version': known['version']}  # fmt: skip
+         'peak_bytes': memory.get('peak_bytes_in_use'), 'version': known['version']}  # fmt: skip
 
 
 def train_torch(size: Size, seconds: float) -> Rows:
