@@ -12,6 +12,8 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
     {
       # 'name' and the objective's own settings (masked: ratio, corruption, ...).
       'objective': {'name': objective, **settings},
+      # Tells runs of one objective apart in reports, where they stand side by side.
+      'variant': '',
       # What is compressed: see data/sources.py.
       # In which order training sees a finite training set: runs/ordering.py.
       'data': {'name': '', 'order': 'shuffled', 'order_by': ''},

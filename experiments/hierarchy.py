@@ -34,6 +34,8 @@ def _grammar(seed: int) -> tuple[str, ...]:
 
 # What a comparison repeats beside the seed: three draws of the grammar.
 REPLICATES = {f'grammar{seed}': _grammar(seed) for seed in (0, 1, 2)}
+# And what its pilot runs repeat, by which learning rates are chosen.
+PILOTS = {'grammar100': _grammar(100)}
 
 
 def get_config(objective: str = 'autoregressive') -> ml_collections.ConfigDict:

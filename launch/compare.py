@@ -23,8 +23,13 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
     raise UserError('--workdir=DIR is needed')
   if chosen.jobs is not None and chosen.jobs < 1:
     raise UserError(f'--jobs must be at least 1, not {chosen.jobs}')
-  seeds = entry.numbers('seeds', chosen.seeds, int) if chosen.seeds is not None else None
+  seeds, pilots = (
+    entry.numbers(name, chosen[name].value, int) if chosen[name].value is not None else None
+    for name in ('seeds', 'pilot_seeds')
+  )
   rates, clips = (_grid(name) for name in ('learning_rates', 'clip_norms'))
+  if pilots is not None and not (rates or clips):
+    raise UserError('--pilot_seeds: pilots choose from --learning_rates or --clip_norms: give one')
   environment = dict(os.environ)
   # The parent only reads, probes raw inputs and draws; accelerators are left to the runs.
   os.environ['JAX_PLATFORMS'] = 'cpu'
@@ -44,6 +49,7 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
     environment=environment,
     jobs=chosen.jobs,
     cache=chosen.compilation_cache,
+    pilot_seeds=pilots,
   )
 
 
@@ -60,7 +66,8 @@ def _grid(name: str) -> list[float] | None:
 def _command(overrides: Sequence[str]) -> str:
   """The command that makes these results again, without paths of this machine."""
   words = ['python', '-m', 'launch.compare', f'--config={flags.FLAGS.config}', '--workdir=DIR']
-  for name in ('objectives', 'seeds', 'learning_rates', 'clip_norms', 'sizes'):
+  lists = ('objectives', 'seeds', 'learning_rates', 'clip_norms', 'pilot_seeds', 'sizes')
+  for name in lists:
     if flags.FLAGS[name].value:
       words.append(f'--{name}={",".join(flags.FLAGS[name].value)}')
   return shlex.join([*words, *overrides])
@@ -71,7 +78,9 @@ def define_flags() -> None:
   flags.DEFINE_string('workdir', None, 'Directory of the comparison.')
   flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
   flags.DEFINE_list(
-    'objectives', None, "Objectives to compare; default: the config file's COMPARE."
+    'objectives',
+    None,
+    "Objectives to compare, such as masked,masked+ratio=0.5; default: the config file's COMPARE.",
   )
   flags.DEFINE_list(
     'seeds',
@@ -85,6 +94,11 @@ def define_flags() -> None:
     "Default: the config's one rate, printed as untuned.",
   )
   flags.DEFINE_list('clip_norms', None, 'The same for the norm at which gradients are clipped.')
+  flags.DEFINE_list(
+    'pilot_seeds',
+    None,
+    'Seeds of runs apart, which choose from these grids; results are trained at the choice alone.',
+  )
   flags.DEFINE_list(
     'sizes', None, "Presets of the backbone, each trained and tuned; default: the config's own."
   )

@@ -20,6 +20,7 @@ STILL_FALLING = 0.01
 
 
 Tuning = tuple[float | None, float | None]  # learning rate, clip norm
+GRID = ('learning_rate', 'clip_norm')
 Replicate = tuple[Any, int]  # (grammar or None, seed)
 # What runs of one objective and size must share to be averaged over replicates.
 POOLED_ALIKE = (
@@ -76,7 +77,7 @@ def refuse_unpoolable(runs: Sequence[Mapping]) -> None:
 
 def tuning_of(run: Mapping) -> Tuning:
   """What the grid of a comparison varies: learning rate and clip norm."""
-  return run.get('learning_rate'), run.get('clip_norm')
+  return tuple(map(run.get, GRID))
 
 
 def tuning_text(tuning: Tuning) -> str:
@@ -107,7 +108,7 @@ def select(runs: Sequence[dict]) -> list[str]:
       for run in members:
         run['selected'] = tuning == chosen
         if run.get('trained', True):
-          certificates.pay(run, len(grid))
+          certificates.pay(run, max(len(grid), run.get('pilots_tried', 1)))
   return notes
 
 
@@ -148,3 +149,17 @@ def fit_state(run: Mapping, curve: Sequence[Mapping]) -> str | None:
   if validation.get('best_step') == steps and falls:
     return 'underfit'
   return 'ok'
+
+
+def add_pilots(runs: Sequence[dict], pilots: Sequence[Mapping]) -> None:
+  """Tells runs, in place, of the pilots that chose their learning rate and clip norm.
+
+  Args:
+    runs: records.
+    pilots: rows of pilots.json, as `runs.pilots` writes them.
+  """
+  for run in runs:
+    for row in pilots:
+      if all(row.get(name) == run.get(name) for name in ('objective', 'size', *GRID)):
+        run |= {f'{name}_grid': row[f'{name}s'] for name in GRID}
+        run |= {'pilots_of': row['of'], 'pilots_tried': math.prod(len(row[f'{n}s']) for n in GRID)}

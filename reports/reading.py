@@ -20,6 +20,8 @@ from reports.errors import ReportError
 
 SCHEMA = 1
 CODES = ('exact', 'upper_bound', 'estimate', 'none')
+# Directory of a comparison's pilot runs, and the .json of what they chose.
+PILOTS = 'pilots'
 # Controls without a network: the input itself, and two features of it as wide as the network.
 RAW_CONTROLS = ('raw', 'pca', 'random_relu')
 
@@ -35,12 +37,14 @@ class Found:
     runs: the records of finished runs; `workdir` is where each was found.
     unfinished: {'name', 'log', 'reason'} for every run that has no readable record.
     controls: the merged controls.json of the comparison directories.
+    pilots: the rows of pilots.json of the comparison directories.
     notes: one line for everything the reader of the report should know about the reading.
   """
 
   runs: list[dict] = dataclasses.field(default_factory=list)
   unfinished: list[dict] = dataclasses.field(default_factory=list)
   controls: dict = dataclasses.field(default_factory=dict)
+  pilots: list[dict] = dataclasses.field(default_factory=list)
   notes: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -82,6 +86,9 @@ def find(dirs: Iterable[str | os.PathLike]) -> Found:
     for where, names, files in os.walk(top):
       path = pathlib.Path(where)
       names.sort()
+      if f'{PILOTS}.json' in files:
+        found.pilots += read_json(path / f'{PILOTS}.json').get(PILOTS, ())
+        names[:] = [name for name in names if name != PILOTS]
       if 'controls.json' in files:
         _read_controls(path / 'controls.json', found)
       if 'run.json' in files or 'config.json' in files:
@@ -108,6 +115,13 @@ def tell_apart(runs: Iterable[dict], fields: Sequence[str]) -> None:
       run['objective'] += f' {names[-1]}={value}'
 
 
+def read_run(path: str | os.PathLike) -> dict | None:
+  """The record of a finished run, as reports name it; None where there is none to read."""
+  found = Found()
+  _read_run(pathlib.Path(path), found)
+  return found.runs[0] if found.runs else None
+
+
 def _read_run(path: pathlib.Path, found: Found) -> None:
   reason = 'not finished'
   if (path / 'run.json').exists():
@@ -117,6 +131,8 @@ def _read_run(path: pathlib.Path, found: Found) -> None:
     except (OSError, ValueError) as error:
       reason = f'run.json cannot be read: {error}'
     if reason is None:
+      if record.get('variant'):
+        record['objective'] += f' {record["variant"]}'
       found.runs.append({**record, 'workdir': str(path)})
       return
   logs = [*sorted(path.glob('*.log')), *sorted(path.glob('log*.txt'))]

@@ -65,6 +65,7 @@ def assemble(
   if not found.runs:
     raise ReportError(f'no finished run ({len(failures)} failed, {len(unfinished)} not finished)')
   _refuse_mixtures(found.runs)
+  choice.add_pilots(found.runs, found.pilots)
   notes = [*notes, *found.notes, *choice.select(found.runs)]
   histogram = found.controls.get('histogram_bits_per_dim')
   curves = reading.read_curves(found.runs) if curves is None else curves

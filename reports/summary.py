@@ -77,7 +77,7 @@ def summarise(runs: Sequence[Mapping], histogram: float | None = None) -> list[d
   for run in runs:
     kind = (run['objective'], run.get('size'))
     rates[kind] |= {run.get('learning_rate'), *(run.get('learning_rate_grid') or ())} - {None}
-    clips[kind] |= {run.get('clip_norm')} - {None}
+    clips[kind] |= {run.get('clip_norm'), *(run.get('clip_norm_grid') or ())} - {None}
     if run['selected']:
       groups[kind].append(run)
   pairs = probe_counts(runs)
@@ -101,7 +101,7 @@ def _entry(
   entry |= {name: first.get(name) for name in ('code', 'trained', 'causal', 'saw_labels')}
   entry |= {'seed_values': sorted({run['seed'] for run in members})}
   entry |= {'grammars': _grammars(members), 'tuned': tuned}
-  entry |= {'learning_rate': first.get('learning_rate')}
+  entry |= {'learning_rate': first.get('learning_rate'), 'pilots_of': first.get('pilots_of')}
   entry |= {'learning_rate_grid': sorted(rates) if tuned else None}
   entry |= {'clip_norm_grid': sorted(clips) if clip_tuned else None}
   entry |= _bits(members, histogram)

@@ -69,6 +69,9 @@ def tuning_text(results: Mapping) -> str:
   state = 'each objective by its own validation loss'
   if not all(entry['tuned'] for entry in trained):
     state += '; untuned: ' + ', '.join(e['objective'] for e in trained if not e['tuned'])
+  pilots = dict.fromkeys(name for entry in trained for name in entry.get('pilots_of') or ())
+  if pilots:
+    state += f'; on pilots that no result includes ({"; ".join(pilots)})'
   return f'learning rate tuned, {state}'
 
 

@@ -7,7 +7,7 @@ import shlex
 import jax
 
 from reports import report, terminal
-from runs import plan, pool
+from runs import pilots, plan, pool
 from training import preemption
 
 
@@ -26,6 +26,7 @@ def compare(
   environment: dict[str, str],
   jobs: int | None,
   cache: str | None,
+  pilot_seeds: Sequence[int] | None = None,
 ) -> int:
   """Runs all that `plan.make` plans, probes the controls, reports; returns the exit code.
 
@@ -35,18 +36,45 @@ def compare(
     environment: of the runs.
     jobs: runs at a time; None for what the machine holds.
     cache: directory of compiled programs; None for one in `workdir`.
+    pilot_seeds: of runs apart, by which rates and clip norms are chosen; None to choose them by the
+      runs themselves.
+
+  Raises:
+    UserError: what can't be planned; pilots that are results too, or of which a kind all failed.
   """
-  runs, notes = plan.make(
-    path, objectives, seeds, rates, overrides, workdir, data_dir, sizes=sizes, clips=clips
-  )
+
+  def planned(**more) -> tuple[list[plan.PlannedRun], list[str]]:
+    where = pilots.directory(workdir) if more.get('pilots') else workdir
+    some = {'seeds': seeds, 'overrides': overrides} | more
+    return plan.make(
+      path, objectives, some.pop('seeds'), rates, some.pop('overrides'), where, data_dir,
+      sizes=sizes, clips=clips, **some,
+    )  # fmt: skip
+
+  # All of it is checked before the first pilot starts.
+  runs, notes = planned()
+  first = []
+  if pilot_seeds is not None:
+    pilots.refuse_results(plan.defaults(path), pilot_seeds, seeds)
+    first, _ = planned(pilots=True, seeds=pilot_seeds, overrides=pilots.overrides(overrides))
   for note in notes:
     print(note)
   environment = pool.with_cache(environment, cache or os.path.join(workdir, 'compilation_cache'))
   # The controls are probed here, by the programs that the runs have compiled.
   jax.config.update('jax_compilation_cache_dir', environment['JAX_COMPILATION_CACHE_DIR'])
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+  failures = []
+  if first:
+    plan.write_manifest(first, workdir)
+    failures += pool.run_all(first, environment, jobs)
+    preemption.check()
+    tuned, more = pilots.choose(first, workdir)
+    notes += more
+    for note in more:
+      print(note)
+    runs, _ = planned(tuned=tuned)
   plan.write_manifest(runs, workdir)
-  failures = pool.run_all(runs, environment, jobs)
+  failures += pool.run_all(runs, environment, jobs)
   preemption.check()
   plan.write_controls(runs[0], workdir, data_dir)
   results = report.build(

@@ -1,6 +1,6 @@
 """Which runs a comparison consists of, and what it compares them with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import contextlib
 import dataclasses
 import glob
@@ -19,7 +19,7 @@ from codes import histogram
 from models.config import PRESETS
 import objectives
 from probes import baselines, features
-from runs import assessment, checks, configs, experiment, levels, ordering, parents, whole
+from runs import assessment, checks, configs, experiment, levels, ordering, parents, variants, whole
 from runs import run as run_lib
 from runs.errors import UserError
 from training.metrics import write_atomically
@@ -37,14 +37,24 @@ _PICTURES = 32
 _CONTROLS = ('untrained', 'untrained_causal', 'untrained_gaussian')
 
 
+Tuning = tuple[float | None, float | None]
+
+
 @dataclasses.dataclass(frozen=True)
 class PlannedRun:
-  """One process to start."""
+  """One process to start.
+
+  Attributes:
+    kind: objective, variant and size.
+    tuning: its learning rate and clip norm, None where they are the config's own.
+  """
 
   name: str
   workdir: str
   config: ml_collections.ConfigDict
   command: list[str]
+  kind: str = ''
+  tuning: Tuning = (None, None)
 
   @property
   def log(self) -> str:
@@ -61,15 +71,17 @@ class Defaults:
   """What a config file says of its own comparison.
 
   Attributes:
-    objectives: which to compare (COMPARE).
+    objectives: which to compare (COMPARE), as `variants.parse` reads them.
     seeds: pretraining seeds (SEEDS).
     replicates: name -> overrides of what else is repeated, such as the draw of a grammar
       (REPLICATES).
+    pilots: the same for pilot runs (PILOTS).
   """
 
   objectives: tuple[str, ...]
   seeds: tuple[int, ...]
   replicates: dict[str, tuple[str, ...]]
+  pilots: dict[str, tuple[str, ...]]
 
 
 def defaults(path: str) -> Defaults:
@@ -79,10 +91,12 @@ def defaults(path: str) -> Defaults:
     raise UserError(f'config file {path} does not exist')
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
+  replicates = getattr(module, 'REPLICATES', {'': ()})
   return Defaults(
     objectives=getattr(module, 'COMPARE', _DEFAULT + _CONTROLS),
     seeds=getattr(module, 'SEEDS', (0, 1)),
-    replicates=getattr(module, 'REPLICATES', {'': ()}),
+    replicates=replicates,
+    pilots=getattr(module, 'PILOTS', replicates),
   )
 
 
@@ -97,6 +111,8 @@ def make(
   sizes: Sequence[str] | None = None,
   clips: Sequence[float] | None = None,
   build: bool = True,
+  tuned: Mapping[str, Tuning] | None = None,
+  pilots: bool = False,
 ) -> tuple[list[PlannedRun], list[str]]:
   """Every run, checked before the first one starts.
 
@@ -104,7 +120,9 @@ def make(
   its data can't serve is left out with a reason; one that the user named is an error.
 
   Without `build` no data is looked at, so that runs can be planned where there is none: then a
-  setting that does not suit the data fails where the run starts.
+  setting that does not suit the data fails where the run starts. With `tuned`, the point of the
+  grid by `PlannedRun.kind`, there is no other. `pilots` are runs to choose those by: what
+  the config file repeats for them is PILOTS, and no report reads them.
 
   Returns:
     The runs, objective by objective inside a seed, the smallest size first, and a line on
@@ -115,16 +133,18 @@ def make(
   if sizes is not None:
     sizes = _ordered(sizes, overrides)
   own = defaults(path)
-  chosen = list(names or own.objectives)
+  chosen = [variants.parse(text) for text in names or own.objectives]
   by_name, notes = {}, []
   applied: set[str] = set()
-  for name in chosen:
+  for variant in chosen:
+    name = variant.objective
     fitting = [o for o in overrides if _applies(o, path, name)]
     applied.update(fitting)
+    fitting = [*fitting, *variant.overrides]
     config = configs.load(path, name, fitting)
     if not build:
       _check_without_data(config)
-      by_name[name] = (fitting, objectives.OBJECTIVES[name].trains)
+      by_name[variant] = (fitting, objectives.OBJECTIVES[name].trains)
       continue
     try:
       built = experiment.build(config, data_dir)
@@ -134,20 +154,29 @@ def make(
     except experiment.Unsuitable as reason:
       if names:
         raise
-      notes.append(f'{name} is left out: {reason}')
+      notes.append(f'{variant.slug} is left out: {reason}')
       continue
-    by_name[name] = (fitting, built.objective.trains)
+    by_name[variant] = (fitting, built.objective.trains)
   for override in overrides:
     if override not in applied:
-      raise UserError(f'{override}: none of {", ".join(chosen)} has this setting')
+      names_ = ', '.join(dict.fromkeys(variant.objective for variant in chosen))
+      raise UserError(f'{override}: none of {names_} has this setting')
   runs = []
-  for size, (tag, repeated) in itertools.product(sizes or [None], own.replicates.items()):
+  repeats = own.pilots if pilots else own.replicates
+  for size, (tag, repeated) in itertools.product(sizes or [None], repeats.items()):
     for seed in seeds or own.seeds:
-      for name, (fitting, trains) in by_name.items():
-        grid = itertools.product(rates or [None], clips or [None]) if trains else [(None, None)]
-        for tuning in grid:
+      for variant, (fitting, trains) in by_name.items():
+        kind = '-'.join(part for part in (variant.slug, size) if part)
+        grid = itertools.product(rates or [None], clips or [None])
+        if not trains:
+          grid = [(None, None)]
+        elif tuned is not None:
+          grid = [tuned[kind]]
+        for tuning in grid if trains or not pilots else ():
           arguments = [*repeated, *fitting, f'--config.training.seed={seed}']
-          runs.append(_plan(path, name, size, tuning, seed, tag, arguments, workdir, data_dir))
+          runs.append(
+            _plan(path, variant, kind, size, tuning, seed, tag, arguments, workdir, data_dir)
+          )
   if not runs:
     raise UserError('no objective is left to compare')
   for run in runs:
@@ -235,8 +264,8 @@ def _applies(override: str, path: str, name: str) -> bool:
   return setting[1] in objectives.settings(name)
 
 
-def _plan(path, name, size, tuning, seed, tag, arguments, workdir, data_dir) -> PlannedRun:
-  parts, (rate, clip) = [name], tuning
+def _plan(path, variant, kind, size, tuning, seed, tag, arguments, workdir, data_dir) -> PlannedRun:
+  name, parts, (rate, clip) = variant.objective, [variant.slug], tuning
   if size is not None:
     arguments = [*arguments, f'--config.model.preset={size}']
     parts.append(size)
@@ -263,7 +292,7 @@ def _plan(path, name, size, tuning, seed, tag, arguments, workdir, data_dir) -> 
   config = configs.load(path, name, arguments)
   if size is not None and (config.model.width or config.model.layers or config.model.heads):
     raise UserError(f'--sizes: {path} itself says how large the backbone is (config.model)')
-  return PlannedRun(label, directory, config, command)
+  return PlannedRun(label, directory, config, command, kind, tuning)
 
 
 def _probed(name: str, found: features.Features, config: ml_collections.ConfigDict) -> dict:

@@ -280,6 +280,7 @@ def _describe(
   return {
     'schema': 1,
     'objective': config.objective.name,
+    'variant': config.variant,
     'settings': {k: v for k, v in config.objective.items() if k != 'name'},
     'settings_of_results': {name: configs.plain(config)[name] for name in _RESULTS},
     'settings_of_data': {k: v for k, v in source(config).items() if k != 'name'},

@@ -1,0 +1,125 @@
+"""Variants of an objective, and pilots that choose learning rates, as a comparison runs them."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import tiny
+
+from reports import reading, report
+from runs import plan, variants
+from runs.errors import UserError
+
+_ROOT = pathlib.Path(__file__).parent.parent
+
+
+def test_a_variant_is_an_objective_with_settings():
+  plain = variants.parse('masked')
+  assert (plain.objective, plain.slug, plain.shown, plain.overrides) == ('masked', 'masked', '', ())
+  half = variants.parse('masked+ratio=0.5+model.norm=post')
+  assert half.slug == 'masked-ratio0.5-normpost'
+  assert half.overrides == (
+    '--config.objective.ratio=0.5',
+    '--config.model.norm=post',
+    '--config.variant=ratio=0.5 norm=post',
+  )
+  with pytest.raises(UserError, match=r'FIELD=VALUE, not \+0.5'):
+    variants.parse('masked+0.5')
+  with pytest.raises(UserError, match='masked has no setting block; it has: ratio'):
+    variants.parse('masked+block=2')
+
+
+def test_variants_are_planned_side_by_side(tmp_path, data_dir):
+  names = ['autoregressive', 'autoregressive+input_mask=0.15', 'untrained']
+  runs, _ = plan.make(
+    'experiments/digits.py', names, [3], [1e-3, 2e-3], [], str(tmp_path), data_dir
+  )
+  assert [(run.name, run.kind, run.config.variant) for run in runs] == [
+    ('autoregressive-lr0.001-seed3', 'autoregressive', ''),
+    ('autoregressive-lr0.002-seed3', 'autoregressive', ''),
+    (
+      'autoregressive-input_mask0.15-lr0.001-seed3',
+      'autoregressive-input_mask0.15',
+      'input_mask=0.15',
+    ),
+    (
+      'autoregressive-input_mask0.15-lr0.002-seed3',
+      'autoregressive-input_mask0.15',
+      'input_mask=0.15',
+    ),
+    ('untrained-seed3', 'untrained', ''),
+  ]
+  assert [run.config.objective.get('input_mask') for run in runs] == [0.0, 0.0, 0.15, 0.15, None]
+  assert '--config.objective.input_mask=0.15' in runs[2].command
+
+
+@pytest.fixture(scope='module')
+def compared(tmp_path_factory, data_dir):
+  where = tmp_path_factory.mktemp('pilots')
+  command = [sys.executable, '-m', 'launch.compare', '--config=experiments/digits.py']
+  command += [f'--workdir={where}', f'--data_dir={data_dir}', *tiny.OVERRIDES]
+  command += ['--objectives=autoregressive,autoregressive+input_mask=0.5', '--seeds=0']
+
+  def run(*flags: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+      [*command, *flags], cwd=_ROOT, capture_output=True, text=True, check=False
+    )
+
+  grid = ('--learning_rates=1e-4,1e-2', '--pilot_seeds=7')
+  done = run(*grid)
+  assert done.returncode == 0, done.stderr + done.stdout
+  return where, run, grid
+
+
+def test_results_are_trained_at_what_the_pilots_chose(compared):
+  where, _, _ = compared
+  pilots = {path.name: json.loads((path / 'run.json').read_text()) for path in
+            (where / 'pilots' / 'runs').iterdir()}  # fmt: skip
+  assert len(pilots) == 4 and all(record['seed'] == 7 for record in pilots.values())
+  assert not any(record['probes'].get('linear') for record in pilots.values())
+  expected = {}
+  for variant in ('', 'input_mask=0.5'):
+    own = [record for record in pilots.values() if record['variant'] == variant]
+    expected[variant] = min(own, key=lambda record: record['validation']['loss'])['learning_rate']
+  made = json.loads((where / 'results.json').read_text())
+  trained = [run for run in made['runs'] if run['trained']]
+  assert {run['objective'] for run in trained} == {
+    'autoregressive',
+    'autoregressive input_mask=0.5',
+  }
+  assert {run['variant']: run['learning_rate'] for run in trained} == expected
+  assert [run['seed'] for run in made['runs']] == [0, 0]
+  for entry in made['summary']:
+    if entry['trained']:
+      assert entry['tuned'] and entry['learning_rate_grid'] == [1e-4, 1e-2]
+      assert entry['pilots_of'] == ['seed 7']
+  page = (where / 'report.html').read_text()
+  assert 'on pilots that no result includes (seed 7)' in page
+  # What a referee can check: every pilot with its loss.
+  rows = reading.read_json(where / 'pilots.json')['pilots']
+  assert sorted(len(row['tried']) for row in rows) == [2, 2]
+
+
+def test_the_same_command_trains_nothing_again(compared):
+  where, run, grid = compared
+  before = {path: path.stat().st_mtime_ns for path in where.glob('**/run.json')}
+  assert run(*grid).returncode == 0
+  assert before == {path: path.stat().st_mtime_ns for path in where.glob('**/run.json')}
+
+
+def test_a_report_of_the_directory_reads_no_pilot(compared, tmp_path):
+  where, _, _ = compared
+  made = report.build([where], tmp_path)
+  assert len(made['runs']) == 2 and not made['unfinished']
+
+
+def test_pilots_must_not_be_results_and_need_a_grid(compared):
+  _, run, grid = compared
+  for flags, said in (
+    ((grid[0], '--pilot_seeds=0'), 'seed 0 is among the results; pilots must not be'),
+    (('--pilot_seeds=7',), 'pilots choose from --learning_rates or --clip_norms: give one'),
+  ):
+    found = run(*flags)
+    assert found.returncode == 2 and said in found.stderr and found.stderr.count('\n') == 1
