@@ -18,6 +18,10 @@ Rows are dicts of plain numbers and strings, as many columns as the claim needs:
 (which is also the grammar of a hierarchy), what tells the runs apart, `measure` and `value`. Rows
 of what a run did to every test example pack them into one text column (`packed`, `unpacked`).
 
+`python -m launch.claims --claim=NAME --workdir=DIR --budget=quick` tries all of it. Afterwards
+`python -m launch.claims --publish` writes docs/claims.md and the page anew, also after a merge:
+they are generated.
+
 A module here imports JAX, `runs` and `codes` inside the functions that need them: judging a clean
 clone starts without.
 """

@@ -7,6 +7,7 @@ WORKDIR/claims/NAME           records of a budget, once everything is there, and
 
 from collections.abc import Callable, Iterable, Sequence
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -54,6 +55,7 @@ def _digest(*content: Any) -> str:
   return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
+@functools.cache
 def planned_run(spec: Spec, places: Places) -> plan.PlannedRun:
   """The process of a training run; its directory follows from its settings alone.
 

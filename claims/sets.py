@@ -37,6 +37,19 @@ _QUICK = {
   'probe.linear.few_l2': (1e-2, 1.0),
 }
 
+_NO_SAMPLES = {
+  'evaluators.samples.at': (),
+  'evaluators.samples.last': False,
+  'evaluation.samples': 0,
+}
+# None along the training: the suite has it at the end, where it is asked for.
+_NO_LABEL_CODE = {'evaluators.label_code.at': (), 'evaluators.label_code.last': False}
+_NO_PROBE = {
+  'evaluators.probe.every': 0,
+  'evaluators.probe.at': (),
+  'evaluators.probe.last': False,
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
@@ -120,9 +133,8 @@ def digits(
     'evaluation.draws': 4 if quick else 32,
     'evaluators.validation.every': 20 if quick else 100,
     'evaluators.probe.every': 20 if quick else 100,
-    'evaluators.samples.at': (),
-    'evaluators.samples.last': False,
-    'evaluation.samples': 0,
+    **_NO_SAMPLES,
+    **_NO_LABEL_CODE,
     **(_QUICK if quick else {}),
   }
   return spec('digits', objective, seed, own | dict(settings or {}), **tags)
@@ -145,9 +157,8 @@ def hierarchy(
     'evaluators.validation.at': (0,),
     'evaluators.probe.every': 20 if quick else 50,
     'evaluators.probe.at': (0,),
-    'evaluators.label_code.at': (),
-    'evaluators.label_code.last': False,
-    'evaluation.samples': 0,
+    **_NO_SAMPLES,
+    **_NO_LABEL_CODE,
     'data.grammar_seed': seed,
     **(_QUICK if quick else {}),
     **asked,
@@ -155,6 +166,27 @@ def hierarchy(
   fields = {name: value for name, value in own.items() if name.startswith('data.')}
   own |= {f'probe_{name}': v for name, v in fields.items() if name != 'data.examples'}
   return spec('hierarchy', objective, seed, own, **tags)
+
+
+def noise(objective: str, seed: int, budget: str, structured: bool = False, **tags: Any) -> Spec:
+  """Digits' network trained on uniform or structured noise for 200 updates of 32, probed on digits.
+
+  The rate is the one of digits: on noise there is nothing to choose it by.
+  """
+  quick = budget == 'quick'
+  own = {
+    'training.steps': 40 if quick else 200,
+    'probe.suite': ('linear',),
+    'probe.levels': False,
+    'evaluation.draws': 4,
+    'evaluators.validation.every': 100,
+    **_NO_PROBE,
+    **_NO_SAMPLES,
+    **_NO_LABEL_CODE,
+    **(_QUICK if quick else {'probe.linear.labels': (100,)}),
+  }
+  config = 'structured_noise' if structured else 'noise'
+  return spec(config, objective, seed, own, tuned_as='digits', **tags)
 
 
 # The sets that pilots tune: name -> the run of an objective and seed.

@@ -248,7 +248,9 @@ def test_a_quick_budget_says_no_verdict(capsys):
 def test_pages_have_every_row_and_the_committed_records_are_judged_again(tmp_path, places):
   folder = tmp_path / 'experiments' / 'results' / 'claims'
   assert {row['outcome'] for row in publishing.rows({}, folder)} == {'not written'}
-  assert publishing.rows({33: FAKE}, folder)[-1]['outcome'] == 'not run'
+  without = publishing.rows({33: FAKE}, folder)
+  assert without[-1]['outcome'] == 'not run'
+  assert '**not run.**' in publishing.render(without, 'claims.md')
   full = dataclasses.replace(places, budget='full')
   made = FAKE.plan('full')
   _pretend(made.all_runs, full)
