@@ -12,6 +12,7 @@ from data.dataset import Dataset
 DATASETS = {
   'digits': 'digits.load',
   'noise': 'noise.load',
+  'automata': 'automata.load',
   'hierarchy': 'hierarchy.load',
   'markov': 'markov.load',
   'copy': 'markov.load_copy',

@@ -7,7 +7,8 @@ import subprocess
 import grimp
 
 FLOORS = (
-  'launch', 'pods', 'runs', 'codes experiments reports', 'data models objectives probes training',
+  'launch', 'claims pods', 'runs', 'codes experiments reports',
+  'data models objectives probes training',
 )  # fmt: skip
 
 graph = grimp.build_graph(*' '.join(FLOORS).split(), cache_dir=None)

@@ -9,7 +9,16 @@ import sys
 import pytest
 
 from data import descriptions, sources
-from experiments import cifar10, digits, fashion_mnist, hierarchy, igpt_l, noise, text_file
+from experiments import (
+  cifar10,
+  digits,
+  fashion_mnist,
+  hierarchy,
+  igpt_l,
+  noise,
+  structured_noise,
+  text_file,
+)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CONFIG = '--config=experiments/digits.py:masked_diffusion'
@@ -114,7 +123,7 @@ def test_mistakes_are_one_line():
     assert code == 2 and message in error and 'Traceback' not in error
 
 
-@pytest.mark.parametrize('config', [digits, noise, hierarchy])
+@pytest.mark.parametrize('config', [digits, noise, structured_noise, hierarchy])
 def test_descriptions_are_what_loading_gives(config, data_dir):
   asked = config.get_config().data
   described, loaded = descriptions.describe(asked), sources.load(asked, data_dir)

@@ -1,0 +1,10 @@
+"""The theory, claim by claim. A claim is one file here and one line in CLAIMS: `claims/base.py`."""
+
+from claims import noise_control
+from claims.base import Claim
+
+# One line a claim.
+_WRITTEN = (
+  noise_control,
+)  # fmt: skip
+CLAIMS: dict[int, Claim] = {module.CLAIM.number: module.CLAIM for module in _WRITTEN}

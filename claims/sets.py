@@ -1,0 +1,193 @@
+"""Training runs that claims share: small sources, small networks, one place for their settings.
+
+A run is told by its settings alone: claims that ask for the same ones get the same directory, and
+it is trained once. So ask for the plain sets where they do, and name settings only where the claim
+is about them.
+
+    sets.digits('masked', seed, budget)
+    sets.hierarchy('autoregressive', seed, budget, {'model.layers': 8}, layers=8)
+
+The settings are overrides of the config file; the words after them are tags, columns of the rows
+beside source, objective, seed and (where a rate is tuned or asked for) learning_rate. What a
+hierarchy draws, its grammar, follows the seed, so that seeds are independent of one another; on
+digits all seeds have the same test images.
+
+Learning rates come from pilots, `launch.claims --pilots --workdir=DIR`: every set and objective at
+the rates of GRID on PILOT_SEED, which no claim uses, the lowest validation loss of its own. RATES
+holds what they chose; what is not in it trains at the config's rate and is printed as untuned.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+PILOT_SEED = 100
+GRID = (1e-3, 2e-3, 5e-3, 1e-2)
+# (set, objective) -> learning rate.
+RATES: dict[tuple[str, str], float] = {}
+# The objectives that the shared sets have pilots of.
+TRAINED = ('autoregressive', 'masked', 'masked_diffusion', 'gaussian_diffusion')
+UNTRAINED = ('untrained', 'untrained_causal', 'untrained_gaussian')
+
+_QUICK = {
+  'optimizer.warmup_steps': 10,
+  'probe.linear.labels': (40, 100),
+  'probe.linear.draws': 2,
+  'probe.linear.l2': (1e-2, 1.0),
+  'probe.linear.few_l2': (1e-2, 1.0),
+}
+
+_NO_SAMPLES = {
+  'evaluators.samples.at': (),
+  'evaluators.samples.last': False,
+  'evaluation.samples': 0,
+}
+# None along the training: the suite has it at the end, where it is asked for.
+_NO_LABEL_CODE = {'evaluators.label_code.at': (), 'evaluators.label_code.last': False}
+_NO_PROBE = {
+  'evaluators.probe.every': 0,
+  'evaluators.probe.at': (),
+  'evaluators.probe.last': False,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+  """One training run.
+
+  Attributes:
+    config: a file of experiments/, without its ending.
+    objective: which.
+    seed: of training; of the grammar too where there is one.
+    overrides: '--config.a.b=value', in order.
+    tags: (column, value) of its rows, beside source, objective and seed.
+    tuned: whether its learning rate was chosen by pilots, or needs no choice.
+  """
+
+  config: str
+  objective: str
+  seed: int
+  overrides: tuple[str, ...] = ()
+  tags: tuple[tuple[str, Any], ...] = ()
+  tuned: bool = False
+
+  @property
+  def name(self) -> str:
+    """For people; the directory has a digest of all settings behind it."""
+    tags = [f'{name}{value}' for name, value in self.tags]
+    return '-'.join([self.config, self.objective, *tags, f'seed{self.seed}'])
+
+  @property
+  def columns(self) -> dict[str, Any]:
+    return {
+      'source': self.config,
+      'objective': self.objective,
+      'seed': self.seed,
+      **dict(self.tags),
+    }
+
+
+def spec(
+  config: str,
+  objective: str,
+  seed: int,
+  settings: Mapping[str, Any],
+  tuned_as: str = '',
+  **tags: Any,
+) -> Spec:
+  """A run of any config file; sets below are this with settings of their own.
+
+  Args:
+    config: a file of experiments/.
+    objective: which.
+    seed: of training.
+    settings: field (without 'config.') -> value.
+    tuned_as: the set whose pilots chose the rate; the config's own name by default.
+    **tags: columns of its rows.
+  """
+  settings = {**settings, 'training.seed': seed}
+  rate = RATES.get((tuned_as or config, objective))
+  trains = not objective.startswith('untrained')
+  asked = 'optimizer.learning_rate' in settings
+  if rate is not None and not asked:
+    settings['optimizer.learning_rate'] = rate
+  overrides = tuple(f'--config.{field}={_text(value)}' for field, value in settings.items())
+  tuned = not trains or rate is not None
+  return Spec(config, objective, seed, overrides, tuple(tags.items()), tuned)
+
+
+def _text(value: Any) -> str:
+  """As a flag reads it; a tuple of words needs its quotes."""
+  return repr(value) if isinstance(value, float | tuple) else str(value)
+
+
+def digits(
+  objective: str, seed: int, budget: str, settings: Mapping[str, Any] | None = None, **tags: Any
+) -> Spec:
+  """8x8 digits, nano, 800 updates of 32, the config's own."""
+  quick = budget == 'quick'
+  own = {
+    'training.steps': 60 if quick else 800,
+    'probe.suite': ('linear',) if quick else ('linear', 'attentive', 'prequential'),
+    'probe.levels': False,
+    'evaluation.draws': 4 if quick else 32,
+    'evaluators.validation.every': 20 if quick else 100,
+    'evaluators.probe.every': 20 if quick else 100,
+    **_NO_SAMPLES,
+    **_NO_LABEL_CODE,
+    **(_QUICK if quick else {}),
+  }
+  return spec('digits', objective, seed, own | dict(settings or {}), **tags)
+
+
+def hierarchy(
+  objective: str, seed: int, budget: str, settings: Mapping[str, Any] | None = None, **tags: Any
+) -> Spec:
+  """The random hierarchy model of the config: 16 tokens, 8 symbols, a grammar a seed; 400 updates.
+
+  A setting `data.FIELD` goes to the probed data too, but for `data.examples`.
+  """
+  quick, asked = budget == 'quick', dict(settings or {})
+  own = {
+    'training.steps': 60 if quick else 400,
+    'probe.suite': ('linear',),
+    'probe.levels': False,
+    'evaluation.draws': 8 if quick else 32,
+    'evaluators.validation.every': 20 if quick else 50,
+    'evaluators.validation.at': (0,),
+    'evaluators.probe.every': 20 if quick else 50,
+    'evaluators.probe.at': (0,),
+    **_NO_SAMPLES,
+    **_NO_LABEL_CODE,
+    'data.grammar_seed': seed,
+    **(_QUICK if quick else {}),
+    **asked,
+  }
+  fields = {name: value for name, value in own.items() if name.startswith('data.')}
+  own |= {f'probe_{name}': v for name, v in fields.items() if name != 'data.examples'}
+  return spec('hierarchy', objective, seed, own, **tags)
+
+
+def noise(objective: str, seed: int, budget: str, structured: bool = False, **tags: Any) -> Spec:
+  """Digits' network trained on uniform or structured noise for 200 updates of 32, probed on digits.
+
+  The rate is the one of digits: on noise there is nothing to choose it by.
+  """
+  quick = budget == 'quick'
+  own = {
+    'training.steps': 40 if quick else 200,
+    'probe.suite': ('linear',),
+    'probe.levels': False,
+    'evaluation.draws': 4,
+    'evaluators.validation.every': 100,
+    **_NO_PROBE,
+    **_NO_SAMPLES,
+    **_NO_LABEL_CODE,
+    **(_QUICK if quick else {'probe.linear.labels': (100,)}),
+  }
+  config = 'structured_noise' if structured else 'noise'
+  return spec(config, objective, seed, own, tuned_as='digits', **tags)
+
+
+# The sets that pilots tune: name -> the run of an objective and seed.
+PILOTS = {'digits': digits, 'hierarchy': hierarchy}
