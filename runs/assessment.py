@@ -25,8 +25,9 @@ from runs.parts import Parts
 from training import distributed, evaluation, keys, sharding
 from training.errors import Preempted, TrainingError
 
-# Streams of evaluation keys, one a split.
-VALIDATION, TEST = 0, 1
+# Streams of evaluation keys, one a split. Not 0 and 1: `fold_in(key, i)` is `split(key)[i]`, and
+# those two are the keys of training where its seed is that of evaluations (training/state.py).
+VALIDATION, TEST = 8, 9
 # The same for a normaliser, after those of samples (2) and of noise at which probes look (3 to 5).
 _NORMALISER_STREAM = 6
 # Batches of a test split that are scored, and kept, as one piece.
