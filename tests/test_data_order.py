@@ -12,7 +12,7 @@ import tiny
 from data import pipeline
 from reports import fairness, reading
 from reports import results as results_lib
-from runs import configs, experiment, ordering, run
+from runs import configs, experiment, ordering, parents, run
 from runs.errors import UserError
 from training import metrics
 
@@ -98,6 +98,9 @@ def test_classes_come_one_after_the_other_shuffled_inside(data_dir, tmp_path):
   np.testing.assert_array_equal(labels[found], np.sort(labels))
   inside = found[labels[found] == 3]
   assert not np.array_equal(inside, np.sort(inside))
+  # Labels had a part in such training, though no objective read them.
+  assert parents.saw_labels(made, None, ordering.describe(made)['data_ordered_by'])
+  assert not parents.saw_labels(made, None, None)
   other = tiny.build(data_dir, 'masked', *_order('by_class'), '--config.training.seed=1')
   assert not np.array_equal(ordering.rows(other, str(tmp_path / 'b')), found)
 
@@ -161,6 +164,7 @@ def test_a_run_in_order_goes_on_in_it_and_says_so(data_dir, judge, tmp_path, mon
   assert told['workdir'] == copy and told['seed'] == 5
   assert told['data_hash'] == record['data_hash']
   assert record['settings_of_data'] == {}  # The data are those of any other run.
+  assert record['saw_labels'] is told['saw_labels'] is False
   made_in_order = experiment.Experiment.batches_in
   with monkeypatch.context() as patch:
     patch.setattr(
