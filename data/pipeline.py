@@ -15,11 +15,15 @@ class Batches:
   Finite sets are shuffled anew every epoch, or shown in one `order` of row numbers. Because nothing
   but the step decides a batch, there is no iterator to save: a run resumes, and moves between
   process counts, by asking for its step.
+
+  Inside a batch an order is shuffled by seed and step: an objective that trains on its rows in two
+  ways would else have the easier ones for the first, and where batches divide the set, never
+  another half of the examples.
   """
 
   def __init__(self, dataset: Dataset, seed: int, batch_size: int, order: np.ndarray | None = None):
     self.batch_size = batch_size
-    self._train, self._seed = dataset.train, seed
+    self._train, self._seed, self._ordered = dataset.train, seed, order is not None
     if order is not None:
       self._order = grain.MapDataset.source(order).repeat()
     elif dataset.epoch is not None:
@@ -30,7 +34,10 @@ class Batches:
 
     Of a set on disk they are read here, and no others.
     """
-    places = [step * self.batch_size + int(row) for row in rows]
+    rows = [int(row) for row in rows]
+    if self._ordered:
+      rows = np.random.default_rng((self._seed, step)).permutation(self.batch_size)[rows].tolist()
+    places = [step * self.batch_size + row for row in rows]
     if isinstance(self._train, Examples):
       return self._train[np.array([self._order[place] for place in places])]
     records = [self._train(self._seed, place) for place in places]

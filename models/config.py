@@ -149,17 +149,20 @@ class ModelConfig:
     pattern: patterns.Full | tuple = ('full',),
     tokens: int | None = None,
     soft_inputs: bool = False,
+    logits: bool = True,
   ) -> float:
     """Analytic FLOPs of one forward pass over a sequence of `tokens`, by default `length`.
 
     2 N_matmul T for the weights, 2 (V+1) D T for the table where inputs are soft tokens (ids only
-    look it up), and the pattern's share of 4 L T^2 D for the two attention products: what is asked
-    for. A program that masks a full product computes more, a fused kernel hardly. A training step
-    costs three times this: 6 N_matmul T + 12 L T^2 D share. A recurrent layer has 2 T S in place of
-    the two products: one multiplication and one addition for each number of the state.
+    look it up), 2 D V T less where nobody reads the `logits`, and the pattern's share of 4 L T^2 D
+    for the two attention products: what is asked for. A program that masks a full product computes
+    more, a fused kernel hardly. A training step costs three times this: 6 N_matmul T + 12 L T^2 D
+    share. A recurrent layer has 2 T S in place of the two products: one multiplication and one
+    addition for each number of the state.
     """
     tokens = self.length if tokens is None else tokens
-    weights = 2.0 * self.matmul_parameters() * tokens
+    unread = 0 if logits else self.width * self.vocabulary
+    weights = 2.0 * (self.matmul_parameters() - unread) * tokens
     table = 2.0 * (self.vocabulary + 1) * self.width * tokens if soft_inputs else 0.0
     if self.mixer == 'recurrent':
       return weights + table + 2.0 * self.layers * tokens * self.state

@@ -229,6 +229,8 @@ class Objective:
     unclipped: names of those that are trained outside the clip norm of all others.
     input_scale: initial standard deviation of tokens and positions, where the objective needs
       another than the backbone's default; chosen on validation, printed in the fairness table.
+    reads_logits: whether its score is of the backbone's logits; those that nobody reads are not
+      computed, and cost nothing.
     trained_on: what the loss is, for the fairness table.
     predicts: which tokens the token accuracy is of; None where predictions are not of tokens.
     contrast: for an objective that tells data from noise, which noise: 'uniform', 'histogram' or a
@@ -250,6 +252,7 @@ class Objective:
   unclipped: ClassVar[tuple[str, ...]] = ()
   loss_unit: ClassVar[str] = 'nats per token'
   input_scale: ClassVar[float | None] = None
+  reads_logits: ClassVar[bool] = True
   trained_on = 'cross-entropy'
   predicts: ClassVar[str | None] = 'hidden tokens'
   contrast: ClassVar[str | None] = None
@@ -298,7 +301,8 @@ class Objective:
     """Of one forward pass over one example; `model.forward_flops` counts the backbone's."""
     asked = self.backbone(space)
     tokens = len(asked.positions) if asked.positions else space.length
-    return Cost(model.forward_flops(asked.pattern, tokens, asked.soft_inputs), self.scored(space))
+    flops = model.forward_flops(asked.pattern, tokens, asked.soft_inputs, self.reads_logits)
+    return Cost(flops, self.scored(space))
 
   def view(self, example: Example, space: Space) -> View:
     """The view of one example."""

@@ -85,6 +85,7 @@ class Energy(base.Objective):
   ais_steps: int = 1000
 
   code: ClassVar[base.Code] = base.Code.ESTIMATE
+  reads_logits: ClassVar[bool] = False
   decayed: ClassVar[tuple[str, ...]] = ('head_D',)
   loss_unit: ClassVar[str] = 'nats per example told from its noise'
   predicts: ClassVar[str | None] = None

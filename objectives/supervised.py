@@ -19,6 +19,7 @@ class Supervised(base.Objective):
   """
 
   code: ClassVar[base.Code] = base.Code.NONE
+  reads_logits: ClassVar[bool] = False
   uses_labels: ClassVar[bool] = True
   decayed: ClassVar[tuple[str, ...]] = ('head_DxC',)
   loss_unit: ClassVar[str] = 'nats per label'

@@ -25,8 +25,9 @@ from runs.parts import Parts
 from training import distributed, evaluation, keys, sharding
 from training.errors import Preempted, TrainingError
 
-# Streams of evaluation keys, one a split.
-VALIDATION, TEST = 0, 1
+# Streams of evaluation keys, one a split. Not 0 and 1: `fold_in(key, i)` is `split(key)[i]`, and
+# those two are the keys of training where its seed is that of evaluations (training/state.py).
+VALIDATION, TEST = 8, 9
 # The same for a normaliser, after those of samples (2) and of noise at which probes look (3 to 5).
 _NORMALISER_STREAM = 6
 # Batches of a test split that are scored, and kept, as one piece.
@@ -67,18 +68,19 @@ def accuracy_cell(values: dict[str, np.ndarray]) -> dict[str, float | None]:
 
 
 def assess(
-  experiment: Experiment, params: Any, kept: Parts | None = None
+  experiment: Experiment, params: Any, kept: Parts | None = None, choices: int = 1
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   """Bits and loss on test, every probe, and samples; (record, arrays).
 
-  A probe that fails costs only itself: `record['probes_failed']` says why, by name.
+  A probe that fails costs only itself: `record['probes_failed']` says why, by name. `choices` as
+  `probe`.
 
   Raises:
     Preempted: a stop was requested; every piece that was finished is in `kept`.
   """
   kept = kept or Parts()
   record, arrays = score(experiment, params, kept)
-  record['probes'], failed, found = probe(experiment, params, kept=kept)
+  record['probes'], failed, found = probe(experiment, params, kept=kept, choices=choices)
   arrays |= found
   for name, key, make in (
     ('levels', 'probes_by_level', lambda: levels.noisy(experiment, params, record['probes'])),
@@ -269,6 +271,8 @@ def _truth(
   by_count = values.get('regret_by_count')
   entropy = dataset.truth.entropy_bits()
   seen = experiment.steps * experiment.config.training.batch_size
+  afresh = dataset.epoch is None and not experiment.config.training.init_from
+  overlap = -math.expm1(-seen / 2.0**entropy) if afresh else None
   return {
     'entropy_bits_per_dim': entropy / dataset.dims,
     'regret_bits_per_dim': cell['bits_per_dim'],
@@ -278,8 +282,8 @@ def _truth(
     'slack': 0.0,
     # Regret of the views with k = 1..T hidden tokens; its mean over k is the regret.
     'by_k': None if by_count is None else (np.mean(by_count, axis=0) / math.log(2)).tolist(),
-    # Chance that a string of the typical set was among the training examples.
-    'expected_overlap': -math.expm1(-seen / 2.0**entropy) if dataset.epoch is None else None,
+    # Chance that a string of the typical set was among the training examples, all of them ours.
+    'expected_overlap': overlap,
   }
 
 
@@ -308,7 +312,7 @@ def probe(
   """Every configured probe (or `only` these) on every layer; as `fit_probes`.
 
   All are empty for a data set without labels. `choices`: checkpoints among which validation chose
-  these parameters.
+  these parameters, or those that training started from.
   """
   if not experiment.probed:
     return {}, {}, {}

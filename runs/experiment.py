@@ -319,7 +319,10 @@ class Experiment:
     certificate from more labels would look better for that alone.
     """
     own = self.dataset.epoch is not None and self.dataset.name == self.probe_dataset.name
-    return ('validation', 'test') if own else features_lib.SPLITS
+    # Weights, order or noise may be of an earlier run, which may have been trained on anything.
+    before = self.config.training.init_from or self.config.data.get('order_by')
+    before = before or noise.run_of(self.objective)
+    return ('validation', 'test') if own or before else features_lib.SPLITS
 
 
 def source(config: ml_collections.ConfigDict) -> dict[str, Any]:

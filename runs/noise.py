@@ -8,12 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from objectives import Network, Space
+from objectives import Network, Objective, Space
 from objectives.base import Code
 from objectives.energy import Noise, independent
 from objectives.scoring import make_evaluation
 from runs.errors import UserError
 from training import keys
+
+_NAMED = ('uniform', 'histogram')
+
+
+def run_of(objective: Objective) -> str | None:
+  """The directory of the run that an objective's noise comes from; None for every other noise."""
+  return None if objective.contrast in (None, *_NAMED) else objective.contrast
 
 
 def of(made: Any) -> Noise:

@@ -59,14 +59,15 @@ def describe(built: experiment.Experiment) -> dict[str, Any]:
     return {'data_order': None, 'data_ordered_by': None}
   words = f'{order.replace("_", " ")}, every epoch'
   if order == BY_CLASS:
-    return {'data_order': words, 'data_ordered_by': {'score': 'label'}}
+    return {'data_order': words, 'data_ordered_by': {'score': 'label', 'saw_labels': True}}
   if not by:
     score = "bits by the source's own probabilities"
     return {'data_order': f'{words}, {score}', 'data_ordered_by': {'score': score}}
   _, record = _scoring_run(built, by)
   score = f'bits under {record["objective"]} ({record["steps"]:,} steps)'
   told = {'score': score, 'workdir': by if is_remote(by) else os.path.abspath(by)}
-  told |= {name: record.get(name) for name in ('objective', 'seed', 'steps', 'data_hash', 'git')}
+  names = ('objective', 'seed', 'steps', 'data_hash', 'git', 'saw_labels')
+  told |= {name: record.get(name) for name in names}
   return {'data_order': f'{words}, {score}', 'data_ordered_by': told}
 
 
@@ -142,8 +143,9 @@ def _scoring_run(
   if record['code'] == 'none':
     raise UserError(f'data.order_by: {workdir} ({record["objective"]}) has no likelihood')
   dataset = built.dataset
-  for name, ours in (('alphabet', dataset.vocabulary), ('dims', dataset.dims)):
-    if record[name] != ours:
+  for name, ours in (('alphabet', dataset.vocabulary), ('dims', dataset.dims),
+                     ('length', dataset.length)):  # fmt: skip
+    if record.get(name, ours) != ours:
       raise UserError(
         f'data.order_by: {workdir} is of data with {name} {record[name]}, here it is {ours}'
       )

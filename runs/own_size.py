@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from codes import own_size, training_time
+from objectives import Code
 from reports import reading
-from runs import assessment, experiment, finished, run
+from runs import assessment, experiment, finished, ordering, run
 
 
 def measure(workdir: str, data_dir: str) -> dict[str, Any]:
@@ -24,9 +25,7 @@ def measure(workdir: str, data_dir: str) -> dict[str, Any]:
   if record['code'] in ('exact', 'upper_bound'):
     state, _ = run.restore(built, workdir, best=False)
     made['two_part'], curve = two_part(built, state.params), reading.read_curve(workdir)
-  if config.training.init_from:
-    # Its weights had learned before, and would have to be sent.
-    reason = 'its training started from the weights of another run'
+  if (reason := _no_code_in_training(built)) is not None:
     made['training_time'] = {'bits_per_dim': None, 'reason': reason}
     return made
   made['training_time'] = training_time.first_epoch(
@@ -36,6 +35,20 @@ def measure(workdir: str, data_dir: str) -> dict[str, Any]:
     log_every=config.training.log_every,
   )
   return made
+
+
+def _no_code_in_training(built: experiment.Experiment) -> str | None:
+  """Why the losses of training are no code of its examples; None where they are."""
+  if built.config.training.init_from:
+    # Its weights had learned before, and would have to be sent.
+    return 'its training started from the weights of another run'
+  if built.objective.code is Code.ESTIMATE:
+    return 'its bits in training are by a learned normaliser, and probabilities need not sum to 1'
+  if len(built.objective.members()) > 1:
+    return 'the bits in its log are of a share of the examples alone'
+  if built.config.data.get('order', ordering.SHUFFLED) != ordering.SHUFFLED:
+    return 'its examples came in an order that the receiver would have to be told'
+  return None
 
 
 def two_part(

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import ml_collections
 
-from runs import configs, experiment
+from reports import reading
+from runs import configs, experiment, noise
 from runs.errors import UserError
 from training import checkpoint
 from training.metrics import is_remote
@@ -23,7 +24,7 @@ _FREE = (
 # What is said of the earlier run, as its own record says it.
 _TOLD = (
   ('objective', 'settings', 'seed', 'steps', 'dataset', 'data_hash', 'git', 'train_flops')
-  + ('tokens_seen', 'tokens_scored', 'epochs', 'started_from', 'init_from')
+  + ('tokens_seen', 'tokens_scored', 'epochs', 'saw_labels', 'started_from', 'init_from')
 )  # fmt: skip
 
 
@@ -31,7 +32,8 @@ def find(built: experiment.Experiment) -> dict[str, Any] | None:
   """What the record says of the run that `built` starts from; None if it starts afresh.
 
   Compute is all that went into that run, the runs that it started from included, and all of its
-  steps: the best checkpoint is known only after the last.
+  steps: the best checkpoint is known only after the last. 'choices' is among how many checkpoints
+  validation chose this one, those of the runs before included.
 
   Raises:
     UserError: no finished run, no such checkpoint, or another backbone; one line.
@@ -55,6 +57,7 @@ def find(built: experiment.Experiment) -> dict[str, Any] | None:
     raise UserError(f'training.init_from: {workdir} has no {which} checkpoint')
   found = {'workdir': workdir if is_remote(workdir) else os.path.abspath(workdir)}
   found |= {'checkpoint': which, 'step': step}
+  found['choices'] = (judged(workdir) if which == 'best' else 1) * choices(record.get('init_from'))
   differences = _differences(built, configs.from_plain(saved['config']), found)
   if differences:
     raise UserError(
@@ -92,6 +95,30 @@ def total(found: Mapping[str, Any] | None, name: str, own: float | None) -> floa
   """As `spent`, with this run's own."""
   before = spent(found, name)
   return None if before is None or own is None else before + own
+
+
+def judged(workdir: str) -> int:
+  """Among how many checkpoints of a run validation loss chose the best one."""
+  curve = reading.read_curve(workdir, ('validation/loss',))
+  return max(1, sum(point.get('validation/loss') is not None for point in curve))
+
+
+def choices(found: Mapping[str, Any] | None) -> int:
+  """Among how many networks validation chose the one that training started from."""
+  return 1 if found is None else found.get('choices', 1)
+
+
+def saw_labels(
+  built: experiment.Experiment, found: Mapping[str, Any] | None, ordered_by: Mapping | None
+) -> bool:
+  """Whether labels had a part in the weights: read in training, or by what went before it.
+
+  That is the run that training starts from, what put the examples in order (`runs.ordering`), and
+  the run that noise comes from.
+  """
+  contrast = noise.run_of(built.objective)
+  told = (found, ordered_by, configs.read_record(contrast) if contrast else None)
+  return built.objective.uses_labels or any((one or {}).get('saw_labels') for one in told)
 
 
 def _checkpoints(workdir: str) -> str:

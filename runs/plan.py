@@ -255,7 +255,12 @@ def _check_directories(runs: Sequence[PlannedRun], workdir: str) -> None:
 
 
 def _applies(override: str, path: str, name: str) -> bool:
-  """Objective settings go to the objectives that have them; everything else goes to all."""
+  """Objective settings go to the objectives that have them; everything else goes to all.
+
+  What training starts from is no setting of a control that does not train.
+  """
+  if re.match(r'--config\.training\.init_(from|checkpoint)=', override):
+    return name not in objectives.OBJECTIVES or objectives.OBJECTIVES[name].trains
   setting = re.match(r'--config\.objective\.(\w+)=', override)
   if setting is None:
     return True

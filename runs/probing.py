@@ -1,6 +1,6 @@
 """Probes finished runs again, and the features of any other model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import os
 from typing import Any
@@ -8,8 +8,19 @@ from typing import Any
 from experiments import base
 from probes import baselines, exchange, suite
 from probes.measures import headline
-from reports import reading, terminal
-from runs import assessment, checks, configs, experiment, finished, foreign, lock, provenance, run
+from reports import terminal
+from runs import (
+  assessment,
+  checks,
+  configs,
+  experiment,
+  finished,
+  foreign,
+  lock,
+  parents,
+  provenance,
+  run,
+)
 from runs.errors import UserError
 from training import preemption
 from training import state as state_lib
@@ -37,7 +48,7 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
         'probe them with --features'
       )
     checks.check_probes(built)
-    choices = _checkpoints(workdir) if best and built.objective.trains else 1
+    choices = _choices(workdir, record, best and built.objective.trains)
     probes, failed, arrays = assessment.probe(built, state.params, choices=choices)
     if not probes:
       assessment.all_probed((probes, failed, arrays))
@@ -75,17 +86,16 @@ def export(
   workdir: str, data_dir: str, overrides: Sequence[str], best: bool, path: str
 ) -> list[str]:
   """Writes the features of a run as `probes.exchange` describes; arguments as in `of_run`."""
-  built, _, state = _open(workdir, data_dir, overrides, best)
-  choices = _checkpoints(workdir) if best and built.objective.trains else 1
+  built, record, state = _open(workdir, data_dir, overrides, best)
+  choices = _choices(workdir, record, best and built.objective.trains)
   features = dataclasses.replace(built.probe_features(state.params), choices=choices)
   exchange.write(path, features)
   return [path]
 
 
-def _checkpoints(workdir: str) -> int:
-  """Among how many of them validation loss chose the best one."""
-  curve = reading.read_curve(workdir, ('validation/loss',))
-  return max(1, sum(point.get('validation/loss') is not None for point in curve))
+def _choices(workdir: str, record: Mapping[str, Any], best: bool) -> int:
+  """Among how many networks validation chose this one, and those that it came from."""
+  return (parents.judged(workdir) if best else 1) * parents.choices(record.get('init_from'))
 
 
 def _open(

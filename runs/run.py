@@ -205,8 +205,11 @@ def _execute(
     )
   preemption.defer()
   kept = _parts(experiment, workdir, '', int(state.step))
-  record, arrays = assessment.assess(experiment, state.params, kept)
+  choices = parents.choices(parent)
+  record, arrays = assessment.assess(experiment, state.params, kept, choices)
   record |= _describe(experiment, workdir, counters, parameters, parent) | dict(known)
+  ordered_by = record.get('data_ordered_by')
+  record['saw_labels'] = parents.saw_labels(experiment, parent, ordered_by)
   best = checkpoints.best_step()
   if experiment.objective.trains and best not in (None, int(state.step)):
     best_state, _ = checkpoints.restore(_abstract(experiment), best=True)
@@ -327,7 +330,6 @@ def _describe(
     'tokens_scored': parents.total(parent, 'tokens_scored', counters.tokens_scored),
     'epochs': epochs,
     'clipped_fraction': counters.clipped_steps / steps if steps else None,
-    'saw_labels': objective.uses_labels,
     'wall_seconds': counters.wall_seconds,
     'workdir': workdir if is_remote(workdir) else os.path.abspath(workdir),
     'at_best': None,

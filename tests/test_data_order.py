@@ -12,7 +12,7 @@ import tiny
 from data import pipeline
 from reports import fairness, reading
 from reports import results as results_lib
-from runs import configs, experiment, ordering, run
+from runs import configs, experiment, ordering, parents, run
 from runs.errors import UserError
 from training import metrics
 
@@ -59,12 +59,34 @@ def test_examples_come_by_their_bits_under_a_run_in_every_epoch(
   assert np.ptp(bits) > 5
   tokens = made.dataset.train.tokens_NxT
   batches = made.batches_in(found)
-  np.testing.assert_array_equal(batches[0]['tokens'], tokens[found[:8]])
-  np.testing.assert_array_equal(batches[3]['label'], made.dataset.train.labels_N[found[24:32]])
+  _same_rows(batches[0]['tokens'], tokens[found[:8]])
+  assert sorted(batches[3]['label']) == sorted(made.dataset.train.labels_N[found[24:32]])
   # A batch may end one epoch and begin the next; any part of it alone is the same.
   joint = batches[149]['tokens']
-  np.testing.assert_array_equal(joint, tokens[np.r_[found[1192:], found[:3]]])
+  _same_rows(joint, tokens[np.r_[found[1192:], found[:3]]])
   np.testing.assert_array_equal(batches.rows(149, [6])['tokens'][0], joint[6])
+  np.testing.assert_array_equal(made.batches_in(found)[149]['tokens'], joint)
+
+
+def _same_rows(found, expected):
+  np.testing.assert_array_equal(np.sort(found, axis=0), np.sort(expected, axis=0))
+  assert set(map(bytes, np.asarray(found))) == set(map(bytes, np.asarray(expected)))
+
+
+def test_no_half_of_a_batch_always_has_the_same_examples(data_dir):
+  """`dual` trains on one half one way, on the other the other: 64 examples in batches of 8."""
+  made = tiny.build(data_dir, 'dual', *_order('by_class'))
+  batches = pipeline.Batches(made.dataset, 0, 8, np.arange(64))
+  tokens = made.dataset.train.tokens_NxT[:64]
+  number = {bytes(row): n for n, row in enumerate(np.asarray(tokens))}
+  first = {n: 0 for n in range(64)}
+  for step in range(8 * 40):  # 40 epochs.
+    rows = [number[bytes(row)] for row in np.asarray(batches[step]['tokens'])]
+    assert sorted(rows) == list(range(8 * (step % 8), 8 * (step % 8) + 8))
+    for n in rows[:4]:
+      first[n] += 1
+  shares = np.array(list(first.values())) / 40
+  assert 0.15 < shares.min() and shares.max() < 0.85 and shares.mean() == 0.5
 
 
 def test_classes_come_one_after_the_other_shuffled_inside(data_dir, tmp_path):
@@ -76,6 +98,9 @@ def test_classes_come_one_after_the_other_shuffled_inside(data_dir, tmp_path):
   np.testing.assert_array_equal(labels[found], np.sort(labels))
   inside = found[labels[found] == 3]
   assert not np.array_equal(inside, np.sort(inside))
+  # Labels had a part in such training, though no objective read them.
+  assert parents.saw_labels(made, None, ordering.describe(made)['data_ordered_by'])
+  assert not parents.saw_labels(made, None, None)
   other = tiny.build(data_dir, 'masked', *_order('by_class'), '--config.training.seed=1')
   assert not np.array_equal(ordering.rows(other, str(tmp_path / 'b')), found)
 
@@ -139,6 +164,7 @@ def test_a_run_in_order_goes_on_in_it_and_says_so(data_dir, judge, tmp_path, mon
   assert told['workdir'] == copy and told['seed'] == 5
   assert told['data_hash'] == record['data_hash']
   assert record['settings_of_data'] == {}  # The data are those of any other run.
+  assert record['saw_labels'] is told['saw_labels'] is False
   made_in_order = experiment.Experiment.batches_in
   with monkeypatch.context() as patch:
     patch.setattr(

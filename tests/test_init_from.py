@@ -11,7 +11,7 @@ import tiny
 
 from reports import fairness, reading
 from reports import results as results_lib
-from runs import parents, plan, run
+from runs import parents, plan, probing, run
 from runs.errors import UserError
 from training import checkpoint, metrics
 from training import optimizer as optimizer_lib
@@ -198,12 +198,41 @@ def test_a_comparison_finds_it_before_the_first_run(data_dir, parent, tmp_path):
     plan.make('experiments/digits.py', ['masked'], [0], None, overrides, str(tmp_path), data_dir)
 
 
-def test_weights_of_unknown_training_leave_the_sum_unknown(data_dir, parent, tmp_path):
+def test_a_comparison_gives_it_to_those_that_train(data_dir, parent, tmp_path):
+  names, overrides = ['masked', 'untrained'], [*tiny.OVERRIDES, *_from(parent[1])]
+  where = ('experiments/digits.py', names, [0], None, overrides, str(tmp_path), data_dir)
+  runs, _ = plan.make(*where)
+  found = {run.config.objective.name: run.config.training.init_from for run in runs}
+  assert found == {'masked': parent[1], 'untrained': ''}
+
+
+def _copied(parent, tmp_path, **changes):
   copy = tmp_path / 'copy'
   shutil.copytree(parent[1], copy)
   record = json.loads((copy / 'run.json').read_text())
+  (copy / 'run.json').write_text(json.dumps(record | changes))
+  return copy
+
+
+def test_labels_and_choices_of_what_came_before_are_its_own(data_dir, parent, child, tmp_path):
+  assert child[2]['saw_labels'] is parent[2]['saw_labels'] is False
+  assert child[2]['init_from']['choices'] == 1
+  seen = {'saw_labels': True, 'init_from': {'choices': 5}}
+  copy = _copied(parent, tmp_path, **seen)
+  best = '--config.training.init_checkpoint=best'
+  pac = "--config.probe.suite=('linear', 'pac')"
+  made = run.execute(tiny.build(data_dir, 'masked', *_from(copy, best, pac)), str(tmp_path / 'run'))
+  assert made['saw_labels'] is True
+  # Validation chose among steps 0, 4 and 8, and among five before that.
+  assert made['init_from']['choices'] == 3 * 5
+  assert made['probes']['pac']['all']['choices'] == 3 * 5
+  assert probing._choices(str(tmp_path / 'run'), made, True) == 3 * 15
+  assert probing._choices(str(tmp_path / 'run'), made, False) == 15
+
+
+def test_weights_of_unknown_training_leave_the_sum_unknown(data_dir, parent, tmp_path):
   unknown = dict.fromkeys(('train_flops', 'tokens_seen', 'tokens_scored', 'epochs', 'steps'))
-  (copy / 'run.json').write_text(json.dumps(record | unknown))
+  copy = _copied(parent, tmp_path, **unknown)
   made = run.execute(tiny.build(data_dir, 'masked', *_from(copy)), str(tmp_path / 'run'))
   assert made['train_flops'] is None and made['tokens_seen'] is None and made['epochs'] is None
   assert made['started_from'] == 'masked (unknown steps, last checkpoint)'

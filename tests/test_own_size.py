@@ -160,6 +160,23 @@ def test_no_training_time_code_has_a_reason(curve, epoch, reason):
   assert found['bits_per_dim'] is None and reason in found['reason']
 
 
+@pytest.mark.parametrize(
+  ('objective', 'override', 'reason'),
+  [
+    ('autoregressive', 'training.init_from=RUN', 'the weights of another run'),
+    ('autoregressive', 'data.order=by_class', 'would have to be told'),
+    ('dual', 'evaluation.seed=0', 'a share of the examples'),
+    ('energy', 'evaluation.seed=0', 'a learned normaliser'),
+    ('masked_diffusion', 'model.dropout=0.1', None),
+  ],
+)
+def test_losses_of_training_that_are_no_code(data_dir, objective, override, reason):
+  found = runs_own_size._no_code_in_training(
+    tiny.build(data_dir, objective, f'--config.{override}')
+  )
+  assert found is None if reason is None else reason in found
+
+
 # A run.
 
 

@@ -11,11 +11,12 @@ import pytest
 from scipy import optimize, special, stats
 import tiny
 
+import objectives
 from probes import baselines, exchange, logistic, pac
 from probes.features import SPLITS, Features, raw
 from probes.measures import MEASURES, at
 from reports import certificates, choice
-from runs import assessment, probing
+from runs import assessment, parents
 
 
 def config(**changes):
@@ -293,6 +294,19 @@ def test_rows_of_one_table_have_one_number_of_labels(data_dir):
   """Trained, untrained and raw input on the same data; a report of older records says so."""
   built = [tiny.build(data_dir, name) for name in ('autoregressive', 'untrained')]
   assert {b.unseen for b in built} == {('validation', 'test')}
+  # Other data leave all of the probed ones unseen, but an earlier run's data are not asked for.
+  for override, unseen in (
+    ((), SPLITS),
+    (('--config.training.init_from=RUN',), ('validation', 'test')),
+    (('--config.data.order=easy_to_hard', '--config.data.order_by=RUN'), ('validation', 'test')),
+  ):
+    made = tiny.build(data_dir, 'autoregressive', *override)
+    other = dataclasses.replace(made.dataset, name='other')
+    assert dataclasses.replace(made, dataset=other).unseen == unseen
+  for noise, unseen in (('histogram', SPLITS), ('RUN', ('validation', 'test'))):
+    contrasting = objectives.get('energy', noise=noise)
+    made = dataclasses.replace(built[0], objective=contrasting, dataset=other)
+    assert made.unseen == unseen
   control = raw(built[0].probe_dataset, built[0].unseen)
   narrow = [baselines.pca(control, 4), baselines.random_relu(control, 4, 0)]
   assert {f.unseen for f in (control, *narrow)} == {('validation', 'test')}
@@ -312,8 +326,8 @@ def test_rows_of_one_table_have_one_number_of_labels(data_dir):
 def test_the_best_checkpoint_pays_for_those_it_was_chosen_from(tmp_path):
   lines = [{'step': k, 'validation/loss': 2.0 - k} for k in range(3)] + [{'step': 9, 'x': 1.0}]
   (tmp_path / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, lines)))
-  assert probing._checkpoints(str(tmp_path)) == 3
-  assert probing._checkpoints(str(tmp_path / 'nowhere')) == 1
+  assert parents.judged(str(tmp_path)) == 3
+  assert parents.judged(str(tmp_path / 'nowhere')) == 1
   # The number reaches the certificate, also by way of a file.
   features, settings = gaussians((60, 40, 30), layers=2), ml_collections.ConfigDict()
   settings.probe = {'pac': config().to_dict(), 'suite': ('pac',)}
