@@ -142,6 +142,20 @@ def test_a_second_time_only_the_report_is_made(comparison):
   assert stamps == {p: p.stat().st_mtime_ns for p in workdir.glob('runs/*/run.json')}
 
 
+def _results_shown(directory) -> tuple[set[str], set[str]]:
+  """Names of results that TensorBoard has of a run: values, and columns of HParams."""
+  from tensorboard.backend.event_processing import event_accumulator
+  from tensorboard.plugins.hparams import metadata
+
+  events = event_accumulator.EventAccumulator(str(directory))
+  events.Reload()
+  declared = metadata.parse_experiment_plugin_data(
+    events.PluginTagToContent(metadata.PLUGIN_NAME)[metadata.EXPERIMENT_TAG]
+  )
+  columns = {info.name.tag for info in declared.metric_infos}
+  return {tag for tag in events.Tags()['scalars'] if tag.startswith('final/')}, columns
+
+
 def test_probing_again_gives_the_same_and_takes_new_settings(comparison, data_dir):
   workdir, _, _ = comparison
   directory = workdir / 'runs' / 'autoregressive-lr0.002-seed0'
@@ -154,9 +168,20 @@ def test_probing_again_gives_the_same_and_takes_new_settings(comparison, data_di
   code, _, err = _finish(_start('probe', *again))
   assert code == 0, err
   assert run.read_record(str(directory)) == before
+  values, columns = _results_shown(directory)
+  linear = {f'final/probe/linear/{labels}_labels' for labels in ('10', '40', 'all')}
+  assert linear <= values and values <= columns
+  # What is not measured any more leaves TensorBoard, and the curve of training stays.
   code, _, err = _finish(_start('probe', *again, '--config.probe.linear.labels=20'))
   assert code == 0, err
   assert sorted(run.read_record(str(directory))['probes']['linear']) == ['20', 'all']
+  again_values, again_columns = _results_shown(directory)
+  assert (
+    values - again_values == columns - again_columns == linear - {'final/probe/linear/all_labels'}
+  )
+  assert again_values - values == {'final/probe/linear/20_labels'}
+  events = directory.glob('events*')
+  assert sum(b'train/loss' in path.read_bytes() for path in events) == 1
   code, out, err = _finish(_start('probe', *again, '--config.probe.linear.labels=5'))
   assert code == 0 and 'linear probe with 5 labels is left out: fewer than the 10' in out, err
   left_out = run.read_record(str(directory))['probes']['left_out']

@@ -377,7 +377,7 @@ def test_no_step_is_shown_twice_after_a_kill_before_the_first_checkpoint(tmp_pat
     writer = metrics.MetricsWriter(str(tmp_path), resumed)
     for step in steps:
       writer.write(step, {'loss': float(step)})
-    writer.close()  # tensorboardX writes all of it only now, a killed process some of it.
+    writer.close()
 
   write(range(0, 60))
   write(range(0, 45))
@@ -386,6 +386,30 @@ def test_no_step_is_shown_twice_after_a_kill_before_the_first_checkpoint(tmp_pat
   events.Reload()
   assert [point.step for point in events.Scalars('loss')] == list(range(81))
   assert [row['step'] for row in metrics.read_curve(f'{tmp_path}/metrics.jsonl')] == list(range(81))
+
+
+def test_a_killed_process_leaves_every_row_in_both_files(tmp_path):
+  from tensorboard.backend.event_processing import event_accumulator
+
+  program = (
+    'import os, signal, sys, numpy; from training.metrics import MetricsWriter\n'
+    'writer = MetricsWriter(sys.argv[1])\n'
+    'for step in range(1, 41):\n'
+    '  writer.write(step, {"loss": float(step), "drawn": numpy.zeros((2, 3), numpy.uint8)})\n'
+    'os.kill(os.getpid(), signal.SIGKILL)\n'
+  )
+  command = [sys.executable, '-c', program, str(tmp_path)]
+  killed = subprocess.run(command, cwd=ROOT, env={**os.environ, 'PYTHONPATH': ROOT})
+  assert killed.returncode == -signal.SIGKILL
+  events = event_accumulator.EventAccumulator(str(tmp_path), {'scalars': 0, 'images': 0})
+  events.Reload()
+  rows = metrics.read_curve(f'{tmp_path}/metrics.jsonl')
+  assert [row['step'] for row in rows] == list(range(1, 41))
+  assert [point.step for point in events.Scalars('loss')] == list(range(1, 41))
+  assert [point.value for point in events.Scalars('loss')] == list(range(1, 41))
+  pictures = events.Images('drawn')
+  assert [point.step for point in pictures] == list(range(1, 41))
+  assert (pictures[0].height, pictures[0].width) == (8, 12)
 
 
 def test_an_accelerator_that_is_not_used_is_told(tmp_path, monkeypatch):
