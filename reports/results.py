@@ -66,7 +66,7 @@ def assemble(
     raise ReportError(f'no finished run ({len(failures)} failed, {len(unfinished)} not finished)')
   _refuse_mixtures(found.runs)
   choice.add_pilots(found.runs, found.pilots)
-  notes = [*notes, *found.notes, *choice.select(found.runs)]
+  notes = [*notes, *found.notes, *choice.select(found.runs, found.begun)]
   histogram = found.controls.get('histogram_bits_per_dim')
   curves = reading.read_curves(found.runs) if curves is None else curves
   entries = [_run_entry(run, histogram, curves[run['workdir']]) for run in found.runs]
