@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -337,6 +338,15 @@ def test_the_printed_command_holds_the_sizes():
     'python -m launch.compare --config=experiments/digits.py --workdir=DIR --seeds=0,1 '
     '--sizes=nano,micro --config.training.steps=9'
   ), done.stderr
+
+
+def test_help_is_no_failure():
+  files = pathlib.Path(ROOT, 'launch').glob('*.py')
+  commands = [file.stem for file in files if '  entry.run(' in file.read_text()]
+  assert len(commands) > 15
+  for started in [(name, _start(name, '--help')) for name in sorted(commands)]:
+    code, out, err = _finish(started[1])
+    assert code == 0 and f'python -m launch.{started[0]}' in out and not err, (started[0], err)
 
 
 def test_print_config_lists_fields_defaults_and_types():
