@@ -15,7 +15,7 @@ import numpy as np
 
 import objectives
 from probes.measures import at, headline
-from reports import figures, figures_samples, wording
+from reports import wording
 from runs import (
   assessment,
   checks,
@@ -359,6 +359,8 @@ def to_tensorboard(
   experiment: Experiment, workdir: str, record: dict[str, Any], samples_NxT: np.ndarray | None
 ) -> None:
   """Final scalars, the layer curve, samples and the HParams row, in the place of earlier ones."""
+  from reports import figures, figures_samples  # What draws takes half a second to load.
+
   step = record['steps']
   results = {'bits_per_dim': record['bits_per_dim'], 'token_accuracy': record.get('token_accuracy')}
   for labels, cell in record['probes'].get('linear', {}).items():

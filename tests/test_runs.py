@@ -422,3 +422,30 @@ def test_an_accelerator_that_is_not_used_is_told(tmp_path, monkeypatch):
   assert provenance.idle_accelerator([str(tmp_path / 'accel*')]) is None
   monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
   assert provenance.idle_accelerator(files) is None
+
+
+def test_a_second_start_compiles_nothing(tmp_path):
+  program = (
+    'import sys, jax; from runs import compiled\n'
+    'found = []\n'
+    'jax.monitoring.register_event_listener(lambda name, **_: found.append(name))\n'
+    'compiled.keep(sys.argv[1])\n'
+    'assert jax.jit(lambda x: x * 2 + 1)(3.0) == 7\n'
+    'hits = found.count("/jax/compilation_cache/cache_hits")\n'
+    'print(hits, jax.config.jax_compilation_cache_dir)\n'
+  )
+  environment = {**os.environ, 'PYTHONPATH': ROOT, 'JAX_PLATFORMS': 'cpu'}
+  environment['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+  environment.pop('JAX_COMPILATION_CACHE_DIR', None)
+
+  def start(**more):
+    command = [sys.executable, '-c', program, str(tmp_path)]
+    done = subprocess.run(
+      command, cwd=ROOT, env=environment | more, capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+  hits, where = start()
+  assert hits == '0' and os.path.dirname(where) == f'{tmp_path}/compilation_cache'
+  assert int(start()[0]) > 0
+  assert start(JAX_COMPILATION_CACHE_DIR=str(tmp_path / 'own'))[1] == str(tmp_path / 'own')
