@@ -5,11 +5,10 @@ import ml_collections
 
 from experiments import fashion_mnist
 
+COMPARE, SEEDS = fashion_mnist.COMPARE, fashion_mnist.SEEDS
+
 
 def get_config(objective: str = 'autoregressive') -> ml_collections.ConfigDict:
   config = fashion_mnist.get_config(objective)
   config.data.name = 'mnist'
   return config
-
-
-SEEDS = fashion_mnist.SEEDS

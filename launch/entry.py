@@ -12,6 +12,7 @@ import types
 from absl import app, flags, logging
 
 from codes.errors import CodeError
+import launch
 from launch import devices
 from reports.errors import ReportError
 from runs.errors import UserError, describe_flag_error
@@ -121,6 +122,22 @@ def no_arguments(argv: Sequence[str]) -> None:
     raise UserError(f"'{argv[1]}' is not a flag; flags start with --")
 
 
+def _listen(keeps: bool) -> None:
+  """SIGTERM means what `run` says from now on, also where it has come before.
+
+  Raises:
+    Preempted: it has, and the command keeps what it computes.
+  """
+  if keeps:
+    preemption.begin()
+    if launch.asked:
+      raise Preempted(preemption.MESSAGE)
+  elif signal.getsignal(signal.SIGTERM) is launch.note:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if launch.asked:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+
 def run(
   main: Callable[..., int | None], *, takes_config: bool = False, keeps: bool = False
 ) -> None:
@@ -134,20 +151,16 @@ def run(
   process of several was lost, 42 stopped on request with everything saved, 143 with nothing kept.
   """
   overrides: list[str] = []
-  if keeps:
-    preemption.begin()
-  host_memory.keep_freed()
-  devices.settle()
-  os.environ.update(_FIXED)  # Before JAX reads them.
-  if hasattr(sys.stdout, 'reconfigure'):
-    sys.stdout.reconfigure(errors='replace')  # A terminal without ≤ still gets its table.
 
   def parse(argv: list[str]) -> list[str]:
     try:
       if takes_config:
         argv, found = config_overrides(argv)
         overrides.extend(found)
-      rest = flags.FLAGS(argv)
+      try:
+        rest = flags.FLAGS(argv)
+      except SystemExit:
+        sys.exit(0)  # --help, which absl ends with 1.
       for name, value in flags.FLAGS.flag_values_dict().items():
         if isinstance(value, float) and not math.isfinite(value):
           raise UserError(f'--{name} must be a finite number, not {value}')
@@ -189,6 +202,12 @@ def run(
     return None
 
   try:
+    _listen(keeps)
+    host_memory.keep_freed()
+    devices.settle()
+    os.environ.update(_FIXED)  # Before JAX reads them.
+    if hasattr(sys.stdout, 'reconfigure'):
+      sys.stdout.reconfigure(errors='replace')  # A terminal without ≤ still gets its table.
     app.run(guarded, argv=sys.argv, flags_parser=parse)
   except Preempted as stop:
     fail(f'{stop}; run the same command to go on', STOPPED)

@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
     reasons = made['notes'] or ['launch.probe makes them (prequential), and launch.finetune']
     raise UserError('; '.join(['no run has a code of labels that can be compared', *reasons]))
   output.check(flags.FLAGS.out)
-  made['notes'] = [*found.notes, *choice.select(found.runs), *made['notes']]
+  made['notes'] = [*found.notes, *choice.select(found.runs, found.begun), *made['notes']]
   for table in made['sets']:
     if table['knows_truth'] and (line := label_truth.add_truth(table, flags.FLAGS.data_dir)):
       made['notes'].append(line)

@@ -37,8 +37,8 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
 
 def _train(config: Any, workdir: str) -> None:
   """Trains in a directory that this process holds, or finds that it is done."""
+  from runs import compiled, run
   from runs import experiment as experiment_lib
-  from runs import run
   from training import distributed, profile
 
   run.open_workdir(workdir, config)
@@ -46,6 +46,7 @@ def _train(config: Any, workdir: str) -> None:
     if distributed.is_primary():
       print(f'{workdir} is finished; python -m launch.report {workdir} shows it')
     return
+  compiled.keep(workdir)
   with run.telling(workdir):
     experiment = experiment_lib.build(config, flags.FLAGS.data_dir, workdir)
     profiled = profile.parse(flags.FLAGS.profile_steps, config.training.steps)

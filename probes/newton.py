@@ -5,7 +5,6 @@ Small problems go to Newton's method with the whole Hessian, large ones to Newto
 
 import numpy as np
 import scipy.linalg
-import scipy.optimize
 
 from probes.certificate import certify
 
@@ -72,6 +71,8 @@ def polish(x, labels, w, theta, l2, bias_l2, gap):
   start = np.concatenate([theta[:, :-1] @ basis[0], theta[:, -1:]], 1) / scale
   # sum g^2 / (2 penalty) <= |scaled gradient|^2 max(1 / (penalty scale^2)) / 2.
   tolerance = np.sqrt(gap * (penalty * scale**2).min())
+  import scipy.optimize  # A fifth of a second of every start otherwise.
+
   result = scipy.optimize.minimize(
     value_and_gradient,
     start.ravel(),

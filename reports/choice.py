@@ -86,8 +86,13 @@ def tuning_text(tuning: Tuning) -> str:
   return ', '.join(f'{name} {value:g}' for name, value in words if value is not None)
 
 
-def select(runs: Sequence[dict]) -> list[str]:
+def select(runs: Sequence[dict], begun: Sequence[Mapping] = ()) -> list[str]:
   """Marks in place, as `selected`, the runs at the rate and clip norm their objective chose.
+
+  Args:
+    runs: finished ones.
+    begun: configs of runs that began and have no record: their rates and clip norms were tried,
+      and a certificate pays for them too.
 
   Returns:
     Notes: one line for every choice a reader should know about.
@@ -104,11 +109,12 @@ def select(runs: Sequence[dict]) -> list[str]:
     if len(grid) > 1:
       chosen, note = _choose(f'{objective} ({size})', grid)
       notes += note
+    tried = certificates.tried(grid, begun)
     for tuning, members in grid.items():
       for run in members:
         run['selected'] = tuning == chosen
         if run.get('trained', True):
-          certificates.pay(run, max(len(grid), run.get('pilots_tried', 1)))
+          certificates.pay(run, max(tried, run.get('pilots_tried', 1)))
   return notes
 
 

@@ -80,7 +80,7 @@ def read(found: reading.Found) -> tuple[list[Code], list[str]]:
     groups.setdefault((run.get('dataset'), run.get('probe_data_hash')), []).append(run)
   for runs in groups.values():
     choice.refuse_unpoolable(runs)
-  choice.select(found.runs)
+  choice.select(found.runs, found.begun)
   notes, codes, saw = [], [], set()
   for run in found.runs:
     if run.get('saw_labels'):

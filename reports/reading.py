@@ -36,6 +36,7 @@ class Found:
   Attributes:
     runs: the records of finished runs; `workdir` is where each was found.
     unfinished: {'name', 'log', 'reason'} for every run that has no readable record.
+    begun: the configs of those.
     controls: the merged controls.json of the comparison directories.
     pilots: the rows of pilots.json of the comparison directories.
     notes: one line for everything the reader of the report should know about the reading.
@@ -43,6 +44,7 @@ class Found:
 
   runs: list[dict] = dataclasses.field(default_factory=list)
   unfinished: list[dict] = dataclasses.field(default_factory=list)
+  begun: list[dict] = dataclasses.field(default_factory=list)
   controls: dict = dataclasses.field(default_factory=dict)
   pilots: list[dict] = dataclasses.field(default_factory=list)
   notes: list[str] = dataclasses.field(default_factory=list)
@@ -106,7 +108,7 @@ def tell_apart(runs: Iterable[dict], fields: Sequence[str]) -> None:
     ReportError: a run whose config.json lacks a field.
   """
   for run in runs:
-    config = read_json(pathlib.Path(run['workdir']) / 'config.json').get('config')
+    config = config_of(run['workdir'])
     for field in fields:
       names = field.removeprefix('config.').split('.')
       value = at(config, names)
@@ -120,6 +122,11 @@ def read_run(path: str | os.PathLike) -> dict | None:
   found = Found()
   _read_run(pathlib.Path(path), found)
   return found.runs[0] if found.runs else None
+
+
+def config_of(workdir: str | os.PathLike) -> dict[str, Any]:
+  """The config that a run began with; {} where there is none."""
+  return read_json(pathlib.Path(workdir) / 'config.json').get('config') or {}
 
 
 def _read_run(path: pathlib.Path, found: Found) -> None:
@@ -139,6 +146,7 @@ def _read_run(path: pathlib.Path, found: Found) -> None:
   logs += [path.parent / f'{path.name}.log', path.parent.parent / 'logs' / f'{path.name}.log']
   log = next((str(log) for log in logs if log.exists()), str(path))
   found.unfinished.append({'name': path.name, 'log': log, 'reason': reason})
+  found.begun.append(config_of(path))
 
 
 def _fault(record: Any) -> str | None:

@@ -20,6 +20,7 @@ from reports import (
   certificates,
   choice,
   differences,
+  intervals,
   label_regret,
   reading,
   regret,
@@ -66,25 +67,27 @@ def assemble(
     raise ReportError(f'no finished run ({len(failures)} failed, {len(unfinished)} not finished)')
   _refuse_mixtures(found.runs)
   choice.add_pilots(found.runs, found.pilots)
-  notes = [*notes, *found.notes, *choice.select(found.runs)]
+  notes = [*notes, *found.notes, *choice.select(found.runs, found.begun)]
   histogram = found.controls.get('histogram_bits_per_dim')
   curves = reading.read_curves(found.runs) if curves is None else curves
-  entries = [_run_entry(run, histogram, curves[run['workdir']]) for run in found.runs]
+  runs = [_run_entry(run, histogram, curves[run['workdir']]) for run in found.runs]
   smallest: dict[str, int] = {}
-  for run in entries:
+  for run in runs:
     size, parameters = str(run.get('size')), run.get('parameters_backbone') or 0
     smallest[size] = min(parameters, smallest.get(size, parameters))
-  runs = sorted(entries, key=lambda run: _order(run, smallest))
+  runs = sorted(runs, key=lambda run: _order(run, smallest))
   chosen = [run for run in runs if run['selected']]
   made, (probe, labels) = differences.verdicts(runs), summary.PRIMARY
   untested = differences.no_verdicts(runs, made)
   if (shared := differences.shared_labels(made)) is not None:
     notes.append(shared)
+  entries = summary.summarise(runs, histogram)
+  intervals.cross(entries, runs)
   return reading.plain({
     'schema': reading.SCHEMA, **_common(runs), 'command': command,
     'primary': {'probe': probe, 'labels': labels, 'measure': 'accuracy'},
     'runs': runs, 'controls': _controls(found.controls, chosen),
-    'summary': summary.summarise(runs, histogram), 'no_verdicts': untested,
+    'summary': entries, 'no_verdicts': untested,
     'verdicts': [] if untested else made, 'beside': differences.beside(runs),
     'indistinct': differences.indistinct(runs, made),
     'equal_regret': regret.equal_regret(chosen, curves),

@@ -5,8 +5,9 @@ mean has Student's t interval over seeds, and a difference is tested by pairs: n
 start from the same parameters, see the same batches and are probed with the same labels.
 
 A verdict is about new seeds, new label draws and new test images, so its interval holds all three
-(`crossed_t`). Seeds alone would not do: the images are the same for all of them, and which
-objective these images happen to favour is a fixed offset that the spread of seeds can't show.
+(`crossed_t`), and so does that of an accuracy (`crossed_interval`). Seeds alone would not do: the
+images are the same for all of them, and which objective these images happen to favour is a fixed
+offset that the spread of seeds can't show.
 """
 
 from collections.abc import Sequence
@@ -93,18 +94,39 @@ def crossed_t(differences_SxN: np.ndarray, confidence: float = 0.95) -> dict:
   Raises:
       ValueError: fewer than 2 seeds or examples, or a value that is not finite.
   """
-  d = np.asarray(differences_SxN, np.float64)
+  by_seed, of_seeds, of_examples, degrees = _crossed(differences_SxN)
+  return _tested(by_seed, of_seeds + of_examples, degrees, confidence) | {
+    'seed_error': float(np.sqrt(of_seeds)),
+    'example_error': float(np.sqrt(of_examples)),
+  }
+
+
+def crossed_interval(values_SxN: np.ndarray, confidence: float = 0.95) -> list[float]:
+  """[low, high] of the mean of one objective over seeds and test examples, as `crossed_t` has it.
+
+  Args:
+      values_SxN: for each seed and test example the share of label draws that were right.
+      confidence: of the interval.
+
+  Raises:
+      ValueError: as `crossed_t`.
+  """
+  by_seed, of_seeds, of_examples, degrees = _crossed(values_SxN)
+  half = float(scipy.special.stdtrit(degrees, (1 + confidence) / 2))
+  half *= float(np.sqrt(of_seeds + of_examples))
+  return [float(by_seed.mean()) - half, float(by_seed.mean()) + half]
+
+
+def _crossed(values_SxN: np.ndarray) -> tuple[np.ndarray, float, float, float]:
+  """Means by seed, the parts of V of `crossed_t` and its degrees of freedom."""
+  d = np.asarray(values_SxN, np.float64)
   if d.ndim != 2 or min(d.shape) < 2 or not np.isfinite(d).all():
     raise ValueError(f'a crossed test needs finite (seeds, examples) from 2 x 2, not {d.shape}')
   (seeds, examples), by_seed = d.shape, d.mean(1)
   of_seeds, of_examples = by_seed.var(ddof=1) / seeds, d.mean(0).var(ddof=1) / examples
-  variance = of_seeds + of_examples
   shares = of_seeds**2 / (seeds - 1) + of_examples**2 / (examples - 1)
-  degrees = variance**2 / shares if shares > 0 else seeds - 1
-  return _tested(by_seed, variance, degrees, confidence) | {
-    'seed_error': float(np.sqrt(of_seeds)),
-    'example_error': float(np.sqrt(of_examples)),
-  }
+  degrees = (of_seeds + of_examples) ** 2 / shares if shares > 0 else seeds - 1
+  return by_seed, of_seeds, of_examples, degrees
 
 
 def _tested(differences: np.ndarray, variance: float, degrees: float, confidence: float) -> dict:

@@ -82,7 +82,7 @@ def _foot(results: Mapping) -> list[str]:
     lines += _about(label, entry)
   if any(entry.get('saw_labels') for entry in entries):
     lines.append('*: saw all labels.')
-  lines += filter(None, [wording.few_labels_of_raw(results)])
+  lines += filter(None, [wording.intervals_text(results), wording.few_labels_of_raw(results)])
   lines += wording.equal_regret_lines(results)
   if results['equal_regret']:
     lines.append(wording.PUBLISHED)

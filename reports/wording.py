@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 import math
 
 from probes.measures import Measure, at
-from reports import choice, styles
+from reports import choice, intervals, styles
 
 PUBLISHED = (
   'For context: published figures for equal likelihood are 16 times the compute of an '
@@ -114,6 +114,23 @@ def verdicts_text(results: Mapping) -> str:
   if any(verdict['control'] for verdict in results['verdicts']):
     about += ' A control stands apart, with its own interval.'
   return about
+
+
+def intervals_text(results: Mapping) -> str:
+  """What the 95 % intervals of accuracies are about; '' where there is none or over grammars."""
+  over = intervals.of(results)
+  whole = 'new seeds, new label draws and new test examples (with all labels, these labels)'
+  alone = 'other seeds and label draws, on these test examples'
+  if over == ['seeds and examples']:
+    return f'Intervals of accuracies are about {whole}.'
+  if over == ['seeds']:
+    return f'Intervals of accuracies are over seeds: {alone}.'
+  if over:
+    return (
+      f'Intervals of accuracies are about {whole} where all predictions are saved, and over seeds '
+      f'elsewhere: {alone}.'
+    )
+  return ''
 
 
 def unit_word(results: Mapping) -> str:

@@ -14,7 +14,6 @@ from objectives import Code
 from probes import linear, prequential, selection
 from probes.features import Features
 from probes.measures import QUICK_LABELS
-from reports import figures_samples
 from runs import assessment, configs
 from runs.errors import UserError
 from runs.experiment import Experiment
@@ -80,6 +79,8 @@ def label_codes(experiment: Experiment, params: Any) -> dict[str, float]:
 
 def samples(experiment: Experiment, params: Any) -> dict[str, np.ndarray]:
   """A grid of pictures drawn from the model; nothing where there are no pictures or no samples."""
+  from reports import figures_samples  # What draws takes half a second to load.
+
   shape = experiment.dataset.shape
   drawn_NxT = assessment.sample(experiment, params) if len(shape) == 2 else None
   if drawn_NxT is None:

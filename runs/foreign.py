@@ -7,12 +7,12 @@ import os
 from typing import Any
 
 import numpy as np
-import tensorboardX
 
 from probes.features import SPLITS, Features
 from probes.measures import at, headline
 from runs import whole
 from runs.errors import UserError
+from training import board
 from training.metrics import write_atomically
 
 
@@ -91,11 +91,11 @@ def write(
   where = os.path.join(out, 'probes.json')
   record = whole.without_failed(record, where)
   write_atomically(where, json.dumps(record, indent=1, allow_nan=False) + '\n')
-  with tensorboardX.SummaryWriter(out) as board:
+  with board.results(out) as shown:
     for labels, cell in probes.get('linear', {}).items():
-      board.add_scalar(f'final/probe/linear/{labels}_labels', cell['accuracy'])
+      shown.scalar(f'{board.RESULT}probe/linear/{labels}_labels', cell['accuracy'])
     for measure in headline():
       value = at(probes, measure.path)
       if value is not None:
-        board.add_scalar(f'final/probe/{measure.name}', value)
+        shown.scalar(f'{board.RESULT}probe/{measure.name}', value)
   return where

@@ -12,11 +12,10 @@ from typing import Any
 from etils import epath
 import ml_collections
 import numpy as np
-import tensorboardX
 
 import objectives
 from probes.measures import at, headline
-from reports import figures, figures_samples, wording
+from reports import wording
 from runs import (
   assessment,
   checks,
@@ -32,12 +31,11 @@ from runs import (
 from runs.configs import read_record
 from runs.errors import UserError
 from runs.experiment import Experiment, source
-from training import checkpoint, distributed, loop, preemption, profile
+from training import board, checkpoint, distributed, loop, preemption, profile
 from training import optimizer as optimizer_lib
 from training import state as state_lib
 from training.errors import STOPPED, Preempted
 from training.metrics import MetricsWriter, is_remote, write_atomically
-from training.metrics import board as board_of
 from training.watchdog import WATCHDOG
 
 # Settings of results: they may change until the record is written.
@@ -362,31 +360,31 @@ def read_arrays(workdir: str) -> dict[str, np.ndarray]:
 def to_tensorboard(
   experiment: Experiment, workdir: str, record: dict[str, Any], samples_NxT: np.ndarray | None
 ) -> None:
-  """Final scalars, the layer curve, samples and the HParams row."""
+  """Final scalars, the layer curve, samples and the HParams row, in the place of earlier ones."""
+  from reports import figures, figures_samples  # What draws takes half a second to load.
+
   step = record['steps']
-  results = {'final/bits_per_dim': record['bits_per_dim']}
-  results['final/token_accuracy'] = record.get('token_accuracy')
+  results = {'bits_per_dim': record['bits_per_dim'], 'token_accuracy': record.get('token_accuracy')}
   for labels, cell in record['probes'].get('linear', {}).items():
-    results[f'final/probe/linear/{labels}_labels'] = cell['accuracy']
+    results[f'probe/linear/{labels}_labels'] = cell['accuracy']
   for measure in headline():
-    results[f'final/probe/{measure.name}'] = at(record['probes'], measure.path)
+    results[f'probe/{measure.name}'] = at(record['probes'], measure.path)
+  results = {board.RESULT + name: value for name, value in results.items()}
   settings = {'size': record['size'], **_hyperparameters(experiment.config)}
-  # Every run declares all metrics, also the bits of an objective that has none; values are written
-  # only where they exist.
-  declared = tensorboardX.summary.hparams(settings, dict.fromkeys(results, 0.0))
-  with board_of(workdir) as board:
-    for summary_proto in declared:
-      board.file_writer.add_summary(summary_proto)
+  with board.results(workdir) as shown:
+    # Every run declares all metrics, also the bits of an objective that has none; values are
+    # written only where they exist.
+    shown.hyperparameters(settings, dict.fromkeys(results, 0.0))
     for name, value in results.items():
       if value is not None:
-        board.add_scalar(name, value, step)
+        shown.scalar(name, value, step)
     figure = figures.layer_curve(record)
     if figure is not None:
-      board.add_figure('probe/linear/accuracy_by_layer', figure, step, close=False)
+      shown.figure('probe/linear/accuracy_by_layer', figure, step)
     shape = experiment.dataset.shape
     if samples_NxT is not None and len(shape) == 2:
       grid = figures_samples.sample_grid(samples_NxT, shape, record['alphabet'])
-      board.add_image('samples', np.kron(grid, np.ones((4, 4), np.uint8)), step, dataformats='HW')
+      shown.picture('samples', grid, step)
 
 
 def _hyperparameters(config: ml_collections.ConfigDict) -> dict[str, Any]:

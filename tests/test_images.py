@@ -15,7 +15,7 @@ from data import cifar, images, mnist, pipeline, png, prepared, sources, tokeniz
 from data.dataset import Dataset
 from experiments import cifar10, fashion_mnist, imagenet_resized
 from experiments import mnist as mnist_config
-from runs import experiment
+from runs import experiment, plan
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 3)).astype(np.uint8)
 
@@ -253,3 +253,5 @@ def test_configs_of_real_sets(tmp_path, monkeypatch):
   assert dataset.lossless and (dataset.dims, probed) == (784, dataset)
   names = [made.get_config().data.name for made in (mnist_config, cifar10, imagenet_resized)]
   assert names == ['mnist', 'cifar10', 'imagenet_resized/32x32']
+  # "As Fashion-MNIST is" holds of what is compared, too.
+  assert plan.defaults('experiments/mnist.py') == plan.defaults('experiments/fashion_mnist.py')

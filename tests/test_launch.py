@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -142,6 +143,20 @@ def test_a_second_time_only_the_report_is_made(comparison):
   assert stamps == {p: p.stat().st_mtime_ns for p in workdir.glob('runs/*/run.json')}
 
 
+def _results_shown(directory) -> tuple[set[str], set[str]]:
+  """Names of results that TensorBoard has of a run: values, and columns of HParams."""
+  from tensorboard.backend.event_processing import event_accumulator
+  from tensorboard.plugins.hparams import metadata
+
+  events = event_accumulator.EventAccumulator(str(directory))
+  events.Reload()
+  declared = metadata.parse_experiment_plugin_data(
+    events.PluginTagToContent(metadata.PLUGIN_NAME)[metadata.EXPERIMENT_TAG]
+  )
+  columns = {info.name.tag for info in declared.metric_infos}
+  return {tag for tag in events.Tags()['scalars'] if tag.startswith('final/')}, columns
+
+
 def test_probing_again_gives_the_same_and_takes_new_settings(comparison, data_dir):
   workdir, _, _ = comparison
   directory = workdir / 'runs' / 'autoregressive-lr0.002-seed0'
@@ -154,9 +169,20 @@ def test_probing_again_gives_the_same_and_takes_new_settings(comparison, data_di
   code, _, err = _finish(_start('probe', *again))
   assert code == 0, err
   assert run.read_record(str(directory)) == before
+  values, columns = _results_shown(directory)
+  linear = {f'final/probe/linear/{labels}_labels' for labels in ('10', '40', 'all')}
+  assert linear <= values and values <= columns
+  # What is not measured any more leaves TensorBoard, and the curve of training stays.
   code, _, err = _finish(_start('probe', *again, '--config.probe.linear.labels=20'))
   assert code == 0, err
   assert sorted(run.read_record(str(directory))['probes']['linear']) == ['20', 'all']
+  again_values, again_columns = _results_shown(directory)
+  assert (
+    values - again_values == columns - again_columns == linear - {'final/probe/linear/all_labels'}
+  )
+  assert again_values - values == {'final/probe/linear/20_labels'}
+  events = directory.glob('events*')
+  assert sum(b'train/loss' in path.read_bytes() for path in events) == 1
   code, out, err = _finish(_start('probe', *again, '--config.probe.linear.labels=5'))
   assert code == 0 and 'linear probe with 5 labels is left out: fewer than the 10' in out, err
   left_out = run.read_record(str(directory))['probes']['left_out']
@@ -312,6 +338,15 @@ def test_the_printed_command_holds_the_sizes():
     'python -m launch.compare --config=experiments/digits.py --workdir=DIR --seeds=0,1 '
     '--sizes=nano,micro --config.training.steps=9'
   ), done.stderr
+
+
+def test_help_is_no_failure():
+  files = pathlib.Path(ROOT, 'launch').glob('*.py')
+  commands = [file.stem for file in files if '  entry.run(' in file.read_text()]
+  assert len(commands) > 15
+  for started in [(name, _start(name, '--help')) for name in sorted(commands)]:
+    code, out, err = _finish(started[1])
+    assert code == 0 and f'python -m launch.{started[0]}' in out and not err, (started[0], err)
 
 
 def test_print_config_lists_fields_defaults_and_types():

@@ -15,8 +15,8 @@ import objectives
 from probes import baselines, exchange, logistic, pac
 from probes.features import SPLITS, Features, raw
 from probes.measures import MEASURES, at
-from reports import certificates, choice
-from runs import assessment, parents
+from reports import certificates, choice, reading
+from runs import assessment, parents, probing
 
 
 def config(**changes):
@@ -288,6 +288,44 @@ def test_a_report_pays_for_the_learning_rates_it_chose_among():
   runs = [{**run, 'trained': False, 'probes': {'pac': own}} for run in runs]
   choice.select(runs)
   assert runs[0]['probes']['pac'] == own
+
+
+def test_tunings_that_failed_are_paid_for(tmp_path):
+  """Three rates and a second clip norm were begun, two rates came to an end; all four count."""
+  features, settings = (
+    gaussians((60, 40, 30), layers=2),
+    config(bits=(2,), ranges=(1.0,), l2=(1.0,)),
+  )
+  own = pac.evaluate(features, settings, 0)[0]
+  four = pac.evaluate(features, config(bits=(2,), ranges=(1.0,), l2=(1.0,), choices=4), 0)[0]
+
+  def begin(name, rate, clip=1.0, finished=True, width=64, objective='masked', seed=0):
+    (tmp_path / name).mkdir()
+    settings = {
+      'objective': {'name': objective}, 'model': {'width': width}, 'data': {'name': 'digits'},
+      'optimizer': {'learning_rate': rate, 'clip_norm': clip, 'weight_decay': 0.01},
+      'training': {'seed': seed, 'steps': 8},
+    }  # fmt: skip
+    (tmp_path / name / 'config.json').write_text(json.dumps({'config': settings}))
+    if finished:
+      run = {'schema': 1, 'objective': objective, 'seed': seed, 'size': 'nano', 'code': 'none',
+             'learning_rate': rate, 'clip_norm': clip, 'validation': {'loss': rate},
+             'probes': {'pac': own}}  # fmt: skip
+      (tmp_path / name / 'run.json').write_text(json.dumps(run))
+
+  begin('a', 0.1)
+  begin('b', 0.2)
+  begin('failed', 1e30, finished=False)
+  begin('other seed of it', 1e30, finished=False, seed=1)
+  begin('clip', 0.1, clip=0.3, finished=False)
+  begin('another size', 0.7, finished=False, width=128)
+  begin('another objective', 0.9, finished=False, objective='autoregressive')
+  found = reading.find([tmp_path])
+  choice.select(found.runs, found.begun)
+  cells = [run['probes']['pac']['all'] for run in found.runs]
+  assert [cell['choices'] for cell in cells] == [4, 4]
+  assert cells[0]['bound'] == pytest.approx(four['all']['bound'], rel=1e-9)
+  assert cells[0]['bound'] > own['all']['bound']
 
 
 def test_rows_of_one_table_have_one_number_of_labels(data_dir):

@@ -95,6 +95,20 @@ def test_summary_from_five_seeds_has_t_intervals_and_holm_corrected_pairs(tmp_pa
   ):
     expected = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
     assert entry[f'{name}_ci95'] == pytest.approx(expected, abs=1e-9)
+    assert entry.get(f'{name}_ci95_of') == ('seeds' if name == 'linear_250' else None)
+  # Where predictions are saved, test examples are part of it (the formula is that of Welch's test).
+  right_SxN = right(results, 'masked_diffusion')
+  crossed_with = right_SxN.mean(0) - right_SxN.mean()
+  test = stats.ttest_ind(right_SxN.mean(1), crossed_with, equal_var=False)
+  assert entry['linear_100_ci95'] == pytest.approx(test.confidence_interval(0.95), abs=1e-9)
+  assert entry['linear_100_ci95_of'] == 'seeds and examples'
+  assert entry['linear_100'] == pytest.approx(right_SxN.mean(), abs=1e-6)
+  for words in (
+    'Intervals of accuracies are about new seeds, new label draws and new test examples',
+    'over seeds elsewhere: other seeds and label draws, on these test examples.',
+  ):
+    assert words in ' '.join(render(results).split())
+    assert words in terminal.terminal_table(results).replace('\n  ', ' ')
   # Supervised runs saw all labels: theirs is no few-label result.
   trained = ('autoregressive', 'masked_diffusion', 'masked')
   pairs = {(v['first'], v['second']): v for v in results['verdicts']}
@@ -125,16 +139,18 @@ def test_summary_from_five_seeds_has_t_intervals_and_holm_corrected_pairs(tmp_pa
     assert words in terminal.terminal_table(results).replace('\n  ', ' ')
 
 
+def right(results: dict, name: str) -> np.ndarray:
+  """By seed and test example, the share of label draws by which the primary probe was right."""
+  runs = sorted(
+    (run for run in results['runs'] if run['objective'] == name), key=lambda run: run['seed']
+  )
+  arrays = [np.load(pathlib.Path(run['workdir'], 'arrays.npz')) for run in runs]
+  return np.stack([(a['linear/100/predictions'] == a['labels']).mean(0) for a in arrays])
+
+
 def crossed(results: dict, first: str, second: str) -> tuple[float, float, float]:
   """Difference, p and half width from the arrays, by Welch's test, whose formula is the same."""
-  sides = []
-  for name in (first, second):
-    runs = sorted(
-      (run for run in results['runs'] if run['objective'] == name), key=lambda run: run['seed']
-    )
-    arrays = [np.load(pathlib.Path(run['workdir'], 'arrays.npz')) for run in runs]
-    sides.append([(a['linear/100/predictions'] == a['labels']).mean(0) for a in arrays])
-  d_SxN = np.subtract(*sides)
+  d_SxN = right(results, first) - right(results, second)
   test = stats.ttest_ind(d_SxN.mean(1), d_SxN.mean(0) - d_SxN.mean(), equal_var=False)
   low, high = test.confidence_interval(0.95)
   return d_SxN.mean(), test.pvalue, (high - low) / 2

@@ -1,4 +1,4 @@
-"""What the commands that only read records load: they start fast, and without JAX."""
+"""What commands load: those that only read records start fast, and without JAX."""
 
 import pathlib
 import subprocess
@@ -44,6 +44,12 @@ def loaded(program: str, names: tuple[str, ...]) -> list[str]:
 def test_importing_the_commands_loads_nothing_heavy():
   program = 'import launch.report, launch.status'
   assert loaded(program, (*HEAVY, *DRAWING, 'pandas', 'jinja2', 'scipy')) == []
+
+
+def test_a_training_starts_without_what_only_its_end_needs():
+  program = 'import launch.train; from runs import compiled, experiment, lock, run; print()'
+  heavy = ('matplotlib', 'tensorflow', 'pandas', 'sklearn', 'scipy.optimize', 'scipy.stats')
+  assert loaded(program, (*heavy, 'runs.run')) == ['runs.run']
 
 
 def test_importing_all_of_reports_loads_only_what_it_may():

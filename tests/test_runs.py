@@ -377,7 +377,7 @@ def test_no_step_is_shown_twice_after_a_kill_before_the_first_checkpoint(tmp_pat
     writer = metrics.MetricsWriter(str(tmp_path), resumed)
     for step in steps:
       writer.write(step, {'loss': float(step)})
-    writer.close()  # tensorboardX writes all of it only now, a killed process some of it.
+    writer.close()
 
   write(range(0, 60))
   write(range(0, 45))
@@ -386,6 +386,30 @@ def test_no_step_is_shown_twice_after_a_kill_before_the_first_checkpoint(tmp_pat
   events.Reload()
   assert [point.step for point in events.Scalars('loss')] == list(range(81))
   assert [row['step'] for row in metrics.read_curve(f'{tmp_path}/metrics.jsonl')] == list(range(81))
+
+
+def test_a_killed_process_leaves_every_row_in_both_files(tmp_path):
+  from tensorboard.backend.event_processing import event_accumulator
+
+  program = (
+    'import os, signal, sys, numpy; from training.metrics import MetricsWriter\n'
+    'writer = MetricsWriter(sys.argv[1])\n'
+    'for step in range(1, 41):\n'
+    '  writer.write(step, {"loss": float(step), "drawn": numpy.zeros((2, 3), numpy.uint8)})\n'
+    'os.kill(os.getpid(), signal.SIGKILL)\n'
+  )
+  command = [sys.executable, '-c', program, str(tmp_path)]
+  killed = subprocess.run(command, cwd=ROOT, env={**os.environ, 'PYTHONPATH': ROOT})
+  assert killed.returncode == -signal.SIGKILL
+  events = event_accumulator.EventAccumulator(str(tmp_path), {'scalars': 0, 'images': 0})
+  events.Reload()
+  rows = metrics.read_curve(f'{tmp_path}/metrics.jsonl')
+  assert [row['step'] for row in rows] == list(range(1, 41))
+  assert [point.step for point in events.Scalars('loss')] == list(range(1, 41))
+  assert [point.value for point in events.Scalars('loss')] == list(range(1, 41))
+  pictures = events.Images('drawn')
+  assert [point.step for point in pictures] == list(range(1, 41))
+  assert (pictures[0].height, pictures[0].width) == (8, 12)
 
 
 def test_an_accelerator_that_is_not_used_is_told(tmp_path, monkeypatch):
@@ -398,3 +422,30 @@ def test_an_accelerator_that_is_not_used_is_told(tmp_path, monkeypatch):
   assert provenance.idle_accelerator([str(tmp_path / 'accel*')]) is None
   monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
   assert provenance.idle_accelerator(files) is None
+
+
+def test_a_second_start_compiles_nothing(tmp_path):
+  program = (
+    'import sys, jax; from runs import compiled\n'
+    'found = []\n'
+    'jax.monitoring.register_event_listener(lambda name, **_: found.append(name))\n'
+    'compiled.keep(sys.argv[1])\n'
+    'assert jax.jit(lambda x: x * 2 + 1)(3.0) == 7\n'
+    'hits = found.count("/jax/compilation_cache/cache_hits")\n'
+    'print(hits, jax.config.jax_compilation_cache_dir)\n'
+  )
+  environment = {**os.environ, 'PYTHONPATH': ROOT, 'JAX_PLATFORMS': 'cpu'}
+  environment['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+  environment.pop('JAX_COMPILATION_CACHE_DIR', None)
+
+  def start(**more):
+    command = [sys.executable, '-c', program, str(tmp_path)]
+    done = subprocess.run(
+      command, cwd=ROOT, env=environment | more, capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+  hits, where = start()
+  assert hits == '0' and os.path.dirname(where) == f'{tmp_path}/compilation_cache'
+  assert int(start()[0]) > 0
+  assert start(JAX_COMPILATION_CACHE_DIR=str(tmp_path / 'own'))[1] == str(tmp_path / 'own')

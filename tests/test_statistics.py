@@ -177,3 +177,60 @@ def test_power(noise, seeds, power):
   told, true = share_told_apart(noise, seeds, follow=True, better=0.2)
   assert true == pytest.approx(0.044, abs=0.002)
   assert told == pytest.approx(power, abs=0.03)
+
+
+# Worlds of one objective: right where a logit over seed, label draw and test example says so.
+
+ACCURACY, SEEDS_SD, DRAW_SD, EXAMPLE_SD = 1.5, 0.2, 0.2, 1.5
+
+
+def accuracies(rng, worlds, seeds, seed_sd=SEEDS_SD, draw_sd=DRAW_SD, example_sd=EXAMPLE_SD):
+  """Share of draws that were right, (worlds, seeds, examples), and its mean over such worlds."""
+  logits = ACCURACY + seed_sd * rng.standard_normal((worlds, seeds, 1, 1))
+  logits = logits + draw_sd * rng.standard_normal((worlds, seeds, DRAWS, 1))
+  logits = logits + example_sd * rng.standard_normal((worlds, 1, 1, EXAMPLES))
+  right = rng.random((worlds, seeds, DRAWS, EXAMPLES)) < scipy.special.expit(logits)
+  sd = np.sqrt(seed_sd**2 + draw_sd**2 + example_sd**2)
+  at, weights = np.polynomial.hermite_e.hermegauss(80)
+  return right.mean(2), weights @ scipy.special.expit(ACCURACY + sd * at) / weights.sum()
+
+
+@pytest.mark.parametrize(
+  'seeds,spread,most',
+  [
+    (5, {}, 0.92),
+    (10, {}, 0.85),
+    (5, {'seed_sd': 0.02, 'draw_sd': 0.02}, 0.72),  # Test examples matter most,
+    (5, {'seed_sd': 0.5, 'draw_sd': 0.5}, 0.95),  # or seeds and labels do.
+  ],
+)
+def test_intervals_of_accuracies_hold_the_truth(seeds, spread, most):
+  """In 6,000 worlds of each 94.6, 95.1, 96.4 and 93.8 %, over seeds alone 89, 82, 67 and 94 %.
+
+  In the last Student's t is not quite right for five seeds: their effect is skewed by the logistic
+  function.
+  """
+  worlds, held, alone = 1500, 0, 0
+  right_WxSxN, true = accuracies(np.random.default_rng(seeds), worlds, seeds, **spread)
+  for right_SxN in right_WxSxN:
+    low, high = statistics.crossed_interval(right_SxN)
+    held += low <= true <= high
+    found = statistics.interval(right_SxN.mean(1))
+    alone += found['low'] <= true <= found['high']
+  error = np.sqrt(0.05 * 0.95 / worlds)
+  assert held / worlds == pytest.approx(0.95, abs=0.015 + 2.6 * error)
+  assert alone / worlds < most
+
+
+def test_the_interval_of_a_mean_is_that_of_its_test():
+  right_SxN = accuracies(np.random.default_rng(1), 1, 6)[0][0]
+  test = statistics.crossed_t(right_SxN)
+  low, high = statistics.crossed_interval(right_SxN)
+  assert (low + high) / 2 == pytest.approx(right_SxN.mean())
+  assert (high - low) / 2 == pytest.approx(test['half_width'])
+  # Seeds that agree leave the test examples.
+  same = np.tile(right_SxN[0], (5, 1))
+  low, high = statistics.crossed_interval(same)
+  assert (low + high) / 2 == pytest.approx(same.mean())
+  half = scipy.stats.t.ppf(0.975, EXAMPLES - 1) * scipy.stats.sem(right_SxN[0])
+  assert (high - low) / 2 == pytest.approx(half)

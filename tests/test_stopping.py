@@ -38,10 +38,8 @@ def _curve(workdir):
   return [{k: v for k, v in row.items() if k not in TIMED} for row in rows]
 
 
-# What launch.train loads early, late, and between.
-@pytest.mark.parametrize('module', ['etils.epath', 'jax', 'runs.experiment', 'orbax.checkpoint'])
-def test_before_anything_is_computed(module, tmp_path):
-  """The process is told to stop exactly when this module begins to be imported."""
+def _told_when(module, command, tmp_path):
+  """`python -m launch.COMMAND`, told to stop exactly when this module begins to be imported."""
   (tmp_path / 'sitecustomize.py').write_text(
     f'import os, signal, sys\n'
     f'class Finder:\n'
@@ -50,14 +48,27 @@ def test_before_anything_is_computed(module, tmp_path):
     f'      os.kill(os.getpid(), signal.SIGTERM)\n'
     f'sys.meta_path.insert(0, Finder())\n'
   )
-  command = [
-    sys.executable, '-m', 'launch.train', '--config=experiments/digits.py:masked',
-    f'--workdir={tmp_path}/w', f'--data_dir={tmp_path}',
-  ]  # fmt: skip
   environment = {**os.environ, 'PYTHONPATH': f'{tmp_path}:{ROOT}', 'JAX_PLATFORMS': 'cpu'}
-  done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+  command = [sys.executable, '-m', *command]
+  return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+# What launch.train loads first, early, late, and between.
+@pytest.mark.parametrize(
+  'module',
+  ['launch.train', 'absl.flags', 'launch.entry', 'etils.epath', 'jax', 'runs.experiment']
+  + ['orbax.checkpoint'],
+)
+def test_before_anything_is_computed(module, tmp_path):
+  command = ['launch.train', '--config=experiments/digits.py:masked', f'--workdir={tmp_path}/w']
+  done = _told_when(module, [*command, f'--data_dir={tmp_path}'], tmp_path)
   assert done.returncode == 42, done.stderr
   assert done.stderr.count('\n') == 1 and 'run the same command to go on' in done.stderr
+
+
+def test_a_command_that_keeps_nothing_is_ended_by_it(tmp_path):
+  done = _told_when('launch.entry', ['launch.report', str(tmp_path)], tmp_path)
+  assert done.returncode == -signal.SIGTERM, done.stderr
 
 
 @pytest.mark.parametrize('process', [0, 1])

@@ -9,11 +9,11 @@ from typing import Any
 
 from etils import epath
 import numpy as np
-import tensorboardX
+
+from training.board import Board
 
 _COLUMNS = ('step', 'tokens', 'flops', 'wall')  # Not in TensorBoard.
-# A pixel of a picture is shown this large.
-_LARGER = np.ones((4, 4), np.uint8)
+_REMOTE_SECONDS = 120.0  # Every flush sends whole files to a bucket.
 
 
 def is_remote(path: str) -> bool:
@@ -21,22 +21,13 @@ def is_remote(path: str) -> bool:
   return '://' in path
 
 
-def board(workdir: str, purge_step: int | None = None) -> tensorboardX.SummaryWriter:
-  """A writer of TensorBoard's events, which drops those of earlier files from `purge_step` on.
-
-  Files are named by the second: without the rest of the time one would replace another.
-  """
-  suffix = f'.{time.time_ns()}'
-  return tensorboardX.SummaryWriter(workdir, purge_step=purge_step, filename_suffix=suffix)
-
-
 class MetricsWriter:
   """Writes `metrics.jsonl` and TensorBoard events into one directory.
 
   What an earlier process wrote after the restored step, or at all if nothing was restored, is
   dropped from both, so that a curve never shows a step twice. Of several processes one is `active`;
-  the others write nothing. In a bucket, where nothing can be appended, the file is replaced at
-  every `flush`.
+  the others write nothing. A row is on disk when `write` returns. In a bucket, where nothing can be
+  appended, files are replaced at every `flush`, and every two minutes.
   """
 
   def __init__(
@@ -57,10 +48,12 @@ class MetricsWriter:
     self._lines = [json.dumps(row) + '\n' for row in kept]
     write_atomically(self._path, ''.join(self._lines))
     purge = 0 if resumed_step is None else resumed_step + (not unmeasured)
-    self._board = board(workdir, purge)
+    self._board = Board(workdir, purge)
+    self._flushed = time.monotonic()
     for row in kept if unmeasured else ():
       if row['step'] == resumed_step:  # It was purged, and is no measurement.
         self._show(resumed_step, {k: v for k, v in row.items() if k not in _COLUMNS})
+    self._board.flush()
 
   def write(self, step: int, values: dict[str, Any], **columns: float) -> None:
     """One row of scalars. `columns` (tokens, flops, wall) go to the file only, grey pictures (HxW
@@ -69,20 +62,23 @@ class MetricsWriter:
       return
     pictures = {name: value for name, value in values.items() if np.ndim(value) == 2}
     for name, picture_HxW in pictures.items():
-      self._board.add_image(name, np.kron(picture_HxW, _LARGER), step, dataformats='HW')
+      self._board.picture(name, picture_HxW, step)
     scalars = {name: float(value) for name, value in values.items() if name not in pictures}
     self._show(step, scalars)
     finite = {k: v for k, v in {**columns, **scalars}.items() if math.isfinite(v)}
     line = json.dumps({'step': step, **finite}) + '\n'
     if is_remote(self._path):
       self._lines.append(line)
+      if time.monotonic() - self._flushed > _REMOTE_SECONDS:
+        self.flush()
       return
     with open(self._path, 'a', encoding='utf-8') as file:
       file.write(line)
+    self._board.flush()
 
   def _show(self, step: int, scalars: dict[str, float]) -> None:
     for name, value in scalars.items():
-      self._board.add_scalar(name, value, step)
+      self._board.scalar(name, value, step)
 
   def flush(self) -> None:
     """Puts on disk what was written; call it before a checkpoint that claims these steps."""
@@ -91,6 +87,7 @@ class MetricsWriter:
     self._board.flush()
     if is_remote(self._path):
       write_atomically(self._path, ''.join(self._lines))
+    self._flushed = time.monotonic()
 
   def close(self) -> None:
     if self._board is not None:
