@@ -163,10 +163,7 @@ def reading(
   """How an objective's network reads examples, symbol by symbol; ValueError if it doesn't."""
   order = objective.slots(space)
   if order is None:
-    raise ValueError(
-      'only an autoregressive network tells every symbol from those before it, and a masked '
-      'diffusion from any others: of this objective there is no code that could be decoded here'
-    )
+    raise ValueError('only an autoregressive network tells every symbol from those before it')
   window = patterns.of(objective.backbone(space).pattern).window
   return network.Reading(model, space.dims, tuple(int(i) for i in order), window)
 

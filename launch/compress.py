@@ -1,10 +1,10 @@
-r"""A lossless compressor: a trained autoregressive run, or a code that learns as it decodes.
+r"""A lossless compressor: a trained run, or a code that learns as it decodes.
 
 python -m launch.compress --run=RUN export test test.npy
 python -m launch.compress --run=RUN encode test.npy test.bpc
 python -m launch.compress --run=RUN decode test.bpc again.npy
 python -m launch.compress --run=RUN verify test.npy
-python -m launch.compress --run=MASKED_DIFFUSION_RUN [--order=raster] [--steps=16] verify test.npy
+python -m launch.compress --run=MASKED_DIFFUSION [--order=raster] [--steps=16] verify test.npy
 python -m launch.compress --mode=prequential --config=experiments/digits.py encode IN.npy OUT
 python -m launch.compress --mode=prequential decode IN OUT.npy
 python -m launch.compress --mode=counting --config=experiments/digits.py encode IN.npy OUT
@@ -12,7 +12,9 @@ python -m launch.compress --mode=counting --config=experiments/digits.py encode 
 IN is a NumPy file of examples of the run's data set (tokens, any integer dtype), or any file where
 the run's data are bytes of a file. `verify` takes either: what it can decode it decodes and checks,
 anything else it encodes, decodes and compares. --mode=prequential is the counting code and networks
-in one mixture, --mode=counting the first alone (`codes.adaptive`). docs/format.md: the stream.
+in one mixture, --mode=counting the first alone (`codes.adaptive`). Runs that fill in symbols
+(masked and block diffusion, BERT) code in any order, runs of other diffusions not at all: each says
+why. docs/format.md: the stream.
 """
 
 from collections.abc import Sequence
@@ -92,7 +94,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   one_of = functools.partial(flags.DEFINE_enum, flag_values=values)
   several = functools.partial(flags.DEFINE_list, flag_values=values)
   switch = functools.partial(flags.DEFINE_bool, flag_values=values)
-  text('run', None, 'Directory of a finished run, autoregressive or masked diffusion.')
+  text('run', None, 'A finished run that reads symbols in turn or fills them in.')
   one_of('checkpoint', 'last', ['last', 'best'], 'The headline, or the best on validation.')
   modes = ['network', 'prequential', 'counting']
   one_of('mode', 'network', modes, 'A trained run; or train while decoding; or count alone.')
@@ -108,7 +110,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   switch('calibrated', True, 'A temperature follows what was coded.')
   switch('counts', True, 'The counting code is in the mixture.')
   switch('replay', True, 'Train on all examples so far, not only on the last chunk.')
-  one_of('order', 'random', ['random', 'raster'], 'In which a masked diffusion run codes.')
+  one_of('order', 'random', ['random', 'raster'], 'In which a run that fills in codes.')
   whole('steps', 0, 'Of such a run: passes an example; 0: one a symbol.')
   switch('force', False, 'Overwrite OUT.')
 

@@ -20,6 +20,7 @@ from codes import (
   container,
   counting,
   files,
+  filling,
   packing,
   prequential,
   program,
@@ -79,7 +80,7 @@ class Coder:
     batch: examples that a run computes at a time; None for a number that suits theirs.
     learning: of a code that learns.
     order: of a run that fills in hidden symbols: 'random' or 'raster'.
-    steps: of such a run, in which an example is decided; 0 for one a symbol.
+    steps: of such a run, passes in which an example is decided; 0 for one a symbol.
   """
 
   run: str | None
@@ -188,6 +189,8 @@ def _encode(coder: Coder, path: str, out: BinaryIO) -> str:
     made['program'] = program.of_driver(driver)._asdict()
   else:
     made['parameters'] = sum(leaf.size for leaf in jax.tree.leaves(predictor.params))
+    priced = isinstance(predictor, any_order.AnyOrder) and predictor.price
+    made['price'] = priced._asdict() if priced else None
   return codes_text.compressed(made)
 
 
@@ -214,18 +217,15 @@ def _of_run(
   def made(total: int) -> codec.Predictor:
     dims = built.space.dims
     batch = coder.batch or trained_lib.default_batch(codec.count_examples(total, dims))
-    if not built.objective.any_order:
+    if built.objective.slots(built.space) is not None:
+      if coder.steps:
+        raise UserError('--steps is for a run that fills in symbols; this one reads them in turn')
       return _causal(built, params, batch)
-    steps = (1,) * dims
-    settings = any_order.Settings(coder.order, built.config.training.seed, steps)
-    predictor = any_order.AnyOrder(
-      built.objective, built.model, built.space, params, batch, settings
-    )
+    settings = any_order.Settings(coder.order, built.config.training.seed, (1,) * dims)
+    predictor = _filling(built, params, batch, settings)
     if coder.steps and coder.steps != dims:
       known, _ = experiment.load_datasets(built.config, coder.data_dir, coder.run)
-      tokens = known.validation.tokens_NxT[:_PROFILED, :dims]
-      steps = any_order.best_steps(predictor.profile(tokens), coder.steps)
-      predictor.settings = dataclasses.replace(settings, steps=steps)
+      predictor.choose_steps(coder.steps, known.validation.tokens_NxT[:_PROFILED, :dims])
     return predictor
 
   return made
@@ -234,6 +234,13 @@ def _of_run(
 def _causal(built: experiment.Experiment, params: Any, batch: int) -> codec.Predictor:
   reading = prequential.reading(built.objective, built.model, built.space)
   return trained_lib.Trained(reading, params['backbone'], batch)
+
+
+def _filling(
+  built: experiment.Experiment, params: Any, batch: int, settings: any_order.Settings
+) -> any_order.AnyOrder:
+  filler = filling.filler(built.objective, built.space)
+  return any_order.AnyOrder(filler, built.model, built.space, params, batch, settings)
 
 
 def learning_settings(built: experiment.Experiment, how: Learning) -> adaptive.Settings:
@@ -276,11 +283,10 @@ def _decode(coder: Coder, file: BinaryIO, out: BinaryIO) -> int:
     built, params = finished.coded(coder.run, coder.data_dir, coder.best)
     if header.batch * built.space.dims > codec.MOST_BATCH_SYMBOLS:
       raise container.StreamError(f'the header claims batches of {header.batch:,} examples')
-    if built.objective.any_order:
-      settings = any_order.unpack(header.settings, built.space.dims)
-      predictor = any_order.AnyOrder(
-        built.objective, built.model, built.space, params, header.batch, settings
-      )
+    if built.objective.slots(built.space) is None:
+      block = filling.filler(built.objective, built.space).fills(built.space)
+      settings = any_order.unpack(header.settings, built.space.dims, block)
+      predictor = _filling(built, params, header.batch, settings)
     else:
       predictor = _causal(built, params, header.batch)
   else:
