@@ -207,6 +207,25 @@ def test_networks_that_fill_in_code_in_any_order(data_dir, tmp_path, call, name)
       call(*where, '--steps=4', 'verify', images)
 
 
+def test_a_run_goes_on_learning(runs, data_dir, tmp_path, call):
+  images, coded, again = (str(tmp_path / name) for name in ('in.npy', 'coded', 'out.npy'))
+  np.save(images, np.random.default_rng(0).integers(0, 3, (40, 8, 8)).astype(np.uint8))
+  where = (f'--run={runs["autoregressive"]}', f'--data_dir={data_dir}')
+  how = ('--mode=adaptive', '--chunk=16', '--updates=2', '--learning_rates=1e-3', '--nocounts')
+  out = call(*where, *how, 'encode', images, coded)
+  assert 'network 1 (as it is) ' in out and 'network 2 (2 updates at 0.001) ' in out
+  assert 'not counted   the weights' in out
+  code, _, err = _compress(*where, '--mode=adaptive', 'decode', coded, again)
+  assert code == 0, err
+  np.testing.assert_array_equal(np.load(again), np.load(images))
+  with pytest.raises(UserError, match='encoded by a trained network: --run=DIR'):
+    call('--mode=prequential', '--force', 'decode', coded, again)
+  text = str(tmp_path / 'text')
+  (tmp_path / 'text').write_bytes(b'abcabc\n' * 40)
+  small = (f'--run={runs["bytes"]}', '--mode=adaptive', '--updates=1', f'--data_dir={data_dir}')
+  assert 'decoded again, equal' in call(*small, 'verify', text)
+
+
 def test_counting_codes_images_and_any_file(data_dir, tmp_path, call):
   images, coded, again = (str(tmp_path / name) for name in ('in.npy', 'coded', 'out.npy'))
   np.save(images, np.random.default_rng(0).integers(0, 17, (40, 8, 8)).astype(np.uint8))
