@@ -5,14 +5,15 @@ The size of the stream is the whole description length of the data, given the pr
 expected comes of experts: the counting code (`codes.counting`), networks that train on what has
 been coded (`codes.prequential`), a logistic mixture of them all, and over these a Bayes mixture
 that may switch (`experts.FixedShare`). No choice of network, rate or updates is free: all of them
-are in the mixture.
+are in the mixture. Where networks start from those of a finished run, the file is a description
+given that run, and one of them may stay as it is.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import hashlib
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import threadpoolctl
@@ -96,6 +97,18 @@ def unpack(content: bytes) -> Settings:
   return Settings(layout=counting.Layout(**layout), **fields)
 
 
+class Start(NamedTuple):
+  """A finished run whose network goes on learning.
+
+  Attributes:
+    model: of its backbone (`ModelConfig`).
+    params: of backbone and objective.
+  """
+
+  model: Any
+  params: Any
+
+
 class Adaptive(codec.Predictor):
   """The experts as a predictor of the codec.
 
@@ -103,12 +116,19 @@ class Adaptive(codec.Predictor):
     settings: see there.
     total: symbols that will be coded.
     pause: called between batches; may raise.
+    start: what networks start from; None for fresh ones.
 
   Raises:
     ValueError: a network that can't be made.
   """
 
-  def __init__(self, settings: Settings, total: int, pause: Callable[[], None] = lambda: None):
+  def __init__(
+    self,
+    settings: Settings,
+    total: int,
+    pause: Callable[[], None] = lambda: None,
+    start: Start | None = None,
+  ):
     layout, self.settings, self._pause = settings.layout, settings, pause
     self.vocabulary, self.batch = layout.vocabulary, settings.most
     dims = layout.length
@@ -123,10 +143,15 @@ class Adaptive(codec.Predictor):
     if settings.networks:
       from codes import prequential
 
+      checked = [prequential.check(plain, layout) for plain in settings.networks]
+      if start and any(one.model != start.model for one in checked):
+        raise ValueError('its networks are of another shape than the one of this run')
+      params = start.params if start else None
       self._networks = [
-        prequential.Network(prequential.check(plain, layout), self.batch, self._examples)
-        for plain in settings.networks
+        prequential.Network(one, self.batch, self._examples, params) for one in checked
       ]
+      self._reading = checked[0].reading
+    self._start = start
     self._expert = self._mixture()
 
   def _mixture(self) -> experts.Expert:
@@ -191,8 +216,42 @@ class Adaptive(codec.Predictor):
     return network.program()
 
   def claims(self) -> dict[str, Any]:
-    own = {'mode': container.ADAPTIVE, 'model': bytes(8), 'settings': self.settings.pack()}
+    mode = container.GOES_ON if self._start else container.ADAPTIVE
+    own = {'mode': mode, 'model': self._fingerprint(), 'settings': self.settings.pack()}
     return super().claims() | own
+
+  def _fingerprint(self) -> bytes:
+    """Of the run's network, zeros without one."""
+    if not self._start:
+      return bytes(8)
+    from codes import network
+
+    return network.fingerprint(self._reading, self._start.params['backbone'])
+
+  def check(self, header: container.Header) -> None:
+    if header.model != self._fingerprint():
+      raise container.StreamError('encoded by another network than this run')
+    super().check(header)
+
+  @property
+  def params(self) -> Any:
+    """Of the run that goes on, None without one."""
+    return self._start.params if self._start else None
+
+  def spent(self) -> dict[str, float]:
+    """Bits of each expert alone on what was coded, by its name; nothing where there is but one.
+
+    None of them is a file: the mixture pays for choosing among them.
+    """
+    if not isinstance(self._expert, experts.FixedShare):
+      return {}
+    names = ['counting'] * self.settings.counts
+    for number, plain in enumerate(self.settings.networks, 1):
+      rate, updates = plain['optimizer']['learning_rate'], plain['schedule']['updates']
+      how = f'{updates} updates at {rate:g}' if updates else 'as it is'
+      names.append(f'network {number} ({how})')
+    spent_K = self._expert.spent_K / np.log(2)
+    return dict(zip([*names, 'all mixed'], spent_K.tolist(), strict=True))
 
   def bits(self, rows_NxT: np.ndarray) -> np.ndarray:
     """-log2 p (N,) of whole examples, without writing them."""
@@ -253,12 +312,18 @@ def bits_of(
   return found_N
 
 
-def from_header(header: container.Header, pause: Callable[[], None] = lambda: None) -> Adaptive:
+def from_header(
+  header: container.Header,
+  pause: Callable[[], None] = lambda: None,
+  start: Start | None = None,
+) -> Adaptive:
   """The predictor that a stream describes; StreamError if it can't be made."""
   try:
     settings = unpack(header.settings)
     total = header.symbols(settings.layout.length)
-    made = Adaptive(settings, total, pause)
+    if start and not settings.networks:
+      raise ValueError('none of its experts is a network')
+    made = Adaptive(settings, total, pause, start)
   except Exception as error:  # Whatever anyone may have written there.
     reason = ''.join(c if c.isprintable() else '?' for c in str(error))
     raise container.StreamError(

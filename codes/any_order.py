@@ -1,31 +1,31 @@
 """A network that fills in hidden symbols, as a code: masked diffusion needs no bits back.
 
-Both ends draw the same random order for every example. Symbol after symbol, the network is shown
-those that are known, the others as MASK, and says what it expects of the next one: T passes. The
-mean length over orders is the bound that masked diffusion is trained on (Uria et al. 2014,
-Hoogeboom et al. 2022); in raster order it is the chain rule's exact code.
+Both ends draw the same random order for every example; of block diffusion, inside every block.
+Symbol after symbol, the network is shown those that are known, the others as MASK, and says what it
+expects of the next one: T passes. The mean length over orders is the bound that the objective is
+trained on (Uria et al. 2014, Hoogeboom et al. 2022, Arriola et al. 2025); in raster order it is the
+chain rule's exact code.
 
 Several symbols may be decided in one step, from one pass, as if they were independent: the price is
-their dependence. For a number of steps the sizes of the steps are chosen to cost the least by the
-network's own mean nats of a symbol after so many known ones (`best_steps`), and sent.
+their dependence. For a number of steps the sizes of the steps are chosen to cost the least by what
+the network expects of each symbol after so many known ones on other examples (`best_steps`), and
+sent.
 
 Shape suffixes: B batch, N examples, T symbols, V vocabulary.
 """
 
-from collections.abc import Sequence
 import dataclasses
 import hashlib
+import itertools
 import json
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from codes import codec, container, network
-from models import transformer
+from codes import codec, container, filling, network
 from models.config import ModelConfig
 import objectives
-from objectives import base
 
 ORDERS = ('random', 'raster')
 _MOST_SEED = 2**31
@@ -38,7 +38,7 @@ class Settings:
   Attributes:
     order: 'random', each example's own, or 'raster'.
     seed: of the random orders.
-    steps: symbols that each step decides; all of them add up to T.
+    steps: symbols that each step decides; all of them add up to T, and none is of two blocks.
   """
 
   order: str
@@ -49,29 +49,50 @@ class Settings:
     return json.dumps(dataclasses.asdict(self), separators=(',', ':')).encode()
 
 
-def unpack(content: bytes, dims: int) -> Settings:
-  """Inverse of `Settings.pack`; StreamError for anything else, or of another T."""
+def unpack(content: bytes, dims: int, block: int) -> Settings:
+  """Inverse of `Settings.pack`; StreamError for anything else, or of another T or block."""
   try:
     fields = json.loads(content)
     made = Settings(fields['order'], int(fields['seed']), tuple(int(n) for n in fields['steps']))
-  except (ValueError, KeyError, TypeError, RecursionError) as error:
+  except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
     raise container.StreamError('the settings in the header can not be used') from error
   whole = made.order in ORDERS and 0 <= made.seed < _MOST_SEED
-  if not whole or min(made.steps, default=0) < 1 or sum(made.steps) != dims:
+  whole = whole and min(made.steps, default=0) > 0 and sum(made.steps) == dims
+  ends = set(itertools.accumulate(made.steps))
+  if not whole or not ends.issuperset(range(block, dims, block)):
     raise container.StreamError('the settings in the header are none of this network')
   return made
+
+
+class Price(NamedTuple):
+  """What fewer passes cost, on examples that are not coded.
+
+  Attributes:
+    passes, of: with steps, and without.
+    bits_per_dim, one_by_one: expected lengths with steps, and without.
+    examples: that they were measured on.
+  """
+
+  passes: int
+  of: int
+  bits_per_dim: float
+  one_by_one: float
+  examples: int
 
 
 class AnyOrder(codec.Predictor):
   """The network as a predictor of the codec.
 
   Args:
-    objective: one that fills in hidden symbols (`any_order`).
+    objective: one that fills in hidden symbols (`filling.filler`).
     model: of the backbone.
     space: of the examples.
     params: of backbone and objective.
     batch: examples at a time.
     settings: see there.
+
+  Attributes:
+    price: of steps, where they were chosen here.
   """
 
   def __init__(
@@ -85,32 +106,34 @@ class AnyOrder(codec.Predictor):
   ):
     self.vocabulary, self.order, self.batch = space.vocabulary, range(space.dims), batch
     self.params, self.settings = params, settings
-    self._space, self._model, self._backbone = space, model, objective.backbone(space)
-    apply = transformer.make_apply(model)
+    self.price: Price | None = None
+    self._model, self._backbone = model, objective.backbone(space)
+    self._filling = filling.Filling(objective, model, space, batch)
 
-    def expect(params: Any, inputs_BxT: jax.Array) -> jax.Array:
-      view = base.View(inputs_BxT, inputs_BxT, jax.numpy.zeros(inputs_BxT.shape))
-      outputs = objective.run(apply, params, view, space)
-      return jax.nn.softmax(outputs.logits_BxTxV[:, : space.dims])
-
-    self._expect = jax.jit(expect)
+  @property
+  def block(self) -> int:
+    """Symbols that are known before those of the next block begin."""
+    return self._filling.block
 
   def orders(self, start: int, stop: int) -> np.ndarray:
     if self.settings.order == 'raster':
       return super().orders(start, stop)
-    rngs = (np.random.default_rng((self.settings.seed, row)) for row in range(start, stop))
-    return np.stack([rng.permutation(self.dims) for rng in rngs])
+    found_NxT = np.zeros((stop - start, self.dims), np.int64)
+    for row in range(start, stop):
+      drawn_T = np.random.default_rng((self.settings.seed, row)).permutation(self.dims)
+      # The order of everything is one of each block as well.
+      found_NxT[row - start] = drawn_T[np.argsort(drawn_T // self.block, kind='stable')]
+    return found_NxT
 
   def walk(self, code: codec.At, orders_NxT: np.ndarray) -> np.ndarray:
-    rows_N = np.arange(len(orders_NxT))
-    inputs_BxT = np.zeros((self.batch, self._space.length), np.int32)
-    inputs_BxT[:, : self.dims] = self._space.mask_token
-    slots_NxT, slot = np.zeros(orders_NxT.shape, np.int32), 0
+    rows_N, slot = np.arange(len(orders_NxT)), 0
+    slots_NxT = np.zeros(orders_NxT.shape, np.int32)
+    self._filling.begin()
     for size in self.settings.steps:
-      p_BxTxV = np.asarray(self._expect(self.params, inputs_BxT))
+      p_BxQxV, first = self._filling.expect(self.params, slot)
       for place_N in orders_NxT[:, slot : slot + size].T:
-        slots_NxT[:, slot] = code(slot, p_BxTxV[rows_N, place_N])
-        inputs_BxT[rows_N, place_N] = slots_NxT[:, slot]
+        slots_NxT[:, slot] = code(slot, p_BxQxV[rows_N, place_N - first])
+        self._filling.see(place_N, slots_NxT[:, slot])
         slot += 1
     return slots_NxT
 
@@ -142,45 +165,69 @@ class AnyOrder(codec.Predictor):
       raise container.StreamError('encoded by another network than this run')
     super().check(header)
 
-  def profile(self, tokens_NxT: np.ndarray) -> np.ndarray:
-    """Mean nats (T,) of a symbol when 0, 1, ... T-1 others are known, by these examples."""
-    single = dataclasses.replace(self.settings, steps=(1,) * self.dims)
-    before, self.settings = self.settings, single
-    total_T = np.zeros(self.dims)
+  def choose_steps(self, count: int, tokens_NxT: np.ndarray) -> None:
+    """Decides several symbols a step from now on, in the best `count` steps by these examples."""
+    costs_TxT = self.costs(tokens_NxT)
+    steps, nats = best_steps(costs_TxT, count)
+    self.settings = dataclasses.replace(self.settings, steps=steps)
+    one_by_one, unit = float(np.trace(costs_TxT)), self.dims * math.log(2)
+    self.price = Price(count, self.dims, nats / unit, one_by_one / unit, len(tokens_NxT))
+
+  def costs(self, tokens_NxT: np.ndarray) -> np.ndarray:
+    """Mean nats (T, T) of the symbol in slot t when the first k slots are known, at [k, t].
+
+    By these examples, in orders as theirs would be; inf where t is of a later block than k, or
+    before it. In random order all slots that are left of a block are alike, and have their mean.
+    """
+    total_TxT = np.full((self.dims, self.dims), np.inf)
+    for slot in range(self.dims):
+      total_TxT[slot, slot : self._end(slot)] = 0.0
     for start, stop in container.slices(len(tokens_NxT), self.batch):
-      orders = self.orders(start, stop)
-      slots_NxT = np.take_along_axis(tokens_NxT[start:stop], orders, 1)
+      orders_NxT, rows_N = self.orders(start, stop), np.arange(stop - start)
+      slots_NxT = np.take_along_axis(tokens_NxT[start:stop], orders_NxT, 1)
+      self._filling.begin()
+      for slot in range(self.dims):
+        p_BxQxV, first = self._filling.expect(self.params, slot)
+        for other in range(slot, self._end(slot)):
+          p_N = p_BxQxV[rows_N, orders_NxT[:, other] - first, slots_NxT[:, other]]
+          total_TxT[slot, other] -= np.log(np.maximum(p_N, 1e-30)).sum()
+        self._filling.see(orders_NxT[:, slot], slots_NxT[:, slot])
+    if self.settings.order == 'random':
+      for slot, row_T in enumerate(total_TxT):
+        row_T[slot : self._end(slot)] = row_T[slot : self._end(slot)].mean()
+    return total_TxT / len(tokens_NxT)
 
-      def look(slot: int, p_NxV: np.ndarray, slots_NxT=slots_NxT) -> np.ndarray:
-        symbols_N = slots_NxT[:, slot]
-        total_T[slot] -= np.log(p_NxV[np.arange(len(symbols_N)), symbols_N]).sum()
-        return symbols_N
-
-      self.walk(look, orders)
-    self.settings = before
-    return total_T / len(tokens_NxT)
+  def _end(self, slot: int) -> int:
+    """Where the block of a slot ends."""
+    return min((slot // self.block + 1) * self.block, self.dims)
 
 
-def best_steps(profile_T: Sequence[float], count: int) -> tuple[int, ...]:
-  """Sizes of `count` steps, which decide all T symbols and cost the least.
+def best_steps(costs_TxT: np.ndarray, count: int) -> tuple[tuple[int, ...], float]:
+  """Sizes of `count` steps that decide all T symbols and cost the least, and that cost in nats.
 
-  A step of n symbols after k known ones costs n times the mean nats of a symbol after k: dynamic
+  A step of n symbols after k known ones costs the sum over [k, k:k + n] of the costs: dynamic
   programming over where steps begin.
+
+  Raises:
+    ValueError: that many steps can't decide them.
   """
-  length = len(profile_T)
-  if not 1 <= count <= length:
-    raise ValueError(f'from 1 to {length} steps decide {length} symbols, not {count}')
+  length = len(costs_TxT)
+  blocks = 1 + int(np.isinf(np.diagonal(costs_TxT, 1)).sum())
+  if not blocks <= count <= length:
+    raise ValueError(f'from {blocks} to {length} steps decide {length} symbols, not {count}')
+  # At [k, n]: a step from k to n - 1, the first so many columns of a row being inf.
+  sums_TxT = np.stack([np.cumsum(np.r_[np.zeros(k), costs_TxT[k, k:]]) for k in range(length)])
   cost = np.full((count + 1, length + 1), np.inf)
   last = np.zeros((count + 1, length + 1), np.int64)
   cost[0, 0] = 0.0
   for step in range(1, count + 1):
     for end in range(step, length + 1):
       begins = np.arange(step - 1, end)
-      costs = cost[step - 1, begins] + (end - begins) * np.asarray(profile_T)[begins]
+      costs = cost[step - 1, begins] + sums_TxT[begins, end - 1]
       best = int(np.argmin(costs))
       cost[step, end], last[step, end] = costs[best], begins[best]
   found, end = [], length
   for step in range(count, 0, -1):
     found.append(end - int(last[step, end]))
     end = int(last[step, end])
-  return tuple(found[::-1])
+  return tuple(found[::-1]), float(cost[count, length])

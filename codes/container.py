@@ -26,7 +26,7 @@ from codes.errors import CodeError
 
 MAGIC = b'BPcz'
 VERSION = 2
-NETWORK, ADAPTIVE = 0, 1
+NETWORK, ADAPTIVE, GOES_ON = 0, 1, 2
 BYTES, ARRAY = 0, 1
 _HEAD = struct.Struct('<4sBBBBIQ8s8sBHII')
 _FRAME = struct.Struct('<II8s')
@@ -48,7 +48,8 @@ class Header:
   """What is known before the first symbol.
 
   Attributes:
-    mode: NETWORK (a trained one is needed) or ADAPTIVE (the decoder learns while it decodes).
+    mode: NETWORK (a trained one is needed), ADAPTIVE (the decoder learns while it decodes) or
+      GOES_ON (a trained one is needed and goes on learning).
     kind: BYTES (a file) or ARRAY (examples of some shape).
     batch: examples that the step computes at a time, or the most of a growing batch.
     total: bytes of the file, or examples of the array.
@@ -57,7 +58,7 @@ class Header:
     program: what computes, in words: printable ASCII.
     dtype: of the array; '' for bytes.
     shape: of one example of the array; () for bytes.
-    settings: JSON for the adaptive mode and for a network that codes in any order, else empty.
+    settings: JSON for codes that learn and for a network that codes in any order, else empty.
   """
 
   mode: int
@@ -264,7 +265,7 @@ def _inflated(packed: bytes, length: int) -> bytes:
 
 def _check_limits(header: Header) -> None:
   """StreamError for a header that no encoder wrote."""
-  if header.mode not in (NETWORK, ADAPTIVE):
+  if header.mode not in (NETWORK, ADAPTIVE, GOES_ON):
     raise StreamError(f'the header names the unknown mode {header.mode}')
   if header.kind not in (BYTES, ARRAY):
     raise StreamError(f'the header names the unknown kind {header.kind}')
@@ -276,7 +277,7 @@ def _check_limits(header: Header) -> None:
     raise StreamError('the header claims more symbols than the format allows, or empty examples')
   if _printable(header.program) != header.program:
     raise StreamError('the header says in unprintable words what wrote it')
-  if header.mode == ADAPTIVE and not header.settings:
+  if header.mode != NETWORK and not header.settings:
     raise StreamError('the header has no settings where it needs them')
 
 

@@ -3,8 +3,8 @@
 The label is one more token after the image's. The network is first trained on images, then goes on:
 before every block of labels it makes some updates, half of each batch examples with the labels sent
 so far and half of them images without. What the label's cross-entropy weighs against a pixel's is
-not chosen but paid for: there is a network for each weight, and they and the predictor without
-features form one Bayes mixture, as in `probes.finetune`.
+not chosen but paid for: there is a network for each weight, plain and calibrated, and they and the
+predictors without features are mixed under one switching prior, as in `probes.finetune`.
 """
 
 import collections
@@ -22,7 +22,7 @@ from data.dataset import Dataset
 from models import transformer
 from models.config import ModelConfig
 from objectives import autoregressive, base
-from probes import mixture
+from probes import calibration, mixture
 from probes import prequential as label_code
 from training import optimizer as optimizer_lib
 from training import preemption, sharding
@@ -121,16 +121,18 @@ def code(
     progress: told of updates made.
 
   Returns:
-    bits, uniform, labels, expert_bits (of each network alone, not paid for) and curve.
+    bits, uniform, majority (of the classes alone), labels, expert_bits (of each network alone and
+    plain, not paid for) and curve.
   """
   # The label's place is for its token; where it is not known the loss does not look at it.
   tokens = np.concatenate([images_NxT, np.zeros((len(images_NxT), 1))], 1).astype(np.int32)
   labels = labels_N[order]
-  nats = np.full((1 + len(networks), len(order)), math.log(classes))
-  nats[0] = label_code.featureless(labels, classes, first)
+  nats = np.full((label_code.BLIND + 2 * len(networks), len(order)), math.log(classes))
+  nats[: label_code.BLIND] = label_code.featureless(labels, classes, first)
   blocks = label_code.blocks(len(order), first)
   for place, network in enumerate(networks, 1):
-    rng = np.random.default_rng((seed, place))
+    rng, powers = np.random.default_rng((seed, place)), calibration.Powers()
+    own = label_code.BLIND + 2 * (place - 1)
     known = np.full(len(tokens), -1)
     hidden = tokens.copy()
     network.train(hidden, known, rng.integers(0, len(tokens), (steps, batch)))
@@ -144,14 +146,17 @@ def code(
       network.train(hidden, known, np.concatenate([with_labels, without], 1))
       progress(updates)
       p = network.probabilities(hidden[order[start:stop]])
+      powers.begin(labels[:start])
+      p = powers.both(np.log(np.maximum(p, 1e-30))[None])
       p = mixture.smooth(p, np.bincount(labels[:start], minlength=classes))
-      nats[place, start:stop] = -np.log(p[np.arange(stop - start), labels[start:stop]])
+      nats[own : own + 2, start:stop] = -np.log(p[:, np.arange(stop - start), labels[start:stop]])
   bits = mixture.code_lengths(nats)
   return {
     'bits': float(bits.sum()),
     'uniform': len(order) * math.log2(classes),
+    'majority': label_code.majority_bits(labels, classes, first),
     'labels': len(order),
-    'expert_bits': [float(row.sum()) / math.log(2) for row in nats[1:]],
+    'expert_bits': [float(row.sum()) / math.log(2) for row in nats[label_code.BLIND :: 2]],
     'curve': [{'labels': a, 'bits': float(bits[a:b].mean())} for a, b in blocks],
   }
 

@@ -1,5 +1,7 @@
 """A network that learns from what has been coded, the same way wherever it is done again.
 
+It starts from nothing or from given parameters.
+
 Every update is a function of the seed, its number and the examples so far, so that a decoder that
 has them makes the same updates, to the last bit on the same machine with the same versions.
 """
@@ -68,6 +70,7 @@ class Learner:
     examples: that will be coded in all.
     average: how many updates a moving average of the parameters reaches back, which predicts in
       their place; 0 for none.
+    start: parameters to begin with; None for fresh ones.
   """
 
   def __init__(
@@ -77,8 +80,9 @@ class Learner:
     schedule: Schedule,
     examples: int,
     average: int = 0,
+    start: Any = None,
   ):
-    self.schedule, self._reach = schedule, average
+    self.schedule, self._reach, self._start = schedule, average, start
     self._task = task
     total = schedule.total_updates(examples)
     self._optimizer = optimizer_lib.for_task(task, optimizer, total)
@@ -96,6 +100,14 @@ class Learner:
   def reset(self) -> None:
     """Forgets everything."""
     self._state = state_lib.init_state(self._task, self._optimizer, self._mesh)
+    if self._start is not None:
+      # Copies, as below.
+      begun = jax.tree.map(
+        lambda fresh, own: jax.device_put(jax.numpy.array(own), fresh.sharding),
+        self._state.params,
+        self._start,
+      )
+      self._state = self._state._replace(params=begun)
     self._done = 0
     # A copy: an update gives the memory of the old parameters away.
     self._mean = jax.tree.map(jax.numpy.copy, self._state.params) if self._reach else None

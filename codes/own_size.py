@@ -10,8 +10,9 @@ for float32, bfloat16 and the chosen format.
 The baselines pay for nothing of their own: not for their program, nor the histogram for its counts.
 The rates of compressors are those at the size of the split; on more images they may fall, so that
 break-even beyond the split is an extrapolation in favour of the network. The network pays for its
-weights, not for its program. Bits of a bound (≤) are those of a code only with bits back; nothing
-here pools them with exact ones.
+weights, not for its program. A bound (≤) is the mean length of files in random orders where the
+objective fills in (masked and block diffusion), of a code with bits back for the other diffusions;
+nothing here pools bounds with exact bits.
 
 Training-time code: `codes.training_time`.
 """

@@ -1,5 +1,7 @@
 """A network that trains on what has been coded, as an expert of a code that learns.
 
+It starts from nothing or, where a finished run goes on learning, from the run's parameters.
+
 A batch is coded with the network that the batches before it made, then both sides train on it.
 What predicts is a moving average of the parameters, if asked for, and at a temperature that follows
 what was just coded: probabilities are taken to a power, which makes a step of Newton's on the nats
@@ -91,16 +93,17 @@ class Network(experts.Expert):
     settings: see `check`.
     batch: rows at a time, at most.
     examples: that will be coded.
+    start: the run's parameters; None for fresh ones.
 
   Attributes:
     brief: whether it makes a few updates after a batch and no more, until it is reset.
   """
 
-  def __init__(self, settings: Checked, batch: int, examples: int):
+  def __init__(self, settings: Checked, batch: int, examples: int, start: Any = None):
     self._settings, self._batch, self._examples = settings, batch, examples
     task = make_task(settings.model, settings.objective, settings.space, settings.schedule.seed)
     self._learner = learner.Learner(
-      task, settings.optimizer, settings.schedule, examples, settings.average
+      task, settings.optimizer, settings.schedule, examples, settings.average, start
     )
     self._steps = network.Steps(settings.reading, batch)
     self.reset()
@@ -163,10 +166,7 @@ def reading(
   """How an objective's network reads examples, symbol by symbol; ValueError if it doesn't."""
   order = objective.slots(space)
   if order is None:
-    raise ValueError(
-      'only an autoregressive network tells every symbol from those before it, and a masked '
-      'diffusion from any others: of this objective there is no code that could be decoded here'
-    )
+    raise ValueError('only an autoregressive network tells every symbol from those before it')
   window = patterns.of(objective.backbone(space).pattern).window
   return network.Reading(model, space.dims, tuple(int(i) for i in order), window)
 

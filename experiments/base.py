@@ -111,7 +111,8 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
         'prequential': {
           'rows': 10_000,
           'first': 10,  # labels coded uniformly
-          'orders': 3,  # of the labels, for the linear code; networks code them in the first
+          'orders': 3,  # of the labels, for the linear code
+          'network_orders': 1,  # the first of them, for the MLP's
           'l2': (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0),
           'mlp': {
             'hidden': 128,
@@ -167,6 +168,7 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
           'prequential': {
             'rows': 2000,
             'first': 10,  # labels coded uniformly
+            'orders': 3,  # of the labels
             'learning_rates': (3e-4, 2e-3),
             'steps': 100,
             'checkpoints': 4,

@@ -1,10 +1,11 @@
-r"""A lossless compressor: a trained autoregressive run, or a code that learns as it decodes.
+r"""A lossless compressor: a trained run, or a code that learns as it decodes.
 
 python -m launch.compress --run=RUN export test test.npy
 python -m launch.compress --run=RUN encode test.npy test.bpc
 python -m launch.compress --run=RUN decode test.bpc again.npy
 python -m launch.compress --run=RUN verify test.npy
-python -m launch.compress --run=MASKED_DIFFUSION_RUN [--order=raster] [--steps=16] verify test.npy
+python -m launch.compress --run=MASKED_DIFFUSION [--order=raster] [--steps=16] verify test.npy
+python -m launch.compress --run=RUN --mode=adaptive verify test.npy
 python -m launch.compress --mode=prequential --config=experiments/digits.py encode IN.npy OUT
 python -m launch.compress --mode=prequential decode IN OUT.npy
 python -m launch.compress --mode=counting --config=experiments/digits.py encode IN.npy OUT
@@ -12,7 +13,10 @@ python -m launch.compress --mode=counting --config=experiments/digits.py encode 
 IN is a NumPy file of examples of the run's data set (tokens, any integer dtype), or any file where
 the run's data are bytes of a file. `verify` takes either: what it can decode it decodes and checks,
 anything else it encodes, decodes and compares. --mode=prequential is the counting code and networks
-in one mixture, --mode=counting the first alone (`codes.adaptive`). docs/format.md: the stream.
+in one mixture, --mode=counting the first alone, --mode=adaptive a run's network as it is and as it
+learns from what it has coded, and the counting code (`codes.adaptive`). Runs that fill in symbols
+(masked and block diffusion, BERT) code in any order, runs of other diffusions not at all: each says
+why. docs/format.md: the stream.
 """
 
 from collections.abc import Sequence
@@ -30,19 +34,19 @@ _COMMANDS = {'encode': 2, 'decode': 2, 'verify': 1, 'export': 2}
 def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   command, paths = _parse(argv, overrides)
   from codes import container
-  from runs import compressing
+  from runs import compressing, learning
   from training import preemption
 
   preemption.end_at_once()
   chosen = flags.FLAGS
-  learning = compressing.Learning(
-    chosen.mode == 'prequential', chosen.counts or chosen.mode == 'counting', chosen.chunk,
+  how = learning.Learning(
+    chosen.mode != 'counting', chosen.counts or chosen.mode == 'counting', chosen.chunk,
     chosen.growing, _numbers('updates', int), _numbers('learning_rates', float), chosen.seeds,
     chosen.average, chosen.calibrated, chosen.replay,
   )  # fmt: skip
   coder = compressing.Coder(
     chosen.run or None, chosen.checkpoint == 'best', chosen.config or None, tuple(overrides),
-    chosen.data_dir, chosen.batch, learning, chosen.order, chosen.steps,
+    chosen.data_dir, chosen.batch, how, chosen.order, chosen.steps, chosen.mode == 'adaptive',
   )  # fmt: skip
   try:
     print('\n'.join(getattr(compressing, command)(coder, *paths)))
@@ -64,7 +68,7 @@ def _parse(argv: Sequence[str], overrides: Sequence[str]) -> tuple[str, Sequence
   command, paths = argv[1], argv[2:]
   if len(paths) != _COMMANDS[command]:
     raise UserError(f'{command} takes {_COMMANDS[command]} arguments, not {len(paths)}: {usage}')
-  mode, learns = flags.FLAGS.mode, flags.FLAGS.mode != 'network'
+  mode, learns = flags.FLAGS.mode, flags.FLAGS.mode in ('prequential', 'counting')
   if learns and flags.FLAGS.run:
     raise UserError(f'--mode={mode} ships no weights: it takes --config, not --run')
   if not learns and not flags.FLAGS.run:
@@ -92,23 +96,24 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   one_of = functools.partial(flags.DEFINE_enum, flag_values=values)
   several = functools.partial(flags.DEFINE_list, flag_values=values)
   switch = functools.partial(flags.DEFINE_bool, flag_values=values)
-  text('run', None, 'Directory of a finished run, autoregressive or masked diffusion.')
+  text('run', None, 'A finished run that reads symbols in turn or fills them in.')
   one_of('checkpoint', 'last', ['last', 'best'], 'The headline, or the best on validation.')
-  modes = ['network', 'prequential', 'counting']
-  one_of('mode', 'network', modes, 'A trained run; or train while decoding; or count alone.')
+  modes = ['network', 'adaptive', 'prequential', 'counting']
+  words = 'A trained run; one that goes on learning; train while decoding; or count alone.'
+  one_of('mode', 'network', modes, words)
   text('config', None, 'Of a code that learns: config of its data, and of a network.')
   text('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
   whole('batch', None, 'Examples computed at a time; default: up to 256, by their number.')
   whole('chunk', 64, 'Of a code that learns: examples coded between trainings, at most.')
   switch('growing', True, 'Batches of a 32nd of what was before, up to --chunk.')
   several('updates', ['40'], 'Of a training after --chunk examples; a network for each number.')
-  several('learning_rates', [], "A network for each; default: the config's.")
+  several('learning_rates', [], "A network for each; default: the config's, or a tenth of a run's.")
   whole('seeds', 1, 'As many networks of each rate and number of updates.')
   whole('average', 100, 'Updates that the moving average of parameters reaches back; 0: none.')
   switch('calibrated', True, 'A temperature follows what was coded.')
   switch('counts', True, 'The counting code is in the mixture.')
   switch('replay', True, 'Train on all examples so far, not only on the last chunk.')
-  one_of('order', 'random', ['random', 'raster'], 'In which a masked diffusion run codes.')
+  one_of('order', 'random', ['random', 'raster'], 'In which a run that fills in codes.')
   whole('steps', 0, 'Of such a run: passes an example; 0: one a symbol.')
   switch('force', False, 'Overwrite OUT.')
 

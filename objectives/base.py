@@ -221,8 +221,6 @@ class Objective:
     numbered: whether the draws of an evaluation are numbered parts of one sum, each needed once.
     by_count: whether a view scores 1, 2, ..., T predictions with equal chances, so that regret
       splits by their number.
-    any_order: whether the network, shown any of the tokens and MASK for the others, expects each of
-      these: then a code can be decoded in any order.
     uses_labels: whether training reads labels.
     loss_unit: what the training loss is counted in.
     decayed: names of those of its own parameters that weight decay is for.
@@ -246,7 +244,6 @@ class Objective:
   stochastic: ClassVar[bool] = False
   numbered: ClassVar[bool] = False
   by_count: ClassVar[bool] = False
-  any_order: ClassVar[bool] = False
   uses_labels: ClassVar[bool] = False
   decayed: ClassVar[tuple[str, ...]] = ()
   unclipped: ClassVar[tuple[str, ...]] = ()
@@ -359,10 +356,25 @@ class Objective:
   def slots(self, space: Space) -> np.ndarray | None:
     """For an objective that predicts charged tokens one by one: which of them each slot holds.
 
-    None for every other; only with it can a code be decoded token by token.
+    None for every other; only with it can a code be decoded from left to right, each token once.
     """
     del space
     return None
+
+  def fills(self, space: Space) -> int:
+    """For an objective that fills in: how many consecutive tokens, in any order.
+
+    The network, shown all tokens before these, any of these and MASK for the others, expects each
+    of the others: so a code can be decoded in any order of them. All charged tokens, or a block; 0
+    for every other objective.
+    """
+    del space
+    return 0
+
+  def no_file(self, space: Space) -> str:
+    """Why no file can be coded by it, where neither `slots` nor `fills` says how."""
+    del space
+    return 'it has no likelihood: it does not say how probable a token is before that is known'
 
   def per_dimension(self, nats_B: jax.Array, space: Space) -> jax.Array:
     """Nats per example -> nats per predicted dimension."""

@@ -101,6 +101,9 @@ class BlockDiffusion(_Halves):
   def scored(self, space: Space) -> float:
     return float(np.sum(self.sizes(space) + 1)) / 2
 
+  def fills(self, space: Space) -> int:
+    return self.block
+
   def also(self, space: Space) -> dict[str, base.Objective]:
     return {'chain rule in raster order': RasterInBlocks(self.block)}
 

@@ -109,6 +109,12 @@ class Energy(base.Objective):
     log_z = jnp.mean(space.noise.nats(drawn)) / space.dims
     return {'head_D': jnp.zeros((width,)), 'log_z': log_z}
 
+  def no_file(self, space: Space) -> str:
+    return (
+      'it knows the probability of a whole example up to a constant, and no token is expected from '
+      'those before it without a sum over all that may follow'
+    )
+
   def scored(self, space: Space) -> float:
     return 1 + self.noise_examples
 

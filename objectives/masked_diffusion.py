@@ -38,7 +38,6 @@ class MaskedDiffusion(base.Objective):
 
   code: ClassVar[base.Code] = base.Code.UPPER_BOUND
   stochastic: ClassVar[bool] = True
-  any_order: ClassVar[bool] = True
   trained_on = 'the bound'
 
   def __post_init__(self):
@@ -72,6 +71,9 @@ class MaskedDiffusion(base.Objective):
       return (space.dims + 1) / 2
     mean_rate = {'linear': 1 / 2, 'cosine': 1 - 2 / math.pi, 'polynomial': 1 / 3}[self.schedule]
     return space.dims * mean_rate
+
+  def fills(self, space: Space) -> int:
+    return space.dims
 
   def also(self, space: Space) -> dict[str, base.Objective]:
     return {

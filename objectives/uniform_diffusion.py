@@ -116,6 +116,13 @@ class UniformDiffusion(base.Objective):
     end = ((0, 0), (0, space.length - space.dims), (0, 0))
     return self.score({}, view, _Logits(jnp.pad(logits_BxTxV, end)), space).nats_B
 
+  def no_file(self, space: Space) -> str:
+    return (
+      'its bound is the length of a code with bits back alone: an example takes a chain of noised '
+      'ones, drawn by bits that are already there and come back, and a pass for each step that '
+      'its continuous time is cut into; such a coder is not written'
+    )
+
   def probe_levels(self) -> tuple[float, ...]:
     """Shares of noise."""
     return (0.15, 0.5, 0.85)

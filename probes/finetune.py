@@ -10,8 +10,9 @@ fit made twice is the same.
 *   n labels: they have the best cross-validated accuracy inside those n, as the linear probe's
     layer and penalty; at 10 labels, or one or so a class, they are declared beforehand.
 *   Code length: the labels are sent block by block as in `probes.prequential`; the experts are
-    every learning rate at every checkpoint and the predictor that sees no features, in one Bayes
-    mixture: tuning is paid for, and no label is predicted by a network that has seen it.
+    every learning rate at every checkpoint, plain and calibrated on the block before, and the
+    predictors that see no features, under one switching prior: tuning is paid for, and no label is
+    predicted by a network that has seen it. It is of several orders of the same labels.
 
 The layer is the last, or (`config.layer` 'best') the linear probe's choice from the labels that the
 fit may see: on validation for all labels, by cross-validation inside n labels, and the middle one
@@ -25,7 +26,7 @@ from typing import Protocol
 import ml_collections
 import numpy as np
 
-from probes import linear, logistic, mixture, prequential, selection
+from probes import calibration, linear, logistic, mixture, prequential, selection
 
 # Streams of the fits' seeds: no two settings share the order of their rows by accident.
 _ALL, _FEW, _CODE = 0, 1, 2
@@ -75,7 +76,7 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
       features: probes.features.Features; without a `tuner` there is nothing to fine-tune.
       config: `config.probe.finetune`: labels, draws, folds, layer, l2 (of the layer's choice),
           learning_rates, single_learning_rate, steps, all_steps, checkpoints, batch_size,
-          generative, weight_decay, warmup, validation_rows, prequential (rows, first,
+          generative, weight_decay, warmup, validation_rows, prequential (rows, first, orders,
           learning_rates, steps, checkpoints; rows 0 for none).
       seed: of the deals of subsets, of folds and orders; draw d of n labels has the labels of the
           linear probe's draw d where both have as many draws.
@@ -84,13 +85,15 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
       results: a dict for 'all' and for each number of labels as a string.
           'all': accuracy, stderr (binomial, over test examples), cross_entropy (test, nats an
           example), layer, learning_rate, step, validation (accuracy of the choice), labels, epochs,
-          and code: bits, uniform, labels, layer (one a block), expert_bits (the best expert's, not
-          paid for) and curve, the mean bits a label of every block.
+          and code: bits (mean over orders), bits_orders, spread (standard deviation over orders,
+          None for one), uniform, majority (of the classes alone), labels, layer (one a block, of
+          the first order), expert_bits (the best expert's, mean over orders, not paid for) and
+          curve, the mean bits a label of every block.
           n: accuracy and cross_entropy, means over draws; stderr over draws, None for one; draws,
           layer, learning_rate and step, one entry a draw.
           left_out: as the linear probe's.
       arrays: 'all/predictions' (N_test,), 'n/predictions' (draws, N_test), int32; 'code/bits' (n,)
-          float32 in coding order and 'code/order' (n,) int32.
+          float32 in the first order and 'code/order' (n,) int32.
 
   Raises:
       ValueError: features that can't be probed, unknown layer, training that diverged.
@@ -252,38 +255,61 @@ def _layer(features, config, rows: np.ndarray, seed) -> int:
 
 def _code(features, config, seed: int) -> tuple[dict, dict]:
   """The prequential code of the train labels, and bits and order of every label."""
-  own = config.prequential
-  order = np.random.default_rng((seed,)).permutation(len(features.labels_train))[: own.rows]
+  own, classes = config.prequential, features.classes
+  if own.orders < 1:
+    raise ValueError(f'finetune.prequential.orders must be at least 1, not {own.orders}')
+  order = prequential.coding_order(len(features.labels_train), own.rows, seed)
+  starts = prequential.blocks(len(order), own.first)
+  bits, best, layers, majority = [], [], [], []
+  for number, again in enumerate(prequential.orders(len(order), own.orders, seed)):
+    sent = order[again]
+    labels = np.asarray(features.labels_train)[sent]
+    nats, chosen = _nats(features, config, sent, seed, number)
+    bits.append(mixture.code_lengths(nats))
+    best.append(float(nats.sum(1).min()) / math.log(2))
+    layers.append(chosen)
+    majority.append(prequential.majority_bits(labels, classes, own.first))
+  lengths = [float(bits_N.sum()) for bits_N in bits]
+  mean_N = np.mean(bits, 0)
+  return {
+    'bits': float(np.mean(lengths)),
+    'bits_orders': lengths,
+    'spread': float(np.std(lengths, ddof=1)) if len(lengths) > 1 else None,
+    'uniform': len(order) * math.log2(classes),
+    'majority': float(np.mean(majority)),
+    'expert_bits': float(np.mean(best)),
+    'labels': len(order),
+    'layer': layers[0],
+    'curve': [{'labels': a, 'bits': float(mean_N[a:b].mean())} for a, b in starts],
+  }, {'bits': bits[0].astype(np.float32), 'order': order.astype(np.int32)}
+
+
+def _nats(features, config, order: np.ndarray, seed: int, number: int) -> tuple:
+  """Nats (experts, n) of the labels of these rows in this order, and the layer of every block."""
+  own, classes = config.prequential, features.classes
   labels = np.asarray(features.labels_train)[order]
-  blocks = prequential.blocks(len(order), own.first)
   at = checkpoints(own.steps, own.checkpoints)
-  experts = len(own.learning_rates) * len(at)
+  experts = 2 * len(own.learning_rates) * len(at)
   # In the uniform block every expert is uniform: the mixture learns nothing there.
-  nats = np.full((1 + experts, len(order)), math.log(features.classes))
-  nats[0] = prequential.featureless(labels, features.classes, own.first)
-  layers = []
-  for start, stop in blocks[1:]:
-    layer = _layer(features, config, order[:start], (seed, start))
+  nats = np.full((prequential.BLIND + experts, len(order)), math.log(classes))
+  nats[: prequential.BLIND] = prequential.featureless(labels, classes, own.first)
+  layers, powers = [], calibration.Powers()
+  for start, stop in prequential.blocks(len(order), own.first)[1:]:
+    # The first order's fits are as they were when there was no other.
+    again = (seed, start) if number == 0 else (seed, start, number)
+    layer = _layer(features, config, order[:start], again)
     layers.append(layer)
-    counts = np.bincount(labels[:start], minlength=features.classes)
     logits = np.concatenate(
       [
         _fit(
           features, config, order[:start], ask=('train', order[start:stop]), at=at, rate=rate,
-          layer=layer, seed=(seed, _CODE, start),
+          layer=layer, seed=(seed, _CODE, *again[1:]),
         )
         for rate in own.learning_rates
       ]
     )  # fmt: skip
-    p = np.exp(logits - logits.max(-1, keepdims=True))
-    p = mixture.smooth(p / p.sum(-1, keepdims=True), counts)
-    nats[1:, start:stop] = -np.log(p[:, np.arange(stop - start), labels[start:stop]])
-  bits = mixture.code_lengths(nats)
-  return {
-    'bits': float(bits.sum()),
-    'uniform': len(order) * math.log2(features.classes),
-    'expert_bits': float(nats.sum(1).min()) / math.log(2),
-    'labels': len(order),
-    'layer': layers,
-    'curve': [{'labels': start, 'bits': float(bits[start:stop].mean())} for start, stop in blocks],
-  }, {'bits': bits.astype(np.float32), 'order': order.astype(np.int32)}
+    powers.begin(labels[:start])
+    p = mixture.smooth(powers.both(logits), np.bincount(labels[:start], minlength=classes))
+    rows = np.arange(stop - start)
+    nats[prequential.BLIND :, start:stop] = -np.log(p[:, rows, labels[start:stop]])
+  return nats, layers

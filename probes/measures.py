@@ -18,8 +18,8 @@ class Measure:
       'dimensions'.
     meaning: one sentence for the report.
     layers: path of its curve over layers (one value a layer), () for none.
-    beside: path of a number of the same unit that is only printed beside it, such as the measured
-      error beside a bound; its last part names it.
+    beside: paths of numbers of the same unit that are only printed beside it, such as the measured
+      error beside a bound; their last parts name them.
     flag: path of a boolean whose last part is printed where it is true, such as 'vacuous'.
     stderr: path of its standard error over test examples.
     spread: path of its standard deviation over coding orders, of a code whose labels were sent in
@@ -33,7 +33,7 @@ class Measure:
   unit: str
   meaning: str
   layers: tuple[str, ...] = ()
-  beside: tuple[str, ...] = ()
+  beside: tuple[tuple[str, ...], ...] = ()
   flag: tuple[str, ...] = ()
   stderr: tuple[str, ...] = ()
   spread: tuple[str, ...] = ()
@@ -54,10 +54,14 @@ QUICK_LABELS = 250
 def _measure(
   name: str, path: str, title: str, unit: str, meaning: str, layers: str = '', **more: str
 ) -> Measure:
-  """A measure by dotted paths: the rest of `layers` and of all others in its cell."""
+  """A measure by dotted paths: the rest of `layers` and of all others in its cell.
+
+  Those in `beside` have spaces between them.
+  """
   place, others = tuple(path.split('.')), {'layers': layers, **more}
+  beside = tuple((*place[:2], *rest.split('.')) for rest in others.pop('beside', '').split())
   cell = {key: (*place[:2], *rest.split('.')) for key, rest in others.items() if rest}
-  return Measure(name, place, title, unit, meaning, **cell)
+  return Measure(name, place, title, unit, meaning, **cell, beside=beside)
 
 
 # The headline numbers of every probe of `probes.suite.PROBES`, in its order.
@@ -94,12 +98,13 @@ _ALL = (
   _measure('prequential/linear_bits', 'prequential.all.linear_bits', 'label code, linear', 'bits',
            'Length of the train labels given the features, coded block by block with linear '
            'probes fitted to the labels before; the choice of layer and penalty is paid for. Mean'
-           ' and standard deviation over orders of the labels.',
-           'linear_bits_by_layer', beside='uniform_bits', spread='linear_bits_spread'),
+           ' and standard deviation over orders of the labels. Majority: of the classes alone.',
+           'linear_bits_by_layer', beside='uniform_bits majority_bits',
+           spread='linear_bits_spread'),
   _measure('prequential/mlp_bits', 'prequential.all.mlp_bits', 'label code, MLP', 'bits',
            'The same with networks of one hidden layer beside the linear probes, in the first of '
            'those orders.',
-           'mlp_bits_by_layer', beside='uniform_bits', spread='mlp_bits_spread'),
+           'mlp_bits_by_layer', beside='uniform_bits majority_bits', spread='mlp_bits_spread'),
   _measure('pooling/last/accuracy', 'pooling.all.last.accuracy', 'linear, last', 'fraction',
            'Test accuracy of the linear probe on the last position, all labels.',
            'last.by_layer_validation'),
@@ -136,8 +141,9 @@ _ALL = (
            'rate and early stop on validation, within a declared number of steps.'),
   _measure('finetune/code_bits', 'finetune.all.code.bits', 'label code, fine-tuned', 'bits',
            'Length of train labels given the inputs, coded block by block with networks fine-'
-           'tuned on the labels before; learning rate and early stop are paid for.',
-           beside='code.uniform', spread='code.spread'),
+           'tuned on the labels before; learning rate and early stop are paid for. Mean and '
+           'standard deviation over orders of the labels.',
+           beside='code.uniform code.majority', spread='code.spread'),
 )
 # What follows from several probes.
 LINEAR_SHARE = _measure('linear_share', 'mlp.all.linear_share', 'linear share', 'ratio',

@@ -1,12 +1,15 @@
-"""Sequential Bayes mixtures of predictors of labels, and the featureless predictor.
+"""Sequential mixtures of predictors of labels, and predictors that see no features.
 
-A mixture of E experts with prior w predicts p(y) = sum_e w_e p_e(y) and then multiplies every w_e
-by what expert e gave to the label that came. Its code length telescopes:
+A mixture of E experts under a switching prior (fixed share: Herbster and Warmuth, 1998) predicts
+p(y) = sum_e w_e p_e(y), multiplies every w_e by what expert e gave to the label that came, and then
+gives a share of all weight to all experts alike, so that another expert may be the best from there
+on. After n labels the share is 1 / (n + 1). What is coded is so a Bayes mixture over all sequences
+of experts: with any one expert throughout it costs at most
 
-    -log p(y_1..y_n) = -log sum_e w_e p_e(y_1..y_n) <= min_e [-log p_e(y_1..y_n) - log w_e]
+    min_e [-log2 p_e(y_1..y_N)] + log2 E + log2 N
 
-so with a uniform prior it costs at most log2 E bits more than the best expert: the choice of the
-expert is paid for.
+bits, and a sequence of experts log2 (n + 1) + log2 E bits more for each change after n labels: the
+choice is paid for.
 """
 
 import math
@@ -16,31 +19,53 @@ import numpy as np
 PSEUDOCOUNT = 0.5  # Krichevsky-Trofimov, and the mass of the uniform in `smooth`.
 
 
-class Mixture:
-  """A mixture that predicts one label at a time."""
+def share(seen: int) -> float:
+  """Of all weight, what all experts get alike once so many labels were seen."""
+  return 1 / (seen + 1)
 
-  def __init__(self, experts: int):
-    self._nats = np.zeros(experts)  # Every expert's code length so far; the prior is uniform.
+
+class Mixture:
+  """A mixture that predicts one label at a time.
+
+  Args:
+    experts: E.
+    seen: labels before the first that is predicted, in which all experts are alike.
+  """
+
+  def __init__(self, experts: int, seen: int = 0):
+    self._weights_E, self._seen = np.full(experts, 1 / experts), seen
 
   def probabilities(self, experts_ExK: np.ndarray) -> np.ndarray:
     """The mixture's probabilities (K,) from the experts' for the next label."""
-    weights = np.exp(self._nats.min() - self._nats)
-    return weights @ experts_ExK / weights.sum()
+    return self._weights_E @ experts_ExK
 
   def observe(self, experts_E: np.ndarray) -> None:
     """Takes in the probabilities (E,) that the experts gave to the label that came."""
-    self._nats = self._nats - np.log(experts_E)
+    self._seen += 1
+    self._weights_E = _after(self._weights_E, experts_E / experts_E.max(), self._seen)
 
 
-def code_lengths(nats_ExN: np.ndarray) -> np.ndarray:
-  """Bits (N,) a label of the mixture, given every expert's nats a label, as `Mixture` would.
+def _after(weights_xE: np.ndarray, gave_xE: np.ndarray, seen: int) -> np.ndarray:
+  """Weights of the next label, from those of the last and what the experts gave to it."""
+  posterior_xE = weights_xE * gave_xE
+  posterior_xE = posterior_xE / posterior_xE.sum(-1, keepdims=True)
+  return (1 - share(seen)) * posterior_xE + share(seen) / weights_xE.shape[-1]
 
-  The difference of successive -log mean_e exp(-code length of e so far).
+
+def code_lengths(nats_xExN: np.ndarray) -> np.ndarray:
+  """Bits (..., N) a label of the mixture, given every expert's nats a label, as `Mixture` would.
+
+  Mixtures of as many experts are computed side by side, along leading axes.
   """
-  total = np.cumsum(nats_ExN, axis=1)
-  best = total.min(axis=0)
-  mixed = best - np.log(np.exp(best - total).mean(axis=0))
-  return np.diff(mixed, prepend=0.0) / math.log(2)
+  least_xN = nats_xExN.min(-2)
+  # No sum of weights times these is 0: the best expert's is 1, and no weight is.
+  gave_NxxE = np.moveaxis(np.exp(least_xN[..., None, :] - nats_xExN), -1, 0)
+  mixed_Nxx = np.zeros(gave_NxxE.shape[:-1])
+  weights_xE = np.full(gave_NxxE.shape[1:], 1 / gave_NxxE.shape[-1])
+  for i, gave_xE in enumerate(gave_NxxE):
+    mixed_Nxx[i] = (weights_xE * gave_xE).sum(-1)
+    weights_xE = _after(weights_xE, gave_xE, i + 1)
+  return (least_xN - np.log(np.moveaxis(mixed_Nxx, 0, -1))) / math.log(2)
 
 
 def krichevsky_trofimov(counts: np.ndarray) -> np.ndarray:
@@ -49,7 +74,16 @@ def krichevsky_trofimov(counts: np.ndarray) -> np.ndarray:
   return mass / mass.sum(-1, keepdims=True)
 
 
-def smooth(probabilities: np.ndarray, counts_K: np.ndarray) -> np.ndarray:
+def frequencies(counts: np.ndarray) -> np.ndarray:
+  """Probabilities (..., K) of the next label by its frequency so far, as `smooth` smooths a fit.
+
+  Where classes never come it costs less than `krichevsky_trofimov`: some bits in all if every
+  label is the same, rather than (K - 1)/2 log2 n.
+  """
+  return smooth(counts / counts.sum(-1, keepdims=True), counts)
+
+
+def smooth(probabilities: np.ndarray, counts: np.ndarray) -> np.ndarray:
   """Probabilities (..., K) of a fit to n labels, with mass for what those n labels lack.
 
       p = (n p_fit + s u + 1/2 v) / (n + s + 1/2)
@@ -63,10 +97,10 @@ def smooth(probabilities: np.ndarray, counts_K: np.ndarray) -> np.ndarray:
 
   Args:
       probabilities: (..., K) of the fit.
-      counts_K: of each class among the labels fitted.
+      counts: of each class among the labels fitted, (K,) or an array of such rows.
   """
-  total, classes = counts_K.sum(), len(counts_K)
-  unseen = counts_K == 0
-  once = (counts_K == 1).sum() if unseen.any() else 0
-  share = PSEUDOCOUNT / classes + (once / unseen.sum() * unseen if once else 0)
-  return (total * probabilities + share) / (total + once + PSEUDOCOUNT)
+  total, unseen = counts.sum(-1, keepdims=True), counts == 0
+  unseens = unseen.sum(-1, keepdims=True)
+  once = (counts == 1).sum(-1, keepdims=True) * (unseens > 0)
+  lacking = PSEUDOCOUNT / counts.shape[-1] + once / np.maximum(unseens, 1) * unseen
+  return (total * probabilities + lacking) / (total + once + PSEUDOCOUNT)

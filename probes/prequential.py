@@ -4,23 +4,29 @@ Labels of the train split are sent one after another, in a random order, to a re
 features. Both refit the same experts on all labels sent so far whenever their number has doubled
 (10, 20, 40, ...), and a label costs -log2 of the probability that the experts of its block gave it.
 No label is predicted by a fit that has seen it, and nothing is chosen for free: the experts are
-every layer under every penalty, a Bayes mixture over all of them carries its weights through all
-blocks, and so costs at most log2(experts) bits more than the best expert. The sum of the bits is
-the length of a code that decodes (`tests/label_coder.py`); a representation from which labels are
-easy to predict with few examples gives a short one (Blier and Ollivier, 2018; Voita and Titov,
-2020).
+every layer under every penalty, and a mixture under a switching prior over all of them carries its
+weights through all blocks (`mixture`). It costs at most log2(experts) + log2(labels) bits more than
+the best expert, and where another one is better later, little more than each while it is. The sum
+of the bits is the length of a code that decodes (`tests/label_coder.py`); a representation from
+which labels are easy to predict with few examples gives a short one (Blier and Ollivier, 2018;
+Voita and Titov, 2020).
 
 *   The first block is coded uniformly: log2 K bits a label.
 *   Experts of the linear code: multinomial logistic regression at a certified optimum, for every
-    layer and every l2, smoothed so that unseen classes keep mass (`mixture.smooth`); and the
-    Krichevsky-Trofimov estimator, which sees no features, so that features that say nothing cost
-    n H + (K-1)/2 log2 n + O(1) bits and no more than log2(experts) beside.
+    layer and every l2, smoothed so that unseen classes keep mass (`mixture.smooth`); each of them
+    once more at the temperature that would have coded the block before best (`calibration`), which
+    at most doubles the number of experts, one bit; and two that see no features, the
+    Krichevsky-Trofimov estimator and smoothed frequencies: features that say nothing cost
+    n H + (K-1)/2 log2 n + O(1) bits and the price of the mixture, and a label that never changes
+    the first block and less than 40 bits.
 *   Experts of the MLP code: these, and networks of one hidden layer (`mlp.train`, from zero), for
     every layer, weight decay and checkpoint. The larger family contains the smaller, so its code
     is longer by log2 of the ratio of their sizes at most.
 *   One order of the labels is one draw: the linear code is computed for several, all of the same
-    labels, and its length is their mean, with the spread. Networks take too long for that; their
-    code is of the first order, and lengths are to be compared order by order.
+    labels, and its length is their mean, with the spread. Networks take longer; as many orders of
+    them as asked for are coded, the first ones, and lengths are to be compared order by order.
+*   Beside them stand the uniform code, n log2 K, and the adaptive code of a guess by class alone:
+    the first block uniformly, then Krichevsky and Trofimov.
 *   Features are standardised with the moments of all rows that are coded, including those whose
     labels are still to come: the receiver has the features, it is the labels that are sent.
 """
@@ -30,7 +36,7 @@ import math
 
 import numpy as np
 
-from probes import logistic, mixture, mlp, selection
+from probes import calibration, logistic, mixture, mlp, selection
 
 GAP = 1e-4  # Certificate of every linear fit, nats.
 SMALLEST_FIT = 160  # Rows that a linear fit is padded to at least: few shapes, little compilation.
@@ -43,17 +49,18 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
   Args:
       features: probes.features.Features; only train is read.
       config: rows (labels coded, at most), first (labels of the uniform block), orders (of the
-          labels, for the linear code), l2 (grid), mlp (None for the linear code alone, or the
-          settings of `mlp.train`: hidden, steps, batch_size, learning_rate, weight_decay,
-          checkpoints).
+          labels, for the linear code), network_orders (the first so many of them, for the MLP
+          code), l2 (grid), mlp (None for the linear code alone, or the settings of `mlp.train`:
+          hidden, steps, batch_size, learning_rate, weight_decay, checkpoints).
       seed: of the order of the labels, and of the networks.
 
   Returns:
-      results: 'all': labels (coded, n), uniform_bits (n log2 K), linear_bits and mlp_bits (mixtures
-          over all layers; means over orders), linear_bits_orders and mlp_bits_orders (one length an
-          order, the networks' of the first alone), linear_bits_spread and mlp_bits_spread (standard
-          deviation over orders, None for one), linear_bits_by_layer and mlp_bits_by_layer (mixtures
-          inside each layer, means over orders; the best of them is not paid for),
+      results: 'all': labels (coded, n), uniform_bits (n log2 K), majority_bits (of the classes
+          alone, mean over orders), linear_bits and mlp_bits (mixtures over all layers; means over
+          orders), linear_bits_orders and mlp_bits_orders (one length an order),
+          linear_bits_spread and mlp_bits_spread (standard deviation over orders, None for one),
+          linear_bits_by_layer and mlp_bits_by_layer (mixtures inside each layer, means over
+          orders; the best of them is not paid for),
           linear_best_layer, certificate (the largest of all linear fits, nats) and curve, the
           loss-data curve: a dict a block with labels (seen before it; 0 for the uniform block),
           linear_bits and mlp_bits (mean bits a label and over orders). What belongs to the MLP code
@@ -71,17 +78,23 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
   if config.orders < 1:
     raise ValueError(f'prequential.orders must be at least 1, not {config.orders}')
   found: dict[str, list[tuple]] = {'linear': [], 'mlp': []}
-  certificate = 0.0
+  certificate, majority = 0.0, []
   for number, again in enumerate(orders(len(labels), config.orders, seed)):
     experts = Experts(
-      features.train[:, order[again]], features.classes, config, seed, networks=not number
+      features.train[:, order[again]],
+      features.classes,
+      config,
+      seed,
+      networks=number < config.network_orders,
     )
     coded, largest = _coded(experts, labels[again])
     certificate = max(certificate, largest)
+    majority.append(majority_bits(labels[again], features.classes, config.first))
     for name, one in coded.items():
       found[name].append(one)
   starts = blocks(len(labels), config.first)
   result = {'labels': len(labels), 'uniform_bits': len(labels) * math.log2(features.classes)}
+  result['majority_bits'] = float(np.mean(majority))
   arrays = {'all/order': order.astype(np.int32)}
   curve = [{'labels': start} for start, _ in starts]
   for name, several in found.items():
@@ -106,12 +119,10 @@ def _coded(experts: 'Experts', labels: np.ndarray) -> tuple[dict[str, tuple], fl
   used = {'linear': nats[:, : experts.linear]} | ({'mlp': nats} if experts.networks else {})
   coded = {}
   for name, own in used.items():
-    everything = own.reshape(-1, len(labels))
-    bits = mixture.code_lengths(np.concatenate([blind[None], everything]))
-    by_layer = [
-      float(mixture.code_lengths(np.concatenate([blind[None], layer])).sum()) for layer in own
-    ]
-    coded[name] = bits, by_layer
+    bits_N = mixture.code_lengths(np.concatenate([blind, own.reshape(-1, len(labels))]))
+    inside = np.repeat(blind[None], len(own), 0)
+    by_layer = mixture.code_lengths(np.concatenate([inside, own], 1)).sum(-1)
+    coded[name] = bits_N, by_layer.tolist()
   return coded, certificate
 
 
@@ -123,15 +134,8 @@ def bits(
   Features and labels are in coding order. Returns linear_bits and, where there are settings for
   it, mlp_bits.
   """
-  experts = Experts(features_LxNxD, classes, config, seed)
-  nats, blind, _ = _lengths(experts, labels_N)
-  used = {'linear': nats[:, : experts.linear]} | ({'mlp': nats} if experts.networks else {})
-  return {
-    f'{name}_bits': float(
-      mixture.code_lengths(np.concatenate([blind[None], own.reshape(-1, len(labels_N))])).sum()
-    )
-    for name, own in used.items()
-  }
+  coded, _ = _coded(Experts(features_LxNxD, classes, config, seed), labels_N)
+  return {f'{name}_bits': float(bits_N.sum()) for name, (bits_N, _) in coded.items()}
 
 
 def coding_order(count: int, most: int, seed: int) -> np.ndarray:
@@ -184,7 +188,7 @@ class Predictor:
       raise ValueError(f'no block begins after {len(labels)} labels')
     self._start = len(labels)
     if not len(labels):
-      self._mixture = mixture.Mixture(1 + len(self._experts))
+      self._mixture = mixture.Mixture(BLIND + len(self._experts), self.blocks[0][1])
       self._counts[:] = 0
       return
     if (np.bincount(labels, minlength=self.classes) != self._counts).any():
@@ -206,8 +210,7 @@ class Predictor:
     self._counts[label] += 1
 
   def _at(self, index: int) -> np.ndarray:
-    blind = mixture.krichevsky_trofimov(self._counts)
-    return np.concatenate([blind[None], self._fitted[:, index - self._start]])
+    return np.concatenate([blind(self._counts), self._fitted[:, index - self._start]])
 
 
 class Experts:
@@ -220,11 +223,13 @@ class Experts:
       raise ValueError(f'a probe needs at least 2 classes, not {classes}')
     self.classes = classes
     self.blocks = blocks(features_LxNxD.shape[1], config.first)
-    self.linear = len(config.l2)
+    # Of each fit there are two, one of them calibrated.
+    self.linear = 2 * len(config.l2)
+    self._powers = calibration.Powers()
     self._features, self._l2, self._seed = features_LxNxD, config.l2, seed
     self._mlp = config.mlp if networks and config.mlp else None
-    # Experts of a layer: every l2, then every checkpoint and weight decay.
-    self.networks = len(self._mlp.weight_decay) * self._mlp.checkpoints if self._mlp else 0
+    # Experts of a layer: every l2, then every checkpoint and weight decay, plain and calibrated.
+    self.networks = 2 * len(self._mlp.weight_decay) * self._mlp.checkpoints if self._mlp else 0
 
   def __len__(self) -> int:
     return len(self._features) * (self.linear + self.networks)
@@ -232,19 +237,22 @@ class Experts:
   def fit(self, labels: np.ndarray, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
     """Fits to the first labels and predicts the examples after them, up to `stop`.
 
+    Blocks follow each other: the temperatures of one are from the block before.
+
     Yields:
         layers, probabilities (layers, experts of a layer, stop - len(labels), K), and the largest
         certificate of their linear fits.
     """
     counts = np.bincount(labels, minlength=self.classes)
+    self._powers.begin(labels)
     for layers in self._batches():
       x = self._features[layers]
       x = selection.standardise(x, *selection.moments(x))
       logits, certificate = self._fit_linear(layers, x, labels, stop)
+      p = self._powers.both(logits, 1)
       if self._mlp:
-        logits = np.concatenate([logits, *self._fit_networks(x, labels, stop)], 1)
-      p = np.exp(logits - logits.max(-1, keepdims=True))
-      p /= p.sum(-1, keepdims=True)
+        logits = np.concatenate(self._fit_networks(x, labels, stop), 1)
+        p = np.concatenate([p, self._powers.both(logits, 1)], 1)
       yield layers, mixture.smooth(p, counts), certificate
 
   def _fit_linear(self, layers, x, labels, stop) -> tuple[np.ndarray, float]:
@@ -288,7 +296,7 @@ class Experts:
 
 
 def _lengths(experts: Experts, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-  """Nats a label of the experts (layers, experts of a layer, n) and of the featureless one (n,).
+  """Nats a label of the experts (layers, experts of a layer, n) and of the blind ones (2, n).
 
   Also the largest certificate. In the uniform block every expert is uniform, so that a mixture of
   them is uniform too and learns nothing there.
@@ -305,11 +313,25 @@ def _lengths(experts: Experts, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
   return nats, featureless(labels, experts.classes, experts.blocks[0][1]), largest
 
 
+# Experts that see no features.
+BLIND = 2
+
+
+def blind(counts: np.ndarray) -> np.ndarray:
+  """What they expect (2, ..., K) after counts (..., K) of the labels so far."""
+  return np.stack([mixture.krichevsky_trofimov(counts), mixture.frequencies(counts)])
+
+
 def featureless(labels: np.ndarray, classes: int, first: int) -> np.ndarray:
-  """Nats (n,) a label of the predictor that sees no features, uniform in the first block."""
+  """Nats (2, n) a label of the predictors that see no features, uniform in the first block."""
   # Counts (n, K) of the labels before each.
   seen = np.cumsum(labels[:, None] == np.arange(classes), 0)
-  nats = np.full(len(labels), math.log(classes))
-  p = mixture.krichevsky_trofimov(seen[first - 1 : -1])
-  nats[first:] = -np.log(p[np.arange(len(p)), labels[first:]])
+  nats = np.full((BLIND, len(labels)), math.log(classes))
+  p = blind(seen[first - 1 : -1])
+  nats[:, first:] = -np.log(p[:, np.arange(p.shape[1]), labels[first:]])
   return nats
+
+
+def majority_bits(labels: np.ndarray, classes: int, first: int) -> float:
+  """Of labels by their classes alone: the first block uniformly, then Krichevsky and Trofimov."""
+  return float(featureless(labels, classes, first)[0].sum()) / math.log(2)

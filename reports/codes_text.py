@@ -126,6 +126,16 @@ def compressed(made: Mapping) -> str:
     row('ideal', made['ideal_bits'], '-Σ log2 p'),
     row('uniform', count * math.log2(vocabulary), f'log2 {vocabulary} a symbol'),
   ]
+  if alone := made.get('alone'):
+    each = ', '.join(f'{name} {bits / count:.4f}' for name, bits in alone.items())
+    rows.append(f'alone         {each}: none of them a file')
+  if price := made.get('price'):
+    lost = (price['bits_per_dim'] - price['one_by_one']) * price['of']
+    rows.append(
+      f'steps         {price["passes"]} passes an example: {price["bits_per_dim"]:.4f} bits/dim '
+      f'expected, in {price["of"]} passes {price["one_by_one"]:.4f} (of {price["examples"]} '
+      f'validation examples): {lost:.2f} bits an example are the price'
+    )
   if made['program'] is None:
     rows.append(f'not counted   the weights: {made["parameters"]:,} parameters of 32 bits')
   else:

@@ -116,7 +116,7 @@ def _mean_cell(found: Mapping | None, measure: Measure) -> dict[str, str]:
     cell['flag'] = wording.flag_name(measure) + ('' if in_all else f' in {flagged}')
   scale = wording.UNITS[measure.unit][0]
   cell['spread'] = wording.spread_text(found, 'mean', 'mean', scale, decimals)
-  cell['beside'] = wording.beside_text(measure, found.get('beside'))
+  cell['beside'] = wording.beside_text(measure, found['beside'])
   cell['of'] = wording.of_labels_text(measure, found.get('labels'))
   return cell | {'text': text}
 
@@ -127,10 +127,11 @@ def _control_cell(probes: Mapping, measure: Measure) -> dict[str, str]:
     return _mean_cell(None, measure)
   found = {
     name: at(probes, path)
-    for name in ('beside', 'stderr', 'spread', 'labels')
+    for name in ('stderr', 'spread', 'labels')
     if (path := getattr(measure, name))
   }
-  found |= {'mean': value, 'replicates': 1}
+  beside = [at(probes, path) for path in measure.beside]
+  found |= {'mean': value, 'replicates': 1, 'beside': beside}
   return _mean_cell(found, measure) | {'flag': wording.flag_text(measure, probes)}
 
 

@@ -144,9 +144,12 @@ def _measures(members: Sequence[Mapping]) -> dict[str, dict]:
     found = _spread('mean', members, ('probes', *measure.path))
     if found['mean'] is None:
       continue
-    for name in ('beside', 'stderr', 'spread', 'labels'):
+    for name in ('stderr', 'spread', 'labels'):
       if path := getattr(measure, name):
         found[name] = _mean([at(run.get('probes'), path) for run in members])
+    found['beside'] = [
+      _mean([at(run.get('probes'), path) for run in members]) for path in measure.beside
+    ]
     if measure.flag:
       found['flagged'] = sum(bool(at(run.get('probes'), measure.flag)) for run in members)
     rows = [at(run.get('probes'), measure.layers) for run in members] if measure.layers else []

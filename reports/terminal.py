@@ -148,7 +148,7 @@ def probe_lines(probes: Mapping, measures: Sequence[Measure]) -> list[str]:
     text, error, _ = wording.measure_texts(
       measure, value, _at(probes, measure.stderr), _at(probes, measure.spread)
     )
-    beside = wording.beside_text(measure, _at(probes, measure.beside))
+    beside = wording.beside_text(measure, [at(probes, path) for path in measure.beside])
     flag = wording.flag_text(measure, probes)
     of = wording.of_labels_text(measure, _at(probes, measure.labels))
     extra = list(filter(None, (error, flag, beside, of)))

@@ -228,8 +228,8 @@ def _measure_rows(measure: Measure, probes: Mapping) -> Iterator[Row]:
   if measure.labels:
     yield _row(f'{measure.name}/labels', at(probes, measure.labels),
                **common | {'unit': 'labels'})  # fmt: skip
-  if measure.beside:
-    yield _row(f'{measure.name}/{measure.beside[-1]}', at(probes, measure.beside), **common)
+  for path in measure.beside:
+    yield _row(f'{measure.name}/{path[-1]}', at(probes, path), **common)
   for layer, value in enumerate(at(probes, measure.layers) or () if measure.layers else ()):
     yield _row(f'{measure.name}/by_layer', value, **common, layer=layer)
 

@@ -280,13 +280,15 @@ def measure_texts(
   return value_text(value, measure.unit, decimals), error, decimals
 
 
-def beside_text(measure: Measure, value: float | None) -> str:
-  """What is printed beside a measure: 'error 12.3'."""
-  if not measure.beside or value is None:
-    return ''
+def beside_text(measure: Measure, values: Sequence[float | None]) -> str:
+  """What is printed beside a measure: 'error 12.3'; nothing of what a run does not have."""
   decimals = 0 if measure.spread else None
-  name = measure.beside[-1].removesuffix('_bits').replace('_', ' ')
-  return f'{name} {value_text(value, measure.unit, decimals)}'
+  return ', '.join(
+    f'{path[-1].removesuffix("_bits").replace("_", " ")} '
+    f'{value_text(value, measure.unit, decimals)}'
+    for path, value in zip(measure.beside, values, strict=True)
+    if value is not None
+  )
 
 
 def of_labels_text(measure: Measure, count: float | None) -> str:

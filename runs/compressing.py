@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
-import itertools
 import os
 import tempfile
 from typing import Any, BinaryIO
@@ -18,9 +17,8 @@ from codes import (
   any_order,
   codec,
   container,
-  counting,
   files,
-  packing,
+  filling,
   prequential,
   program,
 )
@@ -29,6 +27,7 @@ from data import kept, text
 from data.dataset import Examples
 from reports import codes_text
 from runs import configs, experiment, finished
+from runs import learning as learning_lib
 from runs.errors import UserError
 from training import preemption
 
@@ -37,40 +36,11 @@ _PROFILED = 256
 
 
 @dataclasses.dataclass(frozen=True)
-class Learning:
-  """How a code learns.
-
-  Attributes:
-    networks: whether networks are among its experts.
-    counts: whether the counting code is.
-    chunk: rows coded between trainings, at most; batches grow up to it, where `growing`.
-    growing: see `chunk`.
-    updates: of a training, a network for each number.
-    rates: of learning, a network for each; none for the config's own.
-    seeds: networks of each of these.
-    average: updates that the moving average of the parameters reaches back; 0 for none.
-    calibrated: whether a temperature follows what was coded.
-    replay: as in `codes.learner.Schedule`.
-  """
-
-  networks: bool = True
-  counts: bool = True
-  chunk: int = 64
-  growing: bool = True
-  updates: tuple[int, ...] = (40,)
-  rates: tuple[float, ...] = ()
-  seeds: int = 1
-  average: int = 100
-  calibrated: bool = True
-  replay: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
 class Coder:
   """What codes.
 
   Attributes:
-    run: a finished autoregressive run; None for a code that learns, which ships no weights.
+    run: a finished run; None for a code that learns from nothing.
     best: the run's best checkpoint on validation, not its last.
     config: of a code that learns: 'FILE:OBJECTIVE' of its network and of its data, as `overrides`
       change it; a file alone is read with the objective that can decode. None where a stream has
@@ -78,8 +48,9 @@ class Coder:
     data_dir: prepared data sets.
     batch: examples that a run computes at a time; None for a number that suits theirs.
     learning: of a code that learns.
+    goes_on: whether the run goes on learning from what it has coded.
     order: of a run that fills in hidden symbols: 'random' or 'raster'.
-    steps: of such a run, in which an example is decided; 0 for one a symbol.
+    steps: of such a run, passes in which an example is decided; 0 for one a symbol.
   """
 
   run: str | None
@@ -88,9 +59,10 @@ class Coder:
   overrides: tuple[str, ...]
   data_dir: str
   batch: int | None
-  learning: Learning = dataclasses.field(default_factory=Learning)
+  learning: learning_lib.Learning = dataclasses.field(default_factory=learning_lib.Learning)
   order: str = 'random'
   steps: int = 0
+  goes_on: bool = False
 
   def settings(self) -> ml_collections.ConfigDict:
     """The config of the run, or of the network that learns."""
@@ -183,11 +155,14 @@ def _encode(coder: Coder, path: str, out: BinaryIO) -> str:
     raise UserError(f'{path}: {error}') from error
   made = {'path': path, 'windows': windows, 'vocabulary': space.vocabulary}
   made |= {'raw_bytes': os.path.getsize(path), **dataclasses.asdict(sizes), 'program': None}
+  made['alone'] = predictor.spent() if isinstance(predictor, adaptive.Adaptive) else {}
   if coder.run is None:
     driver = program.NETWORKS if coder.learning.networks else program.COUNTING
     made['program'] = program.of_driver(driver)._asdict()
   else:
     made['parameters'] = sum(leaf.size for leaf in jax.tree.leaves(predictor.params))
+    priced = isinstance(predictor, any_order.AnyOrder) and predictor.price
+    made['price'] = priced._asdict() if priced else None
   return codes_text.compressed(made)
 
 
@@ -195,14 +170,18 @@ def _encoder(coder: Coder) -> tuple[bool, Any, Callable[[int], codec.Predictor]]
   """Whether any file will do, the space of examples, and what predicts so many symbols."""
   if coder.run is not None:
     built, params = finished.coded(coder.run, coder.data_dir, coder.best)
-    return text.is_text(built.config.data), built.space, _of_run(coder, built, params)
-  config = coder.settings()
-  built = experiment.build(config, coder.data_dir)
-  settings = learning_settings(built, coder.learning)
+    windows, start = text.is_text(built.config.data), adaptive.Start(built.model, params)
+    if not coder.goes_on:
+      return windows, built.space, _of_run(coder, built, params)
+    dataset, _ = experiment.load_datasets(built.config, coder.data_dir, coder.run)
+  else:
+    built, start = experiment.build(coder.settings(), coder.data_dir), None
+    windows, dataset = text.is_text(built.config.data), built.dataset
+  settings = learning_lib.settings(built, dataset, coder.learning, coder.goes_on)
   return (
-    text.is_text(config.data),
+    windows,
     built.space,
-    lambda total: adaptive.Adaptive(settings, total, preemption.check),
+    lambda total: adaptive.Adaptive(settings, total, preemption.check, start),
   )
 
 
@@ -214,18 +193,15 @@ def _of_run(
   def made(total: int) -> codec.Predictor:
     dims = built.space.dims
     batch = coder.batch or trained_lib.default_batch(codec.count_examples(total, dims))
-    if not built.objective.any_order:
+    if built.objective.slots(built.space) is not None:
+      if coder.steps:
+        raise UserError('--steps is for a run that fills in symbols; this one reads them in turn')
       return _causal(built, params, batch)
-    steps = (1,) * dims
-    settings = any_order.Settings(coder.order, built.config.training.seed, steps)
-    predictor = any_order.AnyOrder(
-      built.objective, built.model, built.space, params, batch, settings
-    )
+    settings = any_order.Settings(coder.order, built.config.training.seed, (1,) * dims)
+    predictor = _filling(built, params, batch, settings)
     if coder.steps and coder.steps != dims:
       known, _ = experiment.load_datasets(built.config, coder.data_dir, coder.run)
-      tokens = known.validation.tokens_NxT[:_PROFILED, :dims]
-      steps = any_order.best_steps(predictor.profile(tokens), coder.steps)
-      predictor.settings = dataclasses.replace(settings, steps=steps)
+      predictor.choose_steps(coder.steps, known.validation.tokens_NxT[:_PROFILED, :dims])
     return predictor
 
   return made
@@ -236,53 +212,33 @@ def _causal(built: experiment.Experiment, params: Any, batch: int) -> codec.Pred
   return trained_lib.Trained(reading, params['backbone'], batch)
 
 
-def learning_settings(built: experiment.Experiment, how: Learning) -> adaptive.Settings:
-  """What a header says of a code that learns; UserError where it can't be made."""
-  config, of = built.config, packing.layout(built.dataset)
-  continued, order = text.is_text(config.data), None
-  plain = []
-  if how.networks:
-    try:
-      order = prequential.reading(built.objective, built.model, built.space).order
-    except ValueError as error:
-      raise UserError(f'{error}; --mode=counting needs no network') from error
-    for updates, rate, number in itertools.product(
-      how.updates, how.rates or (config.optimizer.learning_rate,), range(how.seeds)
-    ):
-      schedule = {
-        'chunk': how.chunk, 'updates': updates, 'batch': config.training.batch_size,
-        'replay': how.replay, 'seed': config.training.seed + number,
-      }  # fmt: skip
-      made = prequential.describe(built.model, config, schedule, how.average, how.calibrated)
-      made['optimizer']['learning_rate'] = rate
-      plain.append(made)
-  raster = order is None or order == tuple(range(of.dims))
-  layout = counting.Layout(
-    of.vocabulary, of.dims, of.picture if raster else None, of.ordinal, continued
-  )
-  return adaptive.Settings(
-    layout, how.chunk, 32 if how.growing else 0, how.counts, tuple(plain),
-    order=None if raster else order,
-  )  # fmt: skip
+def _filling(
+  built: experiment.Experiment, params: Any, batch: int, settings: any_order.Settings
+) -> any_order.AnyOrder:
+  filler = filling.filler(built.objective, built.space)
+  return any_order.AnyOrder(filler, built.model, built.space, params, batch, settings)
 
 
 def _decode(coder: Coder, file: BinaryIO, out: BinaryIO) -> int:
   """Decodes a stream into a file; returns the number of symbols."""
   reader = container.Reader(file)
   header = reader.header
-  if header.mode == container.NETWORK:
+  if header.mode != container.ADAPTIVE:
     if coder.run is None:
       raise container.StreamError('encoded by a trained network: --run=DIR names it')
     built, params = finished.coded(coder.run, coder.data_dir, coder.best)
+  if header.mode == container.NETWORK:
     if header.batch * built.space.dims > codec.MOST_BATCH_SYMBOLS:
       raise container.StreamError(f'the header claims batches of {header.batch:,} examples')
-    if built.objective.any_order:
-      settings = any_order.unpack(header.settings, built.space.dims)
-      predictor = any_order.AnyOrder(
-        built.objective, built.model, built.space, params, header.batch, settings
-      )
+    if built.objective.slots(built.space) is None:
+      block = filling.filler(built.objective, built.space).fills(built.space)
+      settings = any_order.unpack(header.settings, built.space.dims, block)
+      predictor = _filling(built, params, header.batch, settings)
     else:
       predictor = _causal(built, params, header.batch)
+  elif header.mode == container.GOES_ON:
+    start = adaptive.Start(built.model, params)
+    predictor = adaptive.from_header(header, preemption.check, start)
   else:
     if coder.run is not None:
       raise container.StreamError('encoded without a trained network: --mode=prequential')

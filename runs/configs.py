@@ -149,6 +149,8 @@ def _modernise(config: dict[str, Any]) -> None:
   training, probe = config.get('training', {}), config.get('probe', {})
   if 'prequential' in probe:
     probe['prequential'] = {'orders': 1} | probe['prequential']
+  if 'prequential' in probe.get('finetune', {}):
+    probe['finetune']['prequential'] = {'orders': 1} | probe['finetune']['prequential']
   if 'evaluate_every' in training:
     every, at = training.pop('evaluate_every'), [0, *training.pop('evaluate_at', ())]
     regular = {'every': every, 'at': at, 'last': True}

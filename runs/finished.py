@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from codes import prequential
+from codes import filling
 import objectives
 from runs import configs, experiment, run
 from runs.errors import UserError
@@ -40,21 +40,21 @@ def coded(workdir: str, data_dir: str, best: bool = False) -> tuple[experiment.E
   The data set is not opened, but for runs that did not record all of its sizes.
 
   Raises:
-    UserError: not a finished run, or one of another objective.
+    UserError: not a finished run, or one of an objective that codes no file.
   """
   config, record = read(workdir)
   if 'length' in record:
+    # Whether tokens are levels was asked when it was trained: it says nothing of how it codes.
     space = objectives.Space(
-      record['alphabet'], record['length'], record['dims'], shape=tuple(record['sample_shape'])
-    )
+      record['alphabet'], record['length'], record['dims'], shape=tuple(record['sample_shape']),
+      ordinal=True,
+    )  # fmt: skip
     built = experiment.assemble(config, space, sharding.make_mesh())
   else:
     built = experiment.build(config, data_dir, workdir)
-  if not built.objective.any_order:
-    try:
-      prequential.reading(built.objective, built.model, built.space)
-    except ValueError as error:
-      raise UserError(f"{workdir} (objective '{record['objective']}'): {error}") from error
+  objective, space = built.objective, built.space
+  if objective.slots(space) is None and filling.filler(objective, space) is None:
+    raise UserError(f"{workdir} (objective '{record['objective']}'): {objective.no_file(space)}")
   state, _ = run.restore(built, workdir, best=best)
   # On one device: a code must not depend on how many there are.
   return built, jax.device_put(jax.device_get(state.params), jax.devices()[0])

@@ -41,7 +41,15 @@ def probe(rng: np.random.Generator, base: float, seed: int = 0) -> dict:
     'linear': counts,
     'knn': {'all': {'accuracy': base - 0.1, 'stderr': 0.02, 'by_layer_validation': by_layer}},
     'mlp': {'all': {'accuracy': base, 'usable_bits': 3.0, 'linear_share': (2.5 + base / 2) / 3}},
-    'prequential': {'all': {'linear_bits': 1000 + 500 * base, 'mlp_bits': 1000.0, 'curve': curve}},
+    'prequential': {
+      'all': {
+        'linear_bits': 1000 + 500 * base,
+        'mlp_bits': 1000.0,
+        'curve': curve,
+        'uniform_bits': 3322.0,
+        'majority_bits': 3290.0,
+      }
+    },
     'control_task': {'all': {'selectivity': base - 0.5}},
     'pac': {'all': bound},
   }

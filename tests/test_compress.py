@@ -22,6 +22,14 @@ from runs.errors import UserError
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
+# Objectives of which there is no file, and why.
+_SILENT = {
+  'denoising': 'it has no likelihood',
+  'gaussian_diffusion': 'its bound is the length of a code with bits back alone: an example takes',
+  'uniform_diffusion': 'its bound is the length of a code with bits back alone: an example takes',
+}
+
+
 @pytest.fixture(scope='module')
 def runs(data_dir, tmp_path_factory):
   """Finished tiny runs: of images, of the same by another objective, and of bytes."""
@@ -29,15 +37,16 @@ def runs(data_dir, tmp_path_factory):
   text = bytes(np.random.default_rng(0).choice([97, 98, 99, 10], 4000).astype(np.uint8))
   (top / 'text').write_bytes(text)
   few = ('--config.evaluation.samples=0', '--config.evaluators.probe.every=0')
-  made = {name: str(top / name) for name in ('autoregressive', 'masked', 'bytes')}
+  made = {name: str(top / name) for name in ('autoregressive', 'bytes', *_SILENT)}
   config = tiny.config('autoregressive', *few)
   run.execute(experiment.build(config, data_dir), made['autoregressive'])
-  # Nothing is read of this one but what it says of itself.
-  os.mkdir(made['masked'])
-  config = {'config': configs.plain(tiny.config('masked'))}
-  (top / 'masked' / 'config.json').write_text(json.dumps(config))
-  record = {**run.read_record(made['autoregressive']), 'objective': 'masked'}
-  (top / 'masked' / 'run.json').write_text(json.dumps(record))
+  # Nothing is read of these but what they say of themselves.
+  for name in _SILENT:
+    os.mkdir(made[name])
+    config = {'config': configs.plain(tiny.config(name))}
+    (top / name / 'config.json').write_text(json.dumps(config))
+    record = {**run.read_record(made['autoregressive']), 'objective': name}
+    (top / name / 'run.json').write_text(json.dumps(record))
   config = tiny.config('autoregressive', *few)
   with config.unlocked():
     config.data = {
@@ -174,15 +183,47 @@ def test_the_prequential_mode_needs_no_run(data_dir, tmp_path, call):
     call('--run=nowhere', '--force', 'decode', coded, again)
 
 
-def test_masked_diffusion_codes_in_any_order(data_dir, tmp_path, call):
-  config = tiny.config('masked_diffusion', '--config.evaluation.samples=0')
+@pytest.mark.parametrize('name', ['masked_diffusion', 'block_diffusion', 'masked'])
+def test_networks_that_fill_in_code_in_any_order(data_dir, tmp_path, call, name):
+  few = ('--config.evaluation.samples=0', "--config.probe.suite=('linear',)")
   workdir = str(tmp_path / 'run')
-  run.execute(experiment.build(config, data_dir), workdir)
-  images = str(tmp_path / 'in.npy')
+  run.execute(experiment.build(tiny.config(name, *few), data_dir), workdir)
+  images, coded = str(tmp_path / 'in.npy'), str(tmp_path / 'coded')
   np.save(images, np.random.default_rng(0).integers(0, 17, (20, 8, 8)).astype(np.uint8))
   where = (f'--run={workdir}', f'--data_dir={data_dir}')
-  for order in ((), ('--order=raster',), ('--steps=4',)):
-    assert 'decoded again, equal' in call(*where, *order, 'verify', images)
+  ways = ((), ('--order=raster',), ('--steps=20',)) if name != 'masked' else ((),)
+  for order in ways:
+    out = call(*where, *order, 'verify', images)
+    assert 'decoded again, equal' in out
+    if order == ('--steps=20',):
+      assert (
+        'steps         20 passes an example: ' in out and ' bits an example are the price' in out
+      )
+  if name == 'block_diffusion':
+    code, _, err = _compress(*where, 'encode', images, coded)
+    assert code == 0, err
+    assert '1,280 symbols, checked' in call(*where, 'decode', coded, str(tmp_path / 'out.npy'))
+    with pytest.raises(UserError, match='from 16 to 64 steps decide 64 symbols, not 4'):
+      call(*where, '--steps=4', 'verify', images)
+
+
+def test_a_run_goes_on_learning(runs, data_dir, tmp_path, call):
+  images, coded, again = (str(tmp_path / name) for name in ('in.npy', 'coded', 'out.npy'))
+  np.save(images, np.random.default_rng(0).integers(0, 3, (40, 8, 8)).astype(np.uint8))
+  where = (f'--run={runs["autoregressive"]}', f'--data_dir={data_dir}')
+  how = ('--mode=adaptive', '--chunk=16', '--updates=2', '--learning_rates=1e-3', '--nocounts')
+  out = call(*where, *how, 'encode', images, coded)
+  assert 'network 1 (as it is) ' in out and 'network 2 (2 updates at 0.001) ' in out
+  assert 'not counted   the weights' in out
+  code, _, err = _compress(*where, '--mode=adaptive', 'decode', coded, again)
+  assert code == 0, err
+  np.testing.assert_array_equal(np.load(again), np.load(images))
+  with pytest.raises(UserError, match='encoded by a trained network: --run=DIR'):
+    call('--mode=prequential', '--force', 'decode', coded, again)
+  text = str(tmp_path / 'text')
+  (tmp_path / 'text').write_bytes(b'abcabc\n' * 40)
+  small = (f'--run={runs["bytes"]}', '--mode=adaptive', '--updates=1', f'--data_dir={data_dir}')
+  assert 'decoded again, equal' in call(*small, 'verify', text)
 
 
 def test_counting_codes_images_and_any_file(data_dir, tmp_path, call):
@@ -227,7 +268,8 @@ def _mistakes(runs, path):
     ((image_run, 'decode', str(path / 'absent'), out), 'is not a file'),
     ((image_run, 'squeeze', out), "'squeeze' is unknown: encode IN OUT"),
     ((image_run, 'encode', out), 'encode takes 2 arguments, not 1'),
-    ((f'--run={runs["masked"]}', 'encode', made['high'], out), 'only an autoregressive network'),
+    *(((f'--run={runs[k]}', 'encode', made['high'], out), v) for k, v in _SILENT.items()),
+    ((image_run, '--steps=4', 'encode', made['high'], out), '--steps is for a run that fills in'),
     ((f'--run={path}', 'encode', made['high'], out), 'is not a run directory'),
     (('encode', made['high'], out), '--run=DIR (a finished run) is needed'),
   ]

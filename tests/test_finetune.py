@@ -13,6 +13,7 @@ import ml_collections
 import numpy as np
 import optax
 import pytest
+from scipy import optimize
 import tiny
 
 import objectives
@@ -48,6 +49,7 @@ def config(**changes):
     'prequential': {
       'rows': 160,
       'first': 10,
+      'orders': 1,
       'learning_rates': (1e-3, 1e-2),
       'steps': 8,
       'checkpoints': 2,
@@ -162,28 +164,42 @@ def test_best_layer_is_the_linear_probes():
 
 
 def test_code_of_a_known_expert():
-  """One expert of constant confidence: the mixture of it and the blind one, written out."""
+  """One expert of constant confidence, twice, and the blind ones: the mixture, written out."""
   data = features(strength=lambda rate, step: 2.0)
-  own = {'rows': 80, 'first': 10, 'learning_rates': (1e-2,), 'steps': 4, 'checkpoints': 1}
+  own = {'rows': 80, 'first': 10, 'orders': 1, 'learning_rates': (1e-2,)}
+  own |= {'steps': 4, 'checkpoints': 1}
   results, arrays = finetune.evaluate(data, config(labels=(), prequential=own), 3)
   order = np.random.default_rng((3,)).permutation(200)[:80]
   labels = data.labels_train[order]
-  logs = np.zeros(2)  # log of prior times what each expert gave so far
-  total = 10 * math.log2(CLASSES)
-  p_right, p_wrong = (v / (math.e**2 + 3) for v in (math.e**2, 1))
+  weights, power = np.full(4, 1 / 4), 1.0
+  total, majority = 10 * math.log2(CLASSES), 10 * math.log2(CLASSES)
   for start, stop in ((10, 20), (20, 40), (40, 80)):
     for i in range(start, stop):
       counts = np.bincount(labels[:i], minlength=CLASSES)
       blind = (counts[labels[i]] + 0.5) / (i + 2)
+      frequent = (counts[labels[i]] + 0.5 / CLASSES) / (i + 0.5)
       # No class is unseen after ten labels here: smoothing is the uniform's half a count.
-      assert (np.bincount(labels[:start], minlength=CLASSES) > 0).all() and p_wrong > 0
-      mine = (start * p_right + 0.5 / CLASSES) / (start + 0.5)
-      weights = np.exp(logs - logs.max())
-      total -= math.log2(weights @ [blind, mine] / weights.sum())
-      logs += np.log([blind, mine])
-  assert results['all']['code']['bits'] == pytest.approx(total, abs=1e-9)
+      assert (np.bincount(labels[:start], minlength=CLASSES) > 0).all()
+      mine, calibrated = (
+        (start * math.exp(2 * b) / (math.exp(2 * b) + 3) + 0.5 / CLASSES) / (start + 0.5)
+        for b in (1.0, power)
+      )
+      given = np.array([blind, frequent, mine, calibrated])
+      total -= math.log2(weights @ given)
+      majority -= math.log2(blind)
+      weights = weights * given / (weights @ given)
+      weights = weights * (1 - 1 / (i + 2)) + 1 / (i + 2) / 4
+
+    # All labels were right, so the power grows until a label's worth holds it.
+    def slope(b, count=stop - start):
+      return b - 1 - count * 2 * 3 / (math.exp(2 * b) + 3)
+
+    power = optimize.brentq(slope, 1, 8)
+    assert 1.5 < power < 3
+  assert results['all']['code']['majority'] == pytest.approx(majority, abs=1e-9)
+  assert results['all']['code']['bits'] == pytest.approx(total, abs=1e-5)
   assert arrays['code/bits'].sum() == pytest.approx(total, abs=1e-3)
-  assert results['all']['code']['bits'] <= results['all']['code']['expert_bits'] + 1
+  assert results['all']['code']['bits'] <= results['all']['code']['expert_bits'] + 2 + 3
   assert [point['labels'] for point in results['all']['code']['curve']] == [0, 10, 20, 40]
 
 
@@ -208,7 +224,50 @@ def test_code_of_a_useless_network_costs_the_labels():
   }}, lambda rate, step: 3.0))  # fmt: skip
   results, _ = finetune.evaluate(data, config(labels=()), 0)
   # Confident nonsense: the blind predictor takes over, at its own price and that of the choice.
-  assert 310 < results['all']['code']['bits'] < 320 + 1.5 * math.log2(160) + math.log2(5)
+  price = math.log2(10) + math.log2(160 / 11)
+  assert 310 < results['all']['code']['bits'] < 320 + 1.5 * math.log2(160) + price
+
+
+def test_a_label_that_never_changes_costs_next_to_nothing_whatever_the_network_says():
+  labels = {'train': np.zeros(3000, int), 'validation': np.zeros(9, int), 'test': np.zeros(9, int)}
+  wrong = {split: values + 1 for split, values in labels.items()}
+  own = {'rows': 3000, 'first': 10, 'orders': 1, 'learning_rates': (1e-3, 1e-2)}
+  settings = config(labels=(), prequential=own | {'steps': 8, 'checkpoints': 2})
+  rng, marked = np.random.default_rng(0), {f'labels_{k}': v for k, v in labels.items()}
+  x = {k: rng.normal(size=(1, len(v), 2)).astype(np.float32) for k, v in labels.items()}
+  tuner = Fake(wrong, lambda rate, step: 3.0)
+  data = Features(**x, **marked, classes=CLASSES, tuner=tuner)
+  found, _ = finetune._code(data, settings, 0)
+  first = 10 * math.log2(CLASSES)
+  assert first < found['bits'] <= first + 40
+
+
+def test_codes_of_several_orders():
+  """Each order is what it would be alone: other rows first, and fits of their own."""
+  data = features(strength=peak)
+  own = config().prequential.to_dict() | {'rows': 100, 'orders': 3}
+  results, arrays = finetune.evaluate(data, config(labels=(), prequential=own), 0)
+  found = results['all']['code']
+  first, _ = finetune.evaluate(
+    features(strength=peak), config(labels=(), prequential=own | {'orders': 1}), 0
+  )
+  assert len(found['bits_orders']) == 3
+  assert found['bits_orders'][0] == first['all']['code']['bits'] == pytest.approx(
+    arrays['code/bits'].sum(), rel=1e-6
+  )  # fmt: skip
+  assert found['bits'] == pytest.approx(np.mean(found['bits_orders']))
+  assert found['spread'] == pytest.approx(np.std(found['bits_orders'], ddof=1)) != 0
+  assert first['all']['code']['spread'] is None
+  order = np.random.default_rng((0,)).permutation(200)[:100]
+  sent = [order[again] for again in prequential.orders(100, 3, 0)]
+  coded = [c for c in data.tuner.calls if c['split'] == 'train']
+  for number, rows in enumerate(sent):
+    for call in coded[8 * number : 8 * (number + 1)]:
+      n = len(call['rows'])
+      assert (call['rows'] == rows[:n]).all() and (call['asked'] == rows[n : 2 * n]).all()
+  assert len(coded) == 24 and len({call['seed'] for call in coded}) == 12
+  lengths = [prequential.majority_bits(data.labels_train[rows], CLASSES, 10) for rows in sent]
+  assert found['majority'] == pytest.approx(np.mean(lengths))
 
 
 def test_diverged_training_is_an_error():
@@ -368,6 +427,7 @@ SMALL = (
   '--config.probe.finetune.checkpoints=2',
   '--config.probe.finetune.validation_rows=20',
   '--config.probe.finetune.prequential.rows=20',
+  '--config.probe.finetune.prequential.orders=1',
   '--config.probe.finetune.prequential.steps=2',
 )
 

@@ -13,6 +13,7 @@ from codes import joint
 from data.dataset import Dataset, Examples
 from models.config import ModelConfig
 from objectives import base
+from probes import calibration
 from reports import codes_text, label_sets
 from runs import joint as runs_joint
 from runs.errors import UserError
@@ -75,19 +76,30 @@ def test_labels_are_sent_before_they_are_learnt_and_the_mixture_is_paid_for():
     assert [known for _, known in spy.calls] == [
       set(), set(order[:10].tolist()), set(order[:20].tolist())
     ]  # fmt: skip
-  # By hand: ten bits, then both experts alike, smoothed, beside the one that sees no images.
-  nats = np.zeros((3, count))
+  # By hand: ten bits, then both experts alike, smoothed, plain and at the power that was best on
+  # the block before, beside those that see no images; all under the switching prior.
+  nats, powers = np.zeros((6, count)), {10: 1.0}
   nats[:, :10] = math.log(2)
+  # A share of 0.6 or so is right, and what is said of it is 0.5 + 0.4 * 10 / 40 = 0.6.
+  logits = np.log(np.where(np.eye(2)[truth[order[10:20]]] > 0, 0.6, 0.4))
+  powers[20] = calibration.power(logits, truth[order[10:20]])
   for place in range(10, count):
     seen = truth[order[:place]]
     share = (np.sum(seen == truth[order[place]]) + 0.5) / (place + 1)
     nats[0, place] = -math.log(share)
+    nats[1, place] = -math.log((np.sum(seen == truth[order[place]]) + 0.25) / (place + 0.5))
     start = 10 if place < 20 else 20
     right = 0.5 + 0.4 * start / count
-    nats[1:, place] = -math.log((start * right + 0.25) / (start + 0.5))
-  totals = nats.sum(1)
-  expected = -np.log2(np.mean(np.exp(-totals + totals.min()))) + totals.min() / math.log(2)
-  assert made['bits'] == pytest.approx(expected, rel=1e-9)
+    for row, power in ((2, 1.0), (3, powers[start]), (4, 1.0), (5, powers[start])):
+      scaled = right**power / (right**power + (1 - right) ** power)
+      nats[row, place] = -math.log((start * scaled + 0.25) / (start + 0.5))
+  weights, expected = np.full(6, 1 / 6), 0.0
+  for place, gave in enumerate(np.exp(-nats.T), 1):
+    expected -= math.log2(weights @ gave)
+    weights = weights * gave / (weights @ gave) * place / (place + 1) + 1 / (place + 1) / 6
+  assert made['bits'] == pytest.approx(expected, rel=1e-6)
+  assert made['majority'] == pytest.approx(nats[0].sum() / math.log(2))
+  assert made['expert_bits'] == pytest.approx([nats[2].sum() / math.log(2)] * 2)
   assert made['uniform'] == count and made['labels'] == count
   assert [point['labels'] for point in made['curve']] == [0, 10, 20]
 

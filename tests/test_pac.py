@@ -16,7 +16,7 @@ from probes import baselines, exchange, logistic, pac
 from probes.features import SPLITS, Features, raw
 from probes.measures import MEASURES, at
 from reports import certificates, choice, reading
-from runs import assessment, parents, probing
+from runs import assessment, parents
 
 
 def config(**changes):

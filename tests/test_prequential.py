@@ -1,5 +1,6 @@
 """Prequential code lengths: what they must cost, an independent recomputation, and a real code."""
 
+import itertools
 import math
 from types import SimpleNamespace
 
@@ -7,10 +8,10 @@ import label_coder
 import ml_collections
 import numpy as np
 import pytest
-from scipy import special
+from scipy import optimize, special
 from sklearn.linear_model import LogisticRegression
 
-from probes import mixture, prequential
+from probes import calibration, mixture, prequential
 
 L2 = tuple(10.0**power for power in range(-5, 3))
 MLP = {
@@ -26,7 +27,7 @@ MANY, CLASSES = 10_000, 10
 
 def config(**changes):
   return ml_collections.ConfigDict(
-    {'rows': MANY, 'first': 10, 'orders': 1, 'l2': L2, 'mlp': None} | changes
+    {'rows': MANY, 'first': 10, 'orders': 1, 'network_orders': 1, 'l2': L2, 'mlp': None} | changes
   )
 
 
@@ -88,7 +89,7 @@ def test_random_features_and_random_labels_cost_the_entropy():
 
 
 def test_never_longer_than_the_featureless_code():
-  """Unequal classes and no information: Krichevsky and Trofimov's closed form plus log2 experts."""
+  """Unequal classes and no information: Krichevsky and Trofimov's closed form and the mixture."""
   labels = np.minimum(random_labels(), np.random.default_rng(3).integers(0, CLASSES, MANY))
   cell, arrays = code(noise(), labels, CLASSES)
   order = arrays['all/order']
@@ -97,15 +98,21 @@ def test_never_longer_than_the_featureless_code():
   nats = special.gammaln(MANY + CLASSES / 2) - special.gammaln(10 + CLASSES / 2)
   nats -= (special.gammaln(first + rest + 0.5) - special.gammaln(first + 0.5)).sum()
   best = 10 * math.log2(CLASSES) + nats / math.log(2)
-  assert cell['linear_bits'] <= best + math.log2(1 + len(L2)) + 1e-6
+  assert cell['majority_bits'] == pytest.approx(best, abs=1e-6)
+  assert cell['linear_bits'] <= best + price(2 + 2 * len(L2), MANY) + 1e-6
   assert cell['linear_bits'] > best - 40
+
+
+def price(experts, count):
+  """Of a switching prior that never switches after the first ten, bits."""
+  return math.log2(experts) + math.log2(count / 11)
 
 
 def test_the_cell(coded):
   cell, arrays = coded
   x, labels = small()
   assert cell['labels'] == 150 and cell['uniform_bits'] == pytest.approx(150 * math.log2(3))
-  assert cell['linear_bits'] < 0.75 * cell['uniform_bits']
+  assert cell['linear_bits'] < 0.77 * cell['uniform_bits']
   assert cell['linear_best_layer'] == 1
   assert 0 < cell['certificate'] <= prequential.GAP
   np.testing.assert_array_equal(np.sort(arrays['all/order']), np.arange(150))
@@ -118,11 +125,16 @@ def test_the_cell(coded):
     assert arrays[f'all/{name}'].sum() == pytest.approx(cell[name], rel=1e-5)
     assert [p[name] for p in cell['curve']] @ lengths == pytest.approx(cell[name])
   # Layers and the larger family are paid for, and cost no more than they can.
-  experts = 1 + 2 * 3
-  for name, inside in (('linear', 1 + 3), ('mlp', 1 + 3 + 4)):
-    best = min(cell[f'{name}_bits_by_layer'])
-    assert cell[f'{name}_bits'] <= best + math.log2((1 + 2 * (inside - 1)) / inside) + 1e-9
-  assert cell['mlp_bits'] <= cell['linear_bits'] + math.log2((experts + 2 * 4) / experts) + 1e-9
+  for name, inside in (('linear', 2 * 3), ('mlp', 2 * (3 + 4))):
+    x, labels = x[:, arrays['all/order']], labels[arrays['all/order']]
+    experts = prequential.Experts(x, 3, small_config(), 0)
+    nats, blind, _ = prequential._lengths(experts, labels)
+    used = nats[:, :inside].reshape(-1, 150)
+    assert used.shape[0] == 2 * inside and blind.shape == (2, 150)
+    x, labels = small()
+    best = np.concatenate([used, blind]).sum(1).min() / math.log(2)
+    assert cell[f'{name}_bits'] <= best + price(2 + 2 * inside, 150)
+    assert cell[f'{name}_bits'] < cell['majority_bits']
 
 
 def test_plain_json_numbers(coded):
@@ -141,36 +153,93 @@ def test_plain_json_numbers(coded):
   assert linear_only['linear_bits'] == coded[0]['linear_bits']
 
 
+def switching(nats_ExN):
+  """Bits of the mixture by its definition: over all sequences of experts, by their prior."""
+  experts, count = nats_ExN.shape
+  # State: the log of what the sequences that end in each expert have come to.
+  log_E = np.full(experts, -math.log(experts))
+  for n in range(count):
+    log_E = log_E - nats_ExN[:, n]
+    share = 1 / (n + 2)
+    moved = special.logsumexp(log_E) + math.log(share / experts)
+    log_E = np.logaddexp(log_E + math.log1p(-share), moved)
+  return -special.logsumexp(log_E) / math.log(2)
+
+
+def best_power(logits, labels):
+  """By scipy, of the nats and the hold at 1."""
+
+  def cost(power):
+    scaled = power * logits
+    nats = special.logsumexp(scaled, 1) - scaled[np.arange(len(labels)), labels]
+    return nats.sum() + (power - 1) ** 2 / 2
+
+  return optimize.minimize_scalar(cost, bounds=(1 / 8, 8), method='bounded').x
+
+
 def test_mixture_against_every_experts_own_length():
-  """Fixed experts recomputed with scikit-learn, their mixture by its definition."""
+  """Fixed experts recomputed with scikit-learn, their temperatures with scipy, their mixture."""
   x, labels = small()
   grid = (1e-1, 1e1)
   cell, arrays = code(x, labels, 3, small_config(l2=grid, mlp=None))
   x, labels = x[:, arrays['all/order']].astype(float), labels[arrays['all/order']]
   x = (x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True)
-  nats = [[math.log(3)] * 10 for _ in range(4)]
+  nats, powers = [[math.log(3)] * 10 for _ in range(8)], [1.0] * 4
   for start, stop in ((10, 20), (20, 40), (40, 80), (80, 150)):
-    counts = np.bincount(labels[:start], minlength=3)
+    counts, own = np.bincount(labels[:start], minlength=3), labels[start:stop]
     assert (counts > 0).all()  # Else scikit-learn would fit fewer classes.
     for expert, (layer, l2) in enumerate((layer, l2) for layer in range(2) for l2 in grid):
       model = LogisticRegression(C=1 / (start * l2), tol=1e-9, max_iter=5000)
       model.fit(x[layer, :start], labels[:start])
-      fitted = model.predict_proba(x[layer, start:stop])[
-        np.arange(stop - start), labels[start:stop]
-      ]
-      nats[expert] += (-np.log((start * fitted + 0.5 / 3) / (start + 0.5))).tolist()
-  featureless = [math.log(3)] * 10
+      logits = model.decision_function(x[layer, start:stop])
+      for place, power in ((expert, 1.0), (4 + expert, powers[expert])):
+        fitted = special.softmax(power * logits, 1)[np.arange(stop - start), own]
+        nats[place] += (-np.log((start * fitted + 0.5 / 3) / (start + 0.5))).tolist()
+      powers[expert] = best_power(logits, own)
+  assert min(powers) < 0.2 and max(powers) > 1.2  # They are not left at 1 by accident.
+  kt, frequencies = [math.log(3)] * 10, [math.log(3)] * 10
   for i in range(10, 150):
-    featureless.append(-math.log(((labels[:i] == labels[i]).sum() + 0.5) / (i + 1.5)))
-  bits = np.sum([*nats, featureless], axis=1) / math.log(2)
+    seen = (labels[:i] == labels[i]).sum()
+    kt.append(-math.log((seen + 0.5) / (i + 1.5)))
+    frequencies.append(-math.log((seen + 0.5 / 3) / (i + 0.5)))
+  nats = np.array([*nats, kt, frequencies])
   # The fits may be 1e-4 nats from their optimum.
-  mixed = -np.log2(np.mean(2.0**-bits))
-  assert cell['linear_bits'] == pytest.approx(mixed, abs=0.2)
-  assert cell['linear_bits'] <= bits.min() + math.log2(5) + 0.2
+  assert cell['linear_bits'] == pytest.approx(switching(nats), abs=0.2)
+  assert cell['majority_bits'] == pytest.approx(np.sum(kt) / math.log(2))
   for layer in range(2):
-    inside = [*bits[2 * layer : 2 * layer + 2], bits[-1]]
-    mixed = -np.log2(np.mean(2.0 ** -np.array(inside)))
-    assert cell['linear_bits_by_layer'][layer] == pytest.approx(mixed, abs=0.2)
+    inside = nats[[2 * layer, 2 * layer + 1, 4 + 2 * layer, 5 + 2 * layer, 8, 9]]
+    assert cell['linear_bits_by_layer'][layer] == pytest.approx(switching(inside), abs=0.2)
+
+
+def test_the_power_is_the_best_one():
+  """Every axis by itself, against scipy; the right confidence stays, a wrong one is put right."""
+  rng = np.random.default_rng(0)
+  logits = rng.normal(size=(400, 3)) * 2
+  labels = np.array([rng.choice(3, p=p) for p in special.softmax(logits, 1)])
+  scaled = np.stack([logits, logits * 4, logits / 4])[None]
+  found = calibration.power(scaled, labels)
+  for i in range(3):
+    assert found[0, i] == pytest.approx(best_power(scaled[0, i], labels), rel=1e-3)
+  assert found[0, 0] == pytest.approx(1, abs=0.25)
+  assert found[0, 1] < 0.4 and found[0, 2] > 3
+  sure = np.eye(3)[labels][None] * 3.0
+  assert calibration.power(sure, labels)[0] > 2 and calibration.power(-sure, labels)[0] < 0.2
+
+
+def test_powers_know_no_label_that_they_predict():
+  rng = np.random.default_rng(0)
+  labels, powers = rng.integers(0, 3, 80), calibration.Powers()
+  blocks = [(10, 20), (20, 40), (40, 80)]
+  made = {block: 3 * rng.normal(size=(2, block[1] - block[0], 3)) for block in blocks}
+  before = np.ones(2)
+  for start, stop in blocks:
+    powers.begin(labels[:start])
+    plain, calibrated = np.split(powers.both(made[start, stop]), 2)
+    np.testing.assert_allclose(plain, special.softmax(made[start, stop], -1), rtol=1e-6)
+    expected = special.softmax(before[:, None, None] * made[start, stop], -1)
+    np.testing.assert_allclose(calibrated, expected, rtol=1e-5)
+    before = calibration.power(made[start, stop], labels[start:stop])
+  assert np.abs(before - 1).min() > 0.1
 
 
 def test_several_orders_of_the_same_labels(coded):
@@ -189,33 +258,65 @@ def test_several_orders_of_the_same_labels(coded):
     assert alone['linear_bits'] == pytest.approx(length, abs=1e-9)
   assert cell['linear_bits'] == pytest.approx(np.mean(lengths))
   assert cell['linear_bits_spread'] == pytest.approx(np.std(lengths, ddof=1)) != 0
-  # Networks code the first order alone.
+  # Networks code as many orders as they are told.
   assert cell['mlp_bits_orders'] == [cell['mlp_bits']] == [first['mlp_bits']]
+  more, _ = code(x, labels, 3, small_config(orders=2, network_orders=2, rows=60))
+  second = order_of(x, labels, 2, 60)
+  assert more['mlp_bits_orders'][1] == pytest.approx(second['mlp_bits'], abs=1e-9)
+  assert more['mlp_bits_spread'] == pytest.approx(np.std(more['mlp_bits_orders'], ddof=1))
   assert cell['mlp_bits_spread'] is None is first['linear_bits_spread']
   with pytest.raises(ValueError, match='orders must be at least 1'):
     code(x, labels, 3, small_config(orders=0))
 
 
+def order_of(x, labels, number, rows):
+  """The codes of one order by themselves."""
+  order = prequential.coding_order(len(labels), rows, 0)
+  again = order[prequential.orders(rows, number, 0)[number - 1]]
+  return prequential.bits(x[:, again], labels[again], 3, small_config(), 0)
+
+
 def test_code_lengths_of_a_mixture():
-  """Against products of probabilities, and label by label against `Mixture`."""
+  """All sequences of experts by their prior, and label by label against `Mixture`."""
   rng = np.random.default_rng(0)
-  p = rng.dirichlet(np.ones(4), size=(5, 12))  # (experts, labels, classes)
-  labels = rng.integers(0, 4, 12)
-  given = p[:, np.arange(12), labels]
+  p = rng.dirichlet(np.ones(4), size=(3, 7))  # (experts, labels, classes)
+  labels = rng.integers(0, 4, 7)
+  given = p[:, np.arange(7), labels]
   bits = mixture.code_lengths(-np.log(given))
-  joint = np.r_[1, np.cumprod(given, axis=1).mean(0)]
+  joint = np.zeros(8)
+  for path in itertools.product(range(3), repeat=7):
+    prior = (1 / 3) * math.prod(
+      (n / (n + 1)) * (path[n] == path[n - 1]) + 1 / (n + 1) / 3 for n in range(1, 7)
+    )
+    joint += prior * np.r_[1, np.cumprod(given[list(path), np.arange(7)])]
+  assert joint[0] == pytest.approx(1)
   np.testing.assert_allclose(bits, -np.log2(joint[1:] / joint[:-1]), rtol=1e-9)
-  sequential = mixture.Mixture(5)
+  assert bits.sum() == pytest.approx(switching(-np.log(given)))
+  sequential = mixture.Mixture(3)
   for i, label in enumerate(labels):
     q = sequential.probabilities(p[:, i])
     assert q.sum() == pytest.approx(1)
     assert -np.log2(q[label]) == pytest.approx(bits[i])
     sequential.observe(p[:, i, label])
-  assert bits.sum() <= -np.log2(given.prod(1)).min() + np.log2(5)
-  # No underflow where products leave the range of floats.
+  assert bits.sum() <= -np.log2(given.prod(1)).min() + np.log2(3) + np.log2(7)
+  # Several side by side.
+  many = rng.uniform(0, 3, (2, 3, 7))
+  np.testing.assert_allclose(
+    mixture.code_lengths(many), [mixture.code_lengths(one) for one in many]
+  )
+  # No underflow where products leave the range of floats: the second expert has a quarter then.
   far = mixture.code_lengths(np.array([[1000.0, 1000.0], [2000.0, 1.0]]))
-  expected = [1000 + np.log(2), 1000 - np.log1p(np.exp(-1))]
+  expected = [1000 + np.log(2), 1 + np.log(4)]
   np.testing.assert_allclose(far, np.array(expected) / np.log(2))
+
+
+def test_another_expert_may_be_best_later():
+  """Two experts that are right in turn: a plain Bayes mixture would cost 500 bits more."""
+  right, wrong = -math.log(0.9), -math.log(0.1)
+  nats = np.full((2, 400), wrong)
+  nats[0, :200], nats[1, 200:] = right, right
+  bound = 400 * right / math.log(2) + 2 * math.log2(2) + 2 * math.log2(400)
+  assert mixture.code_lengths(nats).sum() < bound
 
 
 def test_smoothing():
@@ -232,6 +333,10 @@ def test_smoothing():
   counts = np.array([[0, 0, 0], [3, 1, 0]])
   expected = [[1 / 3] * 3, [3.5 / 5.5, 1.5 / 5.5, 0.5 / 5.5]]
   np.testing.assert_allclose(mixture.krichevsky_trofimov(counts), expected)
+  # Row by row, with each row's own counts: 4 labels, one class seen once, one unseen.
+  found = mixture.frequencies(np.array([[3, 1, 0], [2, 2, 2]]))
+  expected = [np.array([3, 1, 1]) + 0.5 / 3, np.array([2, 2, 2]) + 0.5 / 3]
+  np.testing.assert_allclose(found, np.array(expected) / [[5.5], [6.5]])
 
 
 def test_blocks():
@@ -312,7 +417,7 @@ def test_layers_in_batches_give_the_same(monkeypatch):
   x, labels = small()
   doubled, settings = np.concatenate([x, x]), small_config()
   cell, _ = code(x, labels, 3, settings)
-  monkeypatch.setattr(prequential, 'BATCH_BYTES', 2 * 8 * 150 * (2 * 6 + 3 * 7))
+  monkeypatch.setattr(prequential, 'BATCH_BYTES', 2 * 8 * 150 * (2 * 6 + 3 * 14))
   twice, _ = code(doubled, labels, 3, settings)
   for name in ('linear_bits_by_layer', 'mlp_bits_by_layer'):
     assert twice[name] == cell[name] * 2
@@ -328,6 +433,7 @@ def test_few_labels_and_a_class_that_never_comes():
   x, labels = small()
   cell, _ = code(x[:, :8], labels[:8], 3)
   assert cell['linear_bits'] == pytest.approx(8 * math.log2(3)) == cell['uniform_bits']
+  assert cell['majority_bits'] == pytest.approx(cell['uniform_bits'])
   assert cell['certificate'] == 0
   three, _ = code(x, labels, 3, small_config(mlp=None))
   four, _ = code(x, labels, 4, small_config(mlp=None))

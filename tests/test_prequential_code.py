@@ -4,8 +4,10 @@ import io
 import json
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import optax
 import pytest
 
 from codes import (
@@ -17,13 +19,16 @@ from codes import (
   learner,
   lengths,
   mutual_information,
+  network,
   pairs,
   prequential,
   program,
+  trained,
 )  # fmt: skip
 from codes.errors import CodeError
 from data import markov
 from data.dataset import Dataset, Examples
+from models import transformer
 from models.config import ModelConfig
 import objectives
 
@@ -114,6 +119,98 @@ def test_its_length_is_the_sum_over_chunks_of_what_was_not_yet_seen():
   entropy = markov.draw_chain(1, V, T, 0.2).entropy_bits()
   assert entropy < bits[-100:].mean() + 3 * bits[-100:].std() / 10
   assert bits[-100:].mean() < 0.8 * bits[:8].mean()
+
+
+SHAPE = ModelConfig(V, T, 16, 1, 2)
+
+
+def _run(seed=0):
+  """A network that expects something, as a finished run's."""
+  made = transformer.init(SHAPE, jax.random.key(seed))
+  made['output_DxV'] = jax.random.normal(jax.random.key(9), made['output_DxV'].shape)
+  return adaptive.Start(SHAPE, {'backbone': made, 'objective': {}})
+
+
+def _goes_on(tokens, settings, start):
+  predictor = adaptive.Adaptive(settings, tokens.size, start=start)
+  fields = {'kind': container.ARRAY, 'total': len(tokens), 'dtype': '<i4', 'shape': (T,)}
+  header, out = container.Header(**fields, **predictor.claims()), io.BytesIO()
+  source = codec.Source(tokens.size, lambda a, b: tokens.reshape(-1)[a:b])
+  sizes = codec.encode(predictor, source, header, out)
+  out.seek(0)
+  return predictor, out, sizes
+
+
+def test_a_run_that_goes_on_learns_as_optax_does():
+  """Whole forward passes and updates written out, from the run's weights."""
+  tokens, start = _tokens(40), _run()
+  plain = {**_network(), 'optimizer': OPTIMIZER | {'weight_decay': 0.0}}
+  settings = adaptive.Settings(counting.Layout(V, T), 8, 0, False, (plain,))
+  _, _, sizes = _goes_on(tokens, settings, start)
+  apply = transformer.make_apply(SHAPE)
+
+  @jax.jit
+  def nats(params, rows_NxT):
+    out = apply(params, rows_NxT, pattern=('causal',), shift=True)
+    p_NxTxV = jax.nn.log_softmax(out.logits_BxTxV)
+    return -jnp.take_along_axis(p_NxTxV, rows_NxT[..., None], -1).sum()
+
+  slope_of = jax.jit(jax.grad(lambda params, rows: nats(params, rows) / rows.size))
+  schedule, params = learner.Schedule(**plain['schedule']), start.params['backbone']
+  rate = optax.warmup_cosine_decay_schedule(0.0, 1e-2, 2, 12, 1e-2)
+  chain = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, 0.9, 0.95, weight_decay=0))
+  state, total, done = chain.init(params), 0.0, 0
+  for first in range(0, 40, 8):
+    total += float(nats(params, tokens[first : first + 8])) / np.log(2)
+    for _ in range(3 if first < 32 else 0):
+      rows = tokens[schedule.rows(done, first + 8)]
+      slope = slope_of(params, rows)
+      step, state = chain.update(slope, state, params)
+      params, done = optax.apply_updates(params, step), done + 1
+  assert sizes.ideal_bits == pytest.approx(total, rel=1e-4)
+  frozen = sum(float(nats(start.params['backbone'], tokens[i : i + 8])) for i in range(0, 40, 8))
+  assert sizes.ideal_bits < 0.9 * frozen / np.log(2)
+
+
+def test_a_run_that_goes_on_is_decoded_by_that_run_alone():
+  tokens, start = _tokens(60), _run()
+  as_it_is = {**_network(updates=0)}
+  settings = adaptive.Settings(
+    counting.Layout(V, T), 8, 4, True, (as_it_is, _network(average=4, calibrated=True))
+  )
+  predictor, out, sizes = _goes_on(tokens, settings, start)
+  reader = container.Reader(out)
+  assert reader.header.mode == container.GOES_ON
+  again = adaptive.from_header(reader.header, start=start)
+  again.check(reader.header)
+  found = np.concatenate(list(codec.decode(again, tokens.size, reader)))
+  np.testing.assert_array_equal(found, tokens.reshape(-1))
+  # Its network as it is costs what the run's own file does, and choosing is paid for.
+  alone = predictor.spent()
+  trained_file = trained.Trained(
+    network.Reading(SHAPE, T, tuple(range(T))), _run().params['backbone'], 8
+  )
+  bits = _bits_of(trained_file, tokens)
+  assert alone['network 1 (as it is)'] == pytest.approx(bits, rel=1e-4)
+  assert set(alone) == {
+    'counting', 'network 1 (as it is)', 'network 2 (3 updates at 0.01)', 'all mixed'
+  }  # fmt: skip
+  # The best sequence of experts may be shorter than any one of them, and is no longer.
+  assert sizes.ideal_bits < min(alone.values()) + np.log2(4) + 1 < bits
+  with pytest.raises(container.StreamError, match='encoded by another network than this run'):
+    adaptive.from_header(reader.header, start=_run(1)).check(reader.header)
+  with pytest.raises(container.StreamError, match='another network'):
+    adaptive.from_header(reader.header).check(reader.header)
+  wide = adaptive.Start(ModelConfig(V, T, 32, 1, 2), start.params)
+  with pytest.raises(container.StreamError, match='of another shape than the one of this run'):
+    adaptive.from_header(reader.header, start=wide)
+
+
+def _bits_of(predictor, tokens):
+  fields = {'kind': container.ARRAY, 'total': len(tokens), 'dtype': '<i4', 'shape': (T,)}
+  source = codec.Source(tokens.size, lambda a, b: tokens.reshape(-1)[a:b])
+  header = container.Header(**fields, **predictor.claims())
+  return codec.encode(predictor, source, header, io.BytesIO()).ideal_bits
 
 
 def test_a_future_example_changes_no_earlier_length():

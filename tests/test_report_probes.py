@@ -59,7 +59,8 @@ def test_page_shows_every_measure_with_unit_spread_flag_and_caveat(made):
   assert f'{found["mean"]:.2f}<small>{found["mean_min"]:.2f}–{found["mean_max"]:.2f}' in section
   assert '<small class="flag">vacuous</small>' in section
   bound = entry['measures']['pac/bound']
-  assert f'<small>error {100 * bound["beside"]:.1f}</small>' in section
+  assert f'<small>error {100 * bound["beside"][0]:.1f}</small>' in section
+  assert '<small>uniform 3322, majority 3290</small>' in section
   head = re.findall(r'<th[^>]*>(.*?)</th>', section)
   column = next(i for i, cell in enumerate(head) if 'PCA of raw' in cell)
   row = re.search(r'<td class="text">kNN, centred<small>%</small></td>(.*?)</tr>', section)[1]
@@ -184,7 +185,8 @@ def test_errors_and_flags_stand_beside_usable_bits_and_their_share(tmp_path):
     '<small class="flag">above 1 in 1</small></td>'
   ) in html
   assert (
-    '<td>450<small>400–500</small><small>± 20 over orders</small><small>uniform 3976</small></td>'
+    '<td>450<small>400–500</small><small>± 20 over orders</small>'
+    '<small>uniform 3976, majority 3290</small></td>'
   ) in html
   probes = record['probes']
   lines = [' '.join(line.split()) for line in terminal.probe_lines(probes, headline())]

@@ -72,8 +72,8 @@ def test_every_measure_is_there(found):
     assert type(value) in (int, float), measure.name
     if measure.layers:
       assert len(at(results, measure.layers)) == 2, measure.name
-    if measure.beside:
-      assert type(at(results, measure.beside)) in (int, float)
+    for path in measure.beside:
+      assert type(at(results, path)) in (int, float)
     if measure.flag:
       assert type(at(results, measure.flag)) is bool
 
