@@ -1,6 +1,13 @@
 """The theory, claim by claim. A claim is one file here and one line in CLAIMS: `claims/base.py`."""
 
-from claims import middle_layer, noise_control, other_objective, single_epoch
+from claims import (
+  larger_is_nearer,
+  middle_layer,
+  noise_control,
+  other_objective,
+  predictor_is_compressor,
+  single_epoch,
+)
 from claims.base import Claim
 
 # One line a claim.
@@ -9,5 +16,7 @@ _WRITTEN = (
   single_epoch,
   middle_layer,
   other_objective,
+  larger_is_nearer,
+  predictor_is_compressor,
 )  # fmt: skip
 CLAIMS: dict[int, Claim] = {module.CLAIM.number: module.CLAIM for module in _WRITTEN}
