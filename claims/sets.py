@@ -72,9 +72,8 @@ class Spec:
 
   @property
   def name(self) -> str:
-    """For people; the directory has a digest of all settings behind it."""
-    tags = [f'{name}{value}' for name, value in self.tags]
-    return '-'.join([self.config, self.objective, *tags, f'seed{self.seed}'])
+    """For people; the directory has a digest of all settings behind it, and nothing of tags."""
+    return f'{self.config}-{self.objective}-seed{self.seed}'
 
   @property
   def columns(self) -> dict[str, Any]:

@@ -103,6 +103,9 @@ def test_one_setting_more_is_another_run_and_another_order_is_the_same(places):
   config = where().config
   assert config.data.grammar_seed == config.probe_data.grammar_seed == config.training.seed == 1
   assert config.data.examples == 0 and config.probe_data.examples == 2000
+  tagged, plain = (sets.digits('masked', 0, 'full', **tags) for tags in ({'width': 64}, {}))
+  assert tagged.columns['width'] == 64
+  assert running.planned_run(tagged, places).workdir == running.planned_run(plain, places).workdir
   with pytest.raises(UserError, match='no_such'):
     where(no_such=1)
 
@@ -320,3 +323,20 @@ def test_judging_needs_no_jax():
     cwd=ROOT, env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True,
   )  # fmt: skip
   assert done.stdout.split() == ['33', 'False'], done.stderr
+
+
+def test_a_field_younger_than_a_run_does_not_move_it(places, monkeypatch):
+  spec = sets.digits('masked', 0, 'quick')
+  before = running.planned_run(spec, places).workdir
+  load = running.configs.load
+
+  def younger(path, objective, overrides):
+    config = load(path, objective, overrides)
+    with config.unlocked():
+      config.training.new_field = 3
+    return config
+
+  monkeypatch.setattr(running.configs, 'load', younger)
+  running.planned_run.cache_clear()
+  assert running.planned_run(spec, places).workdir == before
+  running.planned_run.cache_clear()
