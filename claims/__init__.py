@@ -2,9 +2,11 @@
 
 from claims import (
   larger_is_nearer,
+  likelihood_plus_parameters,
   middle_layer,
   noise_control,
   other_objective,
+  own_size,
   predictor_is_compressor,
   single_epoch,
 )
@@ -18,5 +20,7 @@ _WRITTEN = (
   other_objective,
   larger_is_nearer,
   predictor_is_compressor,
+  likelihood_plus_parameters,
+  own_size,
 )  # fmt: skip
 CLAIMS: dict[int, Claim] = {module.CLAIM.number: module.CLAIM for module in _WRITTEN}
