@@ -1,6 +1,7 @@
 """The theory, claim by claim. A claim is one file here and one line in CLAIMS: `claims/base.py`."""
 
 from claims import (
+  curves_fall_together,
   larger_is_nearer,
   likelihood_plus_parameters,
   middle_layer,
@@ -8,6 +9,7 @@ from claims import (
   other_objective,
   own_size,
   predictor_is_compressor,
+  shared_structure,
   single_epoch,
 )
 from claims.base import Claim
@@ -22,5 +24,7 @@ _WRITTEN = (
   predictor_is_compressor,
   likelihood_plus_parameters,
   own_size,
+  shared_structure,
+  curves_fall_together,
 )  # fmt: skip
 CLAIMS: dict[int, Claim] = {module.CLAIM.number: module.CLAIM for module in _WRITTEN}

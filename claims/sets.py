@@ -227,6 +227,20 @@ def noise(objective: str, seed: int, budget: str, structured: bool = False, **ta
   return spec(config, objective, seed, own, 'digits', **tags)
 
 
+def copy(objective: str, seed: int, budget: str, width: int, steps: int = 300) -> Spec:
+  """The noisy copy at distance 8 in 16 tokens; width and steps are tags."""
+  settings = {
+    'model.width': width,
+    'model.heads': min(4, width // 4),
+    'training.steps': min(60, steps) if budget == 'quick' else steps,
+    'evaluation.draws': 4,
+    'probe.levels': False,
+    **_NO_SAMPLES,
+    **({'optimizer.warmup_steps': 10} if budget == 'quick' else {}),
+  }
+  return spec('copy', objective, seed, settings, f'copy_w{width}', width=width, steps=steps)
+
+
 def _at_width(made: Callable[..., Spec], width: int) -> Callable[..., Spec]:
   return lambda objective, seed, budget: made(objective, seed, budget, width)
 
@@ -238,6 +252,9 @@ PILOTS: dict[str, tuple[Callable[..., Spec], tuple[str, ...]]] = {
   'digits_deep': (digits_deep, ('autoregressive', 'masked')),
   'digits_w16': (_at_width(digits_wide, 16), ('autoregressive',)),
   'digits_w32': (_at_width(digits_wide, 32), ('autoregressive',)),
+  'copy_w8': (_at_width(copy, 8), ('autoregressive',)),
+  'copy_w16': (_at_width(copy, 16), ('autoregressive',)),
+  'copy_w32': (_at_width(copy, 32), ('autoregressive',)),
   'hierarchy': (hierarchy, TRAINED),
   'hierarchy_w8': (_at_width(hierarchy_wide, 8), ('autoregressive',)),
   'hierarchy_w16': (_at_width(hierarchy_wide, 16), ('autoregressive',)),
