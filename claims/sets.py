@@ -24,8 +24,9 @@ PILOT_SEED = 100
 GRID = (1e-3, 3e-3, 1e-2)
 # (name in PILOTS, objective) -> learning rate.
 RATES: dict[tuple[str, str], float] = {}
-# The objectives that the shared sets have pilots of.
-TRAINED = ('autoregressive', 'masked', 'masked_diffusion', 'gaussian_diffusion')
+# The objectives that the shared sets have pilots of; Gaussian diffusion needs levels of a scale.
+OF_SYMBOLS = ('autoregressive', 'masked', 'masked_diffusion')
+TRAINED = (*OF_SYMBOLS, 'gaussian_diffusion')
 UNTRAINED = ('untrained', 'untrained_causal', 'untrained_gaussian')
 
 _QUICK = {
@@ -236,7 +237,7 @@ def copy(objective: str, seed: int, budget: str, width: int, steps: int = 300) -
     'evaluation.draws': 4,
     'probe.levels': False,
     **_NO_SAMPLES,
-    **({'optimizer.warmup_steps': 10} if budget == 'quick' else {}),
+    'optimizer.warmup_steps': 10,
   }
   return spec('copy', objective, seed, settings, f'copy_w{width}', width=width, steps=steps)
 
@@ -255,7 +256,7 @@ PILOTS: dict[str, tuple[Callable[..., Spec], tuple[str, ...]]] = {
   'copy_w8': (_at_width(copy, 8), ('autoregressive',)),
   'copy_w16': (_at_width(copy, 16), ('autoregressive',)),
   'copy_w32': (_at_width(copy, 32), ('autoregressive',)),
-  'hierarchy': (hierarchy, TRAINED),
+  'hierarchy': (hierarchy, OF_SYMBOLS),
   'hierarchy_w8': (_at_width(hierarchy_wide, 8), ('autoregressive',)),
   'hierarchy_w16': (_at_width(hierarchy_wide, 16), ('autoregressive',)),
   'hierarchy_w32': (_at_width(hierarchy_wide, 32), ('autoregressive',)),

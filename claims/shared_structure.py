@@ -25,7 +25,7 @@ from claims.judging import Test
 from reports import canvas
 
 WIDTHS = (8, 16, 32)
-SHORT = 100  # updates of the short training, of the largest network
+SHORT = 40  # updates of the short training, of the largest network
 ROWS = 400  # sequences that are coded, other ones for every seed
 TOGETHER = 0.5  # rank correlation
 SLACK = 0.5  # bits a sequence: what C(XY) may be above C(X) + C(Y)
@@ -180,10 +180,11 @@ CLAIM = Claim(
   judge=judge,
   figure=figure,
   threshold='Noisy copy at distance 8 in 16 tokens of 8 symbols: the halves share a known number '
-  'of bits. Networks of width 8, 16 and 32, one of them also after 100 updates, the counting code '
+  'of bits. Networks of width 8, 16 and 32, one of them also after 40 updates, the counting code '
   'and general compressors; 5 seeds with sequences of their own. Fails: for some compressor C(XY) '
   'is above C(X) + C(Y) by more than half a bit a sequence, or the rank correlation of shorter '
   'codes with more found is below 0. Holds: it is above 0.5. Depends (on the compressors): above '
   '0.5 among networks alone. Else not distinguishable.',
-  looked_at='Nothing of this source.',
+  looked_at='Networks of seeds 0 and 1 after 60 updates: 2.87, 2.43 and 1.93 bits per token by '
+  'width, of 1.87 that the source has.',
 )

@@ -17,6 +17,7 @@ from claims.base import Claim, Piece, Plan, Verdict
 from claims.statements import STATEMENTS
 from reports import canvas
 from reports.errors import ReportError
+from runs import checks, experiment
 from runs.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -91,6 +92,16 @@ def test_plans_of_all_claims_can_be_planned_and_have_the_seeds_of_a_verdict(plac
       assert len(set(names)) == len(names), claim.name
     seeds = {spec.seed for spec in made.all_runs}
     assert not seeds or (len(seeds) >= 5 and sets.PILOT_SEED not in seeds), claim.name
+
+
+def test_objectives_of_all_plans_suit_their_data(places, data_dir):
+  specs = [spec for claim in CLAIMS.values() for spec in claim.plan('quick').all_runs]
+  specs += [sets.pilot(name, o, 1e-3) for name, (_, names) in sets.PILOTS.items() for o in names]
+  kinds = {(spec.config, spec.objective): spec for spec in specs}
+  assert ('hierarchy', 'masked') in kinds
+  for spec in kinds.values():
+    built = experiment.build(running.planned_run(spec, places).config, data_dir)
+    checks.check_probes(built)
 
 
 def test_one_setting_more_is_another_run_and_another_order_is_the_same(places):
