@@ -132,5 +132,6 @@ CLAIM = Claim(
   'masked diffusion in raster order (hierarchy), 5 seeds. Holds: every file decodes, and what the '
   'longer file adds is the likelihood of what it adds within ±1 %, 95 % intervals. Fails: a file '
   'does not decode, or an interval lies beyond 1 %. Else not distinguishable.',
-  looked_at='Files of the codec on other runs, which decode; its header is some hundred bytes.',
+  looked_at='Files of the codec on other runs, which decode; its header is some hundred bytes. '
+  'Of networks of 60 updates, seeds 0 and 1, files grew within 0.6 % of the likelihood.',
 )

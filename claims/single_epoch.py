@@ -171,5 +171,6 @@ CLAIM = Claim(
   'quarters of training, must lie inside ±0.02 bits per dimension: outside fails, across the edge '
   'is not distinguishable. Then holds if the whole code ends below 5 % above the final validation '
   'loss for both, and depends (on which loss is meant) if it is above that for one.',
-  looked_at='One autoregressive run of grammar 0, 300 updates: its final bits, not its curve.',
+  looked_at='One autoregressive run of grammar 0, 300 updates: its final bits, not its curve. '
+  'Curves of 60 updates, seeds 0 and 1: 0.09 bits apart after 20 updates, 0.03 after 40.',
 )
