@@ -1,10 +1,30 @@
 """The theory, claim by claim. A claim is one file here and one line in CLAIMS: `claims/base.py`."""
 
-from claims import noise_control
+from claims import (
+  curves_fall_together,
+  larger_is_nearer,
+  likelihood_plus_parameters,
+  middle_layer,
+  noise_control,
+  other_objective,
+  own_size,
+  predictor_is_compressor,
+  shared_structure,
+  single_epoch,
+)
 from claims.base import Claim
 
 # One line a claim.
 _WRITTEN = (
   noise_control,
+  single_epoch,
+  middle_layer,
+  other_objective,
+  larger_is_nearer,
+  predictor_is_compressor,
+  likelihood_plus_parameters,
+  own_size,
+  shared_structure,
+  curves_fall_together,
 )  # fmt: skip
 CLAIMS: dict[int, Claim] = {module.CLAIM.number: module.CLAIM for module in _WRITTEN}

@@ -19,7 +19,7 @@ from typing import Any
 from claims import records
 from claims.base import Claim, Finished, Piece, Plan, Row, Work
 from claims.sets import Spec
-from runs import checks, configs, plan, pool
+from runs import checks, configs, plan, pool, run
 from runs.errors import UserError
 
 
@@ -57,7 +57,10 @@ def _digest(*content: Any) -> str:
 
 @functools.cache
 def planned_run(spec: Spec, places: Places) -> plan.PlannedRun:
-  """The process of a training run; its directory follows from its settings alone.
+  """The process of a training run.
+
+  Its directory follows from its config file, its objective and where it differs from what the file
+  says: fields that are younger than a run do not move it.
 
   Raises:
     UserError: settings that can't be, in one line.
@@ -65,7 +68,9 @@ def planned_run(spec: Spec, places: Places) -> plan.PlannedRun:
   path = records.ROOT / 'experiments' / f'{spec.config}.py'
   config = configs.load(str(path), spec.objective, spec.overrides)
   checks.check_run(config)
-  name = f'{spec.name}-{_digest(configs.plain(config))}'
+  plain = dict(configs.fields(configs.load(str(path), spec.objective, ())))
+  asked = {n: value for n, value in configs.fields(config) if plain.get(n) != value}
+  name = f'{spec.name}-{_digest(spec.config, spec.objective, asked)}'
   workdir = os.path.join(places.workdir, 'runs', name)
   command = [sys.executable, '-m', 'launch.train', f'--config={path}:{spec.objective}']
   command += [f'--workdir={workdir}', f'--data_dir={places.data_dir}', *spec.overrides]
@@ -112,6 +117,9 @@ def execute(
   for spec in (spec for made in plans.values() for spec in made.all_runs):
     planned = planned_run(spec, places)
     runs.setdefault(planned.workdir, planned)
+  for planned in runs.values():
+    if os.path.exists(os.path.join(planned.workdir, 'config.json')):
+      run.check_same(planned.workdir, planned.config)
   pieces = {}
   for claim in chosen:
     for piece in plans[claim.name].pieces:
@@ -162,9 +170,9 @@ def missing(claim: Claim, places: Places) -> list[str]:
   """What a claim's plan asks for and is not there: names of runs and pieces."""
   made = claim.plan(places.budget)
   names = [
-    run.name
-    for run in (planned_run(spec, places) for spec in made.all_runs)
-    if configs.read_record(run.workdir) is None
+    one.name
+    for one in (planned_run(spec, places) for spec in made.all_runs)
+    if configs.read_record(one.workdir) is None
   ]
   pieces = (planned_piece(claim, piece, places) for piece in made.pieces)
   return names + [piece.name for piece in pieces if not piece.rows.is_file()]
@@ -183,8 +191,8 @@ def gather(claim: Claim, places: Places) -> pathlib.Path:
     )
   made = claim.plan(places.budget)
   rows: list[Row] = []
-  for run in (finished(spec, places) for spec in made.runs if claim.read):
-    rows += [run.spec.columns | row for row in claim.read(run)]
+  for one in (finished(spec, places) for spec in made.runs if claim.read):
+    rows += [one.spec.columns | row for row in claim.read(one)]
   for piece in made.pieces:
     frame = records.read_csv(planned_piece(claim, piece, places).rows)
     rows += frame.astype(object).where(frame.notna(), None).to_dict('records')

@@ -17,6 +17,7 @@ from claims.base import Claim, Piece, Plan, Verdict
 from claims.statements import STATEMENTS
 from reports import canvas
 from reports.errors import ReportError
+from runs import checks, experiment
 from runs.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -93,6 +94,16 @@ def test_plans_of_all_claims_can_be_planned_and_have_the_seeds_of_a_verdict(plac
     assert not seeds or (len(seeds) >= 5 and sets.PILOT_SEED not in seeds), claim.name
 
 
+def test_objectives_of_all_plans_suit_their_data(places, data_dir):
+  specs = [spec for claim in CLAIMS.values() for spec in claim.plan('quick').all_runs]
+  specs += [sets.pilot(name, o, 1e-3) for name, (_, names) in sets.PILOTS.items() for o in names]
+  kinds = {(spec.config, spec.objective): spec for spec in specs}
+  assert ('hierarchy', 'masked') in kinds
+  for spec in kinds.values():
+    built = experiment.build(running.planned_run(spec, places).config, data_dir)
+    checks.check_probes(built)
+
+
 def test_one_setting_more_is_another_run_and_another_order_is_the_same(places):
   def where(**settings):
     spec = sets.hierarchy('masked', 1, 'quick', {f'model.{k}': v for k, v in settings.items()})
@@ -103,6 +114,9 @@ def test_one_setting_more_is_another_run_and_another_order_is_the_same(places):
   config = where().config
   assert config.data.grammar_seed == config.probe_data.grammar_seed == config.training.seed == 1
   assert config.data.examples == 0 and config.probe_data.examples == 2000
+  tagged, plain = (sets.digits('masked', 0, 'full', **tags) for tags in ({'width': 64}, {}))
+  assert tagged.columns['width'] == 64
+  assert running.planned_run(tagged, places).workdir == running.planned_run(plain, places).workdir
   with pytest.raises(UserError, match='no_such'):
     where(no_such=1)
 
@@ -274,11 +288,12 @@ def test_the_page_of_docs_is_of_the_committed_records():
 
 
 def test_pilots_say_the_rate_of_the_lowest_validation_loss(places):
-  for loss, (_, spec) in zip((3, 1, 2, 4), pilots.specs('digits', 'masked'), strict=True):
+  for loss, (_, spec) in zip((3, 1, 2), pilots.specs('digits', 'masked'), strict=True):
     _pretend([spec], places, validation={'loss': loss})
-    assert spec.seed == sets.PILOT_SEED
+    config = running.planned_run(spec, places).config
+    assert config.training.seed == spec.seed == sets.PILOT_SEED and config.training.steps == 800
   assert pilots.text(places) == (
-    "('digits', 'masked'): 0.002,  # 0.001: 3.0000, 0.002: 1.0000, 0.005: 2.0000, 0.01: 4.0000"
+    "('digits', 'masked'): 0.003,  # 0.001: 3.0000, 0.003: 1.0000, 0.01: 2.0000"
   )
 
 
@@ -319,3 +334,20 @@ def test_judging_needs_no_jax():
     cwd=ROOT, env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True,
   )  # fmt: skip
   assert done.stdout.split() == ['33', 'False'], done.stderr
+
+
+def test_a_field_younger_than_a_run_does_not_move_it(places, monkeypatch):
+  spec = sets.digits('masked', 0, 'quick')
+  before = running.planned_run(spec, places).workdir
+  load = running.configs.load
+
+  def younger(path, objective, overrides):
+    config = load(path, objective, overrides)
+    with config.unlocked():
+      config.training.new_field = 3
+    return config
+
+  monkeypatch.setattr(running.configs, 'load', younger)
+  running.planned_run.cache_clear()
+  assert running.planned_run(spec, places).workdir == before
+  running.planned_run.cache_clear()
