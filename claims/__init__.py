@@ -1,10 +1,12 @@
 """The theory, claim by claim. A claim is one file here and one line in CLAIMS: `claims/base.py`."""
 
-from claims import noise_control
+from claims import middle_layer, noise_control, single_epoch
 from claims.base import Claim
 
 # One line a claim.
 _WRITTEN = (
   noise_control,
+  single_epoch,
+  middle_layer,
 )  # fmt: skip
 CLAIMS: dict[int, Claim] = {module.CLAIM.number: module.CLAIM for module in _WRITTEN}

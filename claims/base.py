@@ -90,6 +90,11 @@ class Finished:
     return reading.read_json(f'{self.workdir}/run.json')
 
   @functools.cached_property
+  def config(self) -> dict[str, Any]:
+    """Every field, by section."""
+    return reading.read_json(f'{self.workdir}/config.json')['config']
+
+  @functools.cached_property
   def curve(self) -> list[dict]:
     """The lines of metrics.jsonl, by step."""
     return reading.read_curve(self.workdir)

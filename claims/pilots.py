@@ -9,20 +9,15 @@ from runs import configs, plan, pool
 
 
 def specs(name: str, objective: str) -> list[tuple[float, Spec]]:
-  """(rate, run) of one set and objective: the full runs of the set, with little else measured."""
-  made = []
-  for rate in sets.GRID:
-    settings = {'optimizer.learning_rate': rate, 'probe.suite': ('linear',)}
-    run = sets.PILOTS[name](objective, sets.PILOT_SEED, 'full', settings, lr=f'{rate:g}')
-    made.append((rate, run))
-  return made
+  """(rate, run) of one set and objective."""
+  return [(rate, sets.pilot(name, objective, rate)) for rate in sets.GRID]
 
 
 def execute(places: Places, environment: dict[str, str], jobs: int | None) -> list[pool.Failure]:
   """Trains every pilot that is not there yet."""
   runs = {}
-  for name in sets.PILOTS:
-    for objective in sets.TRAINED:
+  for name, (_, objectives) in sets.PILOTS.items():
+    for objective in objectives:
       for _, spec in specs(name, objective):
         planned = running.planned_run(spec, places)
         runs[planned.workdir] = planned
@@ -45,8 +40,8 @@ def losses(name: str, objective: str, places: Places) -> dict[float, float]:
 def text(places: Places) -> str:
   """A line a set and objective: the losses by rate, and the lowest as a line of `sets.RATES`."""
   lines = []
-  for name in sets.PILOTS:
-    for objective in sets.TRAINED:
+  for name, (_, objectives) in sets.PILOTS.items():
+    for objective in objectives:
       found = losses(name, objective, places)
       if not found:
         continue

@@ -2,28 +2,27 @@
 
 A run is told by its settings alone: claims that ask for the same ones get the same directory, and
 it is trained once. So ask for the plain sets where they do, and name settings only where the claim
-is about them.
+is about them; then name too where its learning rate is from (`tuned_as`), and add it to PILOTS.
 
     sets.digits('masked', seed, budget)
-    sets.hierarchy('autoregressive', seed, budget, {'model.layers': 8}, layers=8)
+    sets.hierarchy('autoregressive', seed, budget, {'model.layers': 8}, 'hierarchy_deep', layers=8)
 
 The settings are overrides of the config file; the words after them are tags, columns of the rows
-beside source, objective, seed and (where a rate is tuned or asked for) learning_rate. What a
-hierarchy draws, its grammar, follows the seed, so that seeds are independent of one another; on
-digits all seeds have the same test images.
+beside source, objective and seed. What a hierarchy draws, its grammar, follows the seed, so that
+seeds are independent of one another; on digits all seeds have the same test images.
 
-Learning rates come from pilots, `launch.claims --pilots --workdir=DIR`: every set and objective at
-the rates of GRID on PILOT_SEED, which no claim uses, the lowest validation loss of its own. RATES
-holds what they chose; what is not in it trains at the config's rate and is printed as untuned.
+Learning rates come from pilots, `launch.claims --pilots --workdir=DIR`: every set of PILOTS at the
+rates of GRID on PILOT_SEED, which no claim uses, the lowest validation loss of its own. RATES holds
+what they chose; what is not in it trains at the config's rate and is printed as untuned.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 from typing import Any
 
 PILOT_SEED = 100
-GRID = (1e-3, 2e-3, 5e-3, 1e-2)
-# (set, objective) -> learning rate.
+GRID = (1e-3, 3e-3, 1e-2)
+# (name in PILOTS, objective) -> learning rate.
 RATES: dict[tuple[str, str], float] = {}
 # The objectives that the shared sets have pilots of.
 TRAINED = ('autoregressive', 'masked', 'masked_diffusion', 'gaussian_diffusion')
@@ -92,7 +91,7 @@ def spec(
   objective: str,
   seed: int,
   settings: Mapping[str, Any],
-  tuned_as: str = '',
+  tuned_as: str,
   **tags: Any,
 ) -> Spec:
   """A run of any config file; sets below are this with settings of their own.
@@ -102,11 +101,11 @@ def spec(
     objective: which.
     seed: of training.
     settings: field (without 'config.') -> value.
-    tuned_as: the set whose pilots chose the rate; the config's own name by default.
+    tuned_as: the name in RATES under which its rate is.
     **tags: columns of its rows.
   """
   settings = {**settings, 'training.seed': seed}
-  rate = RATES.get((tuned_as or config, objective))
+  rate = RATES.get((tuned_as, objective))
   trains = not objective.startswith('untrained')
   asked = 'optimizer.learning_rate' in settings
   if rate is not None and not asked:
@@ -122,7 +121,12 @@ def _text(value: Any) -> str:
 
 
 def digits(
-  objective: str, seed: int, budget: str, settings: Mapping[str, Any] | None = None, **tags: Any
+  objective: str,
+  seed: int,
+  budget: str,
+  settings: Mapping[str, Any] | None = None,
+  tuned_as: str = 'digits',
+  **tags: Any,
 ) -> Spec:
   """8x8 digits, nano, 800 updates of 32, the config's own."""
   quick = budget == 'quick'
@@ -137,17 +141,44 @@ def digits(
     **_NO_LABEL_CODE,
     **(_QUICK if quick else {}),
   }
-  return spec('digits', objective, seed, own | dict(settings or {}), **tags)
+  return spec('digits', objective, seed, own | dict(settings or {}), tuned_as, **tags)
+
+
+def digits_deep(objective: str, seed: int, budget: str, **tags: Any) -> Spec:
+  """Digits with eight layers, half as wide, 400 updates."""
+  settings = {
+    'model.layers': 8,
+    'model.width': 32,
+    'training.steps': 60 if budget == 'quick' else 400,
+    'probe.suite': ('linear',),
+    **_NO_PROBE,
+  }
+  return digits(objective, seed, budget, settings, 'digits_deep', **tags)
+
+
+def digits_wide(
+  objective: str, seed: int, budget: str, width: int, settings: Mapping[str, Any] | None = None
+) -> Spec:
+  """Digits at another width; 64 is the plain set, so that it is shared."""
+  if width == 64:
+    return digits(objective, seed, budget, settings, width=64)
+  own = {'model.width': width, 'probe.suite': ('linear',), **(settings or {})}
+  return digits(objective, seed, budget, own, f'digits_w{width}', width=width)
 
 
 def hierarchy(
-  objective: str, seed: int, budget: str, settings: Mapping[str, Any] | None = None, **tags: Any
+  objective: str,
+  seed: int,
+  budget: str,
+  settings: Mapping[str, Any] | None = None,
+  tuned_as: str = 'hierarchy',
+  **tags: Any,
 ) -> Spec:
   """The random hierarchy model of the config: 16 tokens, 8 symbols, a grammar a seed; 400 updates.
 
   A setting `data.FIELD` goes to the probed data too, but for `data.examples`.
   """
-  quick, asked = budget == 'quick', dict(settings or {})
+  quick = budget == 'quick'
   own = {
     'training.steps': 60 if quick else 400,
     'probe.suite': ('linear',),
@@ -161,11 +192,19 @@ def hierarchy(
     **_NO_LABEL_CODE,
     'data.grammar_seed': seed,
     **(_QUICK if quick else {}),
-    **asked,
+    **(settings or {}),
   }
   fields = {name: value for name, value in own.items() if name.startswith('data.')}
   own |= {f'probe_{name}': v for name, v in fields.items() if name != 'data.examples'}
-  return spec('hierarchy', objective, seed, own, **tags)
+  return spec('hierarchy', objective, seed, own, tuned_as, **tags)
+
+
+def hierarchy_wide(objective: str, seed: int, budget: str, width: int) -> Spec:
+  """The hierarchy at another width, with nothing probed on the way; 64 is the plain set."""
+  if width == 64:
+    return hierarchy(objective, seed, budget, width=64)
+  own = {'model.width': width, 'model.heads': min(4, width // 4), **_NO_PROBE}
+  return hierarchy(objective, seed, budget, own, f'hierarchy_w{width}', width=width)
 
 
 def noise(objective: str, seed: int, budget: str, structured: bool = False, **tags: Any) -> Spec:
@@ -186,8 +225,37 @@ def noise(objective: str, seed: int, budget: str, structured: bool = False, **ta
     **(_QUICK if quick else {'probe.linear.labels': (100,)}),
   }
   config = 'structured_noise' if structured else 'noise'
-  return spec(config, objective, seed, own, tuned_as='digits', **tags)
+  return spec(config, objective, seed, own, 'digits', **tags)
 
 
-# The sets that pilots tune: name -> the run of an objective and seed.
-PILOTS = {'digits': digits, 'hierarchy': hierarchy}
+def _at_width(made: Callable[..., Spec], width: int) -> Callable[..., Spec]:
+  return lambda objective, seed, budget: made(objective, seed, budget, width)
+
+
+# What pilots tune, by the name in RATES: the run of an objective, seed and budget; the objectives.
+# `pilot` makes it a run of one rate.
+PILOTS: dict[str, tuple[Callable[..., Spec], tuple[str, ...]]] = {
+  'digits': (digits, TRAINED),
+  'digits_deep': (digits_deep, ('autoregressive', 'masked')),
+  'digits_w16': (_at_width(digits_wide, 16), ('autoregressive',)),
+  'digits_w32': (_at_width(digits_wide, 32), ('autoregressive',)),
+  'hierarchy': (hierarchy, TRAINED),
+  'hierarchy_w8': (_at_width(hierarchy_wide, 8), ('autoregressive',)),
+  'hierarchy_w16': (_at_width(hierarchy_wide, 16), ('autoregressive',)),
+  'hierarchy_w32': (_at_width(hierarchy_wide, 32), ('autoregressive',)),
+}
+
+
+def pilot(name: str, objective: str, rate: float) -> Spec:
+  """The full run of a set at one rate, with little measured beside its validation loss."""
+  made = PILOTS[name][0](objective, PILOT_SEED, 'full')
+  ours = ('optimizer.learning_rate=', 'probe.suite=', 'evaluators.probe.', 'evaluation.draws=')
+  kept = [text for text in made.overrides if not text.removeprefix('--config.').startswith(ours)]
+  little = {
+    'optimizer.learning_rate': rate,
+    'probe.suite': ('ridge',),
+    'evaluation.draws': 1,
+    **_NO_PROBE,
+  }
+  kept += [f'--config.{field}={_text(value)}' for field, value in little.items()]
+  return dataclasses.replace(made, overrides=tuple(kept), tags=(('set', name), ('lr', rate)))

@@ -274,11 +274,12 @@ def test_the_page_of_docs_is_of_the_committed_records():
 
 
 def test_pilots_say_the_rate_of_the_lowest_validation_loss(places):
-  for loss, (_, spec) in zip((3, 1, 2, 4), pilots.specs('digits', 'masked'), strict=True):
+  for loss, (_, spec) in zip((3, 1, 2), pilots.specs('digits', 'masked'), strict=True):
     _pretend([spec], places, validation={'loss': loss})
-    assert spec.seed == sets.PILOT_SEED
+    config = running.planned_run(spec, places).config
+    assert config.training.seed == spec.seed == sets.PILOT_SEED and config.training.steps == 800
   assert pilots.text(places) == (
-    "('digits', 'masked'): 0.002,  # 0.001: 3.0000, 0.002: 1.0000, 0.005: 2.0000, 0.01: 4.0000"
+    "('digits', 'masked'): 0.003,  # 0.001: 3.0000, 0.003: 1.0000, 0.01: 2.0000"
   )
 
 
