@@ -1,6 +1,6 @@
 """The theory, claim by claim. A claim is one file here and one line in CLAIMS: `claims/base.py`."""
 
-from claims import middle_layer, noise_control, single_epoch
+from claims import diffusion_compute, middle_layer, noise_control, single_epoch
 from claims.base import Claim
 
 # One line a claim.
@@ -8,5 +8,6 @@ _WRITTEN = (
   noise_control,
   single_epoch,
   middle_layer,
+  diffusion_compute,
 )  # fmt: skip
 CLAIMS: dict[int, Claim] = {module.CLAIM.number: module.CLAIM for module in _WRITTEN}

@@ -207,6 +207,24 @@ def hierarchy_wide(objective: str, seed: int, budget: str, width: int) -> Spec:
   return hierarchy(objective, seed, budget, own, f'hierarchy_w{width}', width=width)
 
 
+def hierarchy_for(objective: str, seed: int, budget: str, length: float) -> Spec:
+  """The hierarchy trained `length` times as long as the plain set, its rate falling to zero then.
+
+  The learning rate and the share of the warm-up stay; nothing is probed. 1 is the plain set.
+  """
+  if length == 1:
+    return hierarchy(objective, seed, budget, length=1.0)
+  steps = max(2, round(length * (60 if budget == 'quick' else 400)))
+  own = {
+    'training.steps': steps,
+    'optimizer.warmup_steps': max(1, steps // 8),
+    'evaluators.validation.every': steps,
+    'probe.suite': ('ridge',),
+    **_NO_PROBE,
+  }
+  return hierarchy(objective, seed, budget, own, length=float(length))
+
+
 def noise(objective: str, seed: int, budget: str, structured: bool = False, **tags: Any) -> Spec:
   """Digits' network trained on uniform or structured noise for 200 updates of 32, probed on digits.
 
