@@ -1,6 +1,6 @@
 """The theory, claim by claim. A claim is one file here and one line in CLAIMS: `claims/base.py`."""
 
-from claims import diffusion_compute, middle_layer, noise_control, single_epoch
+from claims import diffusion_compute, middle_layer, more_linear, noise_control, single_epoch
 from claims.base import Claim
 
 # One line a claim.
@@ -9,5 +9,6 @@ _WRITTEN = (
   single_epoch,
   middle_layer,
   diffusion_compute,
+  more_linear,
 )  # fmt: skip
 CLAIMS: dict[int, Claim] = {module.CLAIM.number: module.CLAIM for module in _WRITTEN}
