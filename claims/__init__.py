@@ -1,6 +1,13 @@
 """The theory, claim by claim. A claim is one file here and one line in CLAIMS: `claims/base.py`."""
 
-from claims import diffusion_compute, middle_layer, more_linear, noise_control, single_epoch
+from claims import (
+  diffusion_compute,
+  diffusion_linear,
+  middle_layer,
+  more_linear,
+  noise_control,
+  single_epoch,
+)
 from claims.base import Claim
 
 # One line a claim.
@@ -10,5 +17,6 @@ _WRITTEN = (
   middle_layer,
   diffusion_compute,
   more_linear,
+  diffusion_linear,
 )  # fmt: skip
 CLAIMS: dict[int, Claim] = {module.CLAIM.number: module.CLAIM for module in _WRITTEN}
