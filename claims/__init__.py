@@ -6,6 +6,7 @@ from claims import (
   middle_layer,
   more_linear,
   noise_control,
+  simple_diffusion,
   single_epoch,
 )
 from claims.base import Claim
@@ -18,5 +19,6 @@ _WRITTEN = (
   diffusion_compute,
   more_linear,
   diffusion_linear,
+  simple_diffusion,
 )  # fmt: skip
 CLAIMS: dict[int, Claim] = {module.CLAIM.number: module.CLAIM for module in _WRITTEN}

@@ -250,10 +250,15 @@ def _at_width(made: Callable[..., Spec], width: int) -> Callable[..., Spec]:
   return lambda objective, seed, budget: made(objective, seed, budget, width)
 
 
+def _simple(objective: str, seed: int, budget: str) -> Spec:
+  return digits(objective, seed, budget, tuned_as='digits_simple')
+
+
 # What pilots tune, by the name in RATES: the run of an objective, seed and budget; the objectives.
 # `pilot` makes it a run of one rate.
 PILOTS: dict[str, tuple[Callable[..., Spec], tuple[str, ...]]] = {
   'digits': (digits, TRAINED),
+  'digits_simple': (_simple, ('gaussian_simple',)),
   'digits_deep': (digits_deep, ('autoregressive', 'masked')),
   'digits_w16': (_at_width(digits_wide, 16), ('autoregressive',)),
   'digits_w32': (_at_width(digits_wide, 32), ('autoregressive',)),
