@@ -3,6 +3,7 @@
 from claims import (
   diffusion_compute,
   diffusion_linear,
+  hardest_task,
   middle_layer,
   more_linear,
   noise_control,
@@ -20,5 +21,6 @@ _WRITTEN = (
   more_linear,
   diffusion_linear,
   simple_diffusion,
+  hardest_task,
 )  # fmt: skip
 CLAIMS: dict[int, Claim] = {module.CLAIM.number: module.CLAIM for module in _WRITTEN}
