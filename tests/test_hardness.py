@@ -113,7 +113,7 @@ def test_a_profile_is_of_the_numbers_it_names():
   assert (exact['exact mean'], exact['exact tail']) == pytest.approx((5.05, 9.55))
 
 
-def test_what_predicts_no_tokens_is_refused():
-  built = tiny.build('', 'gaussian_diffusion')
+def test_what_predicts_no_tokens_is_refused(data_dir):
+  built = tiny.build(data_dir, 'gaussian_diffusion')
   with pytest.raises(UserError, match='not of tokens'):
     hardness.predictions(built, {}, 1)
