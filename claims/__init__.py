@@ -2,14 +2,19 @@
 
 from claims import (
   curves_fall_together,
+  diffusion_compute,
+  diffusion_linear,
+  hardest_task,
   larger_is_nearer,
   likelihood_plus_parameters,
   middle_layer,
+  more_linear,
   noise_control,
   other_objective,
   own_size,
   predictor_is_compressor,
   shared_structure,
+  simple_diffusion,
   single_epoch,
 )
 from claims.base import Claim
@@ -26,5 +31,10 @@ _WRITTEN = (
   own_size,
   shared_structure,
   curves_fall_together,
+  diffusion_compute,
+  more_linear,
+  diffusion_linear,
+  simple_diffusion,
+  hardest_task,
 )  # fmt: skip
 CLAIMS: dict[int, Claim] = {module.CLAIM.number: module.CLAIM for module in _WRITTEN}

@@ -207,6 +207,24 @@ def hierarchy_wide(objective: str, seed: int, budget: str, width: int) -> Spec:
   return hierarchy(objective, seed, budget, own, f'hierarchy_w{width}', width=width)
 
 
+def hierarchy_for(objective: str, seed: int, budget: str, length: float) -> Spec:
+  """The hierarchy trained `length` times as long as the plain set, its rate falling to zero then.
+
+  The learning rate and the share of the warm-up stay; nothing is probed. 1 is the plain set.
+  """
+  if length == 1:
+    return hierarchy(objective, seed, budget, length=1.0)
+  steps = max(2, round(length * (60 if budget == 'quick' else 400)))
+  own = {
+    'training.steps': steps,
+    'optimizer.warmup_steps': max(1, steps // 8),
+    'evaluators.validation.every': steps,
+    'probe.suite': ('ridge',),
+    **_NO_PROBE,
+  }
+  return hierarchy(objective, seed, budget, own, length=float(length))
+
+
 def noise(objective: str, seed: int, budget: str, structured: bool = False, **tags: Any) -> Spec:
   """Digits' network trained on uniform or structured noise for 200 updates of 32, probed on digits.
 
@@ -246,6 +264,10 @@ def _at_width(made: Callable[..., Spec], width: int) -> Callable[..., Spec]:
   return lambda objective, seed, budget: made(objective, seed, budget, width)
 
 
+def _simple(objective: str, seed: int, budget: str) -> Spec:
+  return digits(objective, seed, budget, tuned_as='digits_simple')
+
+
 # What pilots tune, by the name in RATES: the run of an objective, seed and budget; the objectives.
 # `pilot` makes it a run of one rate.
 PILOTS: dict[str, tuple[Callable[..., Spec], tuple[str, ...]]] = {
@@ -257,6 +279,7 @@ PILOTS: dict[str, tuple[Callable[..., Spec], tuple[str, ...]]] = {
   'copy_w16': (_at_width(copy, 16), ('autoregressive',)),
   'copy_w32': (_at_width(copy, 32), ('autoregressive',)),
   'hierarchy': (hierarchy, OF_SYMBOLS),
+  'digits_simple': (_simple, ('gaussian_simple',)),
   'hierarchy_w8': (_at_width(hierarchy_wide, 8), ('autoregressive',)),
   'hierarchy_w16': (_at_width(hierarchy_wide, 16), ('autoregressive',)),
   'hierarchy_w32': (_at_width(hierarchy_wide, 32), ('autoregressive',)),

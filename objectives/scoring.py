@@ -89,6 +89,19 @@ def _dropout_key(key: jax.Array) -> jax.Array:
   return jax.random.fold_in(key, _DROPOUT)
 
 
+def _evaluation_randomness(
+  objective: base.Objective, draws: int, index_B: jax.Array, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Strata and keys of the draws of examples, (B, S), by their numbers alone."""
+
+  def row_randomness(index):
+    strata_key, view_key = jax.random.split(jax.random.fold_in(key, index))
+    strata_S = base.evaluation_strata(strata_key, draws, objective.numbered)
+    return strata_S, jax.random.split(view_key, draws)
+
+  return jax.vmap(row_randomness)(index_B)
+
+
 def make_evaluation(
   objective: base.Objective,
   apply: base.Apply,
@@ -120,12 +133,7 @@ def make_evaluation(
   draws, (own, *others) = objective.draws(draws, space), objective.members()
 
   def evaluate(params: base.Params, batch: dict[str, jax.Array], key: jax.Array):
-    def row_randomness(index):
-      strata_key, view_key = jax.random.split(jax.random.fold_in(key, index))
-      strata_S = base.evaluation_strata(strata_key, draws, objective.numbered)
-      return strata_S, jax.random.split(view_key, draws)
-
-    strata_BxS, keys_BxS = jax.vmap(row_randomness)(batch['index'])
+    strata_BxS, keys_BxS = _evaluation_randomness(objective, draws, batch['index'], key)
 
     def one_draw(randomness):
       strata_B, keys_B = randomness
@@ -156,5 +164,40 @@ def make_evaluation(
     if 'token_accuracy' in values_SxB:
       means['token_accuracy'] = jnp.nanmean(values_SxB['token_accuracy'], axis=0)
     return means
+
+  return evaluate
+
+
+def make_token_nats(
+  objective: base.Objective, apply: base.Apply, space: base.Space, draws: int
+) -> Any:
+  """Builds `evaluate(params, batch, key) -> {name: (B, S, T)}`: the single predictions of S views.
+
+  'nats' is the cross-entropy at each slot, 'asked' whether it is a prediction that the objective
+  asks for (`Objective.counted`), 'hidden' whether the slot's input is MASK. Views and keys are
+  those of `make_evaluation`.
+
+  Raises:
+    ValueError: predictions are not of tokens, one a slot.
+  """
+  own, draws = objective.members()[0], objective.draws(draws, space)
+  if own.predicts is None or own.backbone(space).positions is not None:
+    raise ValueError('these predictions are not of tokens one by one')
+
+  def evaluate(params: base.Params, batch: dict[str, jax.Array], key: jax.Array):
+    strata_BxS, keys_BxS = _evaluation_randomness(objective, draws, batch['index'], key)
+
+    def one_draw(randomness):
+      examples = base.Example(batch['tokens'], batch['label'], *randomness)
+      view = batch_view(own, space, examples)
+      outputs = own.run(apply, params, view, space)
+      return {
+        'nats': base.cross_entropy(outputs.logits_BxTxV, view.targets_T),
+        'asked': own.counted(view, space),
+        'hidden': view.inputs == space.mask_token,
+      }
+
+    found = jax.lax.map(one_draw, (strata_BxS.T, keys_BxS.T))
+    return jax.tree.map(lambda value_SxBxT: jnp.swapaxes(value_SxBxT, 0, 1), found)
 
   return evaluate

@@ -1,0 +1,273 @@
+"""Claim 24: how much more compute diffusion needs for the regret of autoregression."""
+
+from collections.abc import Mapping
+import math
+
+import numpy as np
+import pandas as pd
+
+from claims import drawing, judging, measures, sets
+from claims.base import (
+  CANT,
+  DEPENDS,
+  FAILS,
+  HOLDS,
+  INDISTINCT,
+  Claim,
+  Finished,
+  Plan,
+  Row,
+  Verdict,
+  seeds,
+)
+from claims.judging import Test
+from reports import canvas, regret
+
+REFERENCE, DIFFUSION = 'autoregressive', 'masked_diffusion'
+# Of the plain set's training; every run ends at a rate of zero.
+LENGTHS = {REFERENCE: (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1), DIFFUSION: (1, 4)}
+ON_DIGITS = (REFERENCE, DIFFUSION, 'gaussian_diffusion')
+BOUND, CHAIN = 'bound', 'chain rule in raster order'
+SAID = (10.0, 15.0)
+NEAR = (5.0, 30.0)  # within which an interval counts as what was said
+_BITS = 'validation/bits_per_dim'
+
+
+def plan(budget: str) -> Plan:
+  runs = [
+    sets.hierarchy_for(name, seed, budget, length)
+    for seed in seeds(budget)
+    for name, lengths in LENGTHS.items()
+    for length in lengths
+  ]
+  runs += [sets.digits(name, seed, budget) for seed in seeds(budget) for name in ON_DIGITS]
+  return Plan(tuple(runs))
+
+
+def read(run: Finished) -> list[Row]:
+  """Hierarchy: regret by every code of the last weights, and what their bits have above the
+  entropy. Digits: bits along training."""
+  if run.spec.config == 'digits':
+    rows = measures.curve(run, (_BITS,))
+    per_step = run.record['flops_per_step']
+    return [row | {'flops': per_step * row['step']} for row in rows if row['step']]
+  own, found = run.record, []
+  names = {'exact': 'exact', 'upper_bound': BOUND}
+  for name, cell in {names[own['code']]: own, **own['also']}.items():
+    common = {'code': name, 'flops': own['train_flops'], 'updates': own['steps']}
+    excess = cell['bits_per_dim'] - own['truth']['entropy_bits_per_dim']
+    for measure, value, stderr in (
+      ('regret', cell['truth']['regret_bits_per_dim'], cell['truth']['regret_stderr']),
+      ('bits above entropy', excess, cell['bits_per_dim_stderr']),
+    ):
+      found.append({'measure': measure, 'value': value, 'stderr': stderr, **common})
+  return found
+
+
+# What may not be.
+
+
+def impossible(records: pd.DataFrame) -> list[str]:
+  """A line for each number that is below the entropy by more than three standard errors."""
+  of = judging.rows(records, measure=('regret', 'bits above entropy'))
+  below = of[of['value'] < -np.maximum(regret.IMPOSSIBLE * of['stderr'].fillna(0.0), 1e-5)]
+  return [
+    f'{row["objective"]} seed {row["seed"]}, {row["measure"]} by {row["code"]}: {row["value"]:.4f}'
+    for _, row in below.iterrows()
+  ]
+
+
+# Compute to equal regret.
+
+
+def reach(points: list[tuple[float, float]], target: float) -> tuple[float, int]:
+  """FLOPs of the shorter training at which a target is met, and which way that is a bound.
+
+  Args:
+    points: (FLOPs, value) by FLOPs.
+    target: value to come down to.
+
+  Returns:
+    FLOPs, and 0 where they lie between two runs, -1 where the first run was enough (then they are
+    at most that), 1 where none was (at least that).
+  """
+  found = regret.compute_to_reach(points, target)
+  if found is not None:
+    return found, 0
+  return (points[0][0], -1) if points[0][1] <= target else (points[-1][0], 1)
+
+
+def ratios(records: pd.DataFrame, code: str, length: float) -> pd.DataFrame:
+  """By grammar: log of the FLOPs of diffusion over those of autoregression at equal regret, and
+  whether it is at least (1), at most (-1) or just that (0).
+
+  A regret that three standard errors do not tell from zero is no target: that grammar is left out.
+  """
+  of = judging.rows(records, measure='regret')
+  own = judging.rows(of, objective=DIFFUSION, code=code, length=length)
+  exact = judging.rows(of, objective=REFERENCE)
+  found = {}
+  for _, row in own.iterrows():
+    curve = exact[exact['seed'] == row['seed']].sort_values('flops')
+    points = list(zip(curve['flops'], curve['value'], strict=True))
+    if not points or row['value'] <= regret.IMPOSSIBLE * row['stderr']:
+      continue
+    flops, way = reach(points, row['value'])
+    found[row['seed']] = (math.log(row['flops'] / flops), -way)
+  return pd.DataFrame.from_dict(found, orient='index', columns=['log', 'way'])
+
+
+def cells(records: pd.DataFrame) -> dict[tuple[str, float], pd.DataFrame]:
+  """`ratios` of both codes at both lengths, the one that the verdict's number is of first."""
+  lengths = sorted(LENGTHS[DIFFUSION], reverse=True)
+  return {(code, n): ratios(records, code, n) for n in lengths for code in (BOUND, CHAIN)}
+
+
+def verdicts(found: Mapping[tuple, pd.DataFrame]) -> dict[tuple, str]:
+  """By cell: fails where the mean log ratio lies outside what was said after Holm, holds where its
+  interval is near it, else not distinguishable.
+
+  A ratio that is only known to be at least, or at most, so much counts as that much; on the side
+  of what was said where that is no evidence, nothing is decided.
+  """
+  low, high = (math.log(x) for x in SAID)
+  tests, made = {}, {}
+  for name, cell in found.items():
+    middle = cell['log'].mean()
+    edge = low if middle < low else high if middle > high else middle
+    tests[name] = judging.mean(cell['log'] - edge)
+  p = judging.adjusted(list(tests.values()))
+  for (name, cell), adjusted in zip(found.items(), p, strict=True):
+    test = judging.mean(cell['log'])
+    # Ratios that are larger than they look can't show that they are small.
+    open_ways = cell['way'] > 0 if test.mean < low else cell['way'] < 0
+    near = test.inside(*(math.log(x) for x in NEAR)) and not cell['way'].any()
+    if adjusted <= judging.LEVEL and not low <= test.mean <= high and not open_ways.any():
+      made[name] = FAILS
+    else:
+      made[name] = HOLDS if near else INDISTINCT
+  return made
+
+
+def _factor(test: Test, cell: pd.DataFrame) -> str:
+  """'12.1 (9.8 to 14.9, 5 seeds)', and which of the grammars are bounds."""
+  text = '{:.3g} ({:.3g} to {:.3g}, {} seeds'.format(
+    *(math.exp(x) for x in (test.mean, *test.interval)), test.seeds
+  )
+  for way, words in ((1, 'at least so much in'), (-1, 'at most so much in')):
+    if (count := int((cell['way'] == way).sum())) > 0:
+      text += f', {words} {count}'
+  return f'{text})'
+
+
+def on_digits(records: pd.DataFrame) -> dict[str, pd.DataFrame]:
+  """Log ratios as `ratios` on digits, to the lowest validation bits of diffusion's bound: along one
+  training each, and of bits, where the entropy is not known."""
+  curves = judging.rows(records, source='digits', measure=_BITS)
+  made = {}
+  for name in ON_DIGITS[1:]:
+    found = {}
+    for seed, rows in curves.groupby('seed'):
+      sides = [rows[rows['objective'] == o].sort_values('flops') for o in (REFERENCE, name)]
+      if any(side.empty for side in sides):
+        continue
+      best = sides[1].loc[sides[1]['value'].idxmin()]
+      points = list(zip(sides[0]['flops'], sides[0]['value'], strict=True))
+      flops, way = reach(points, best['value'])
+      found[seed] = (math.log(best['flops'] / flops), -way)
+    made[name] = pd.DataFrame.from_dict(found, orient='index', columns=['log', 'way'])
+  return made
+
+
+def judge(records: pd.DataFrame) -> Verdict:
+  wrong = impossible(records)
+  overturn = (
+    'Grammars, sizes or rates at which the ratio leaves what is said here; a number below the '
+    'entropy.'
+  )
+  if wrong:
+    text = f'Below the entropy, which can not be: {"; ".join(wrong)}.'
+    return Verdict(CANT, None, None, '', text, overturn)
+  found = cells(records)
+  tests = {name: judging.mean(cell['log']) for name, cell in found.items()}
+  short = judging.short(*tests.values())
+  if short:
+    return short
+  said = verdicts(found)
+  first = next(iter(found))
+  if {HOLDS, FAILS} <= set(said.values()):
+    outcome = DEPENDS
+  else:
+    outcome = said[first]
+  text = 'FLOPs of masked diffusion over those of autoregression at equal regret: '
+  text += '; '.join(
+    f'{code}, {length:g} times the plain training {_factor(tests[code, length], cell)} '
+    f'[{said[code, length]}]'
+    for (code, length), cell in found.items()
+  )
+  if outcome == DEPENDS:
+    text += '. It depends on the code and on how low the regret is'
+  at = judging.rows(records, measure='regret', objective=DIFFUSION, code=first[0], length=first[1])
+  text += f'. The regret there is {at["value"].mean():.3f} bits per dimension. No number is below '
+  text += 'the entropy'
+  beside = {n: c for n, c in on_digits(records).items() if len(c) > 1}
+  if beside:
+    text += '. Digits, to the best validation bits of the bound, along one training each: '
+    text += ', '.join(f'{n} {_factor(judging.mean(c["log"]), c)}' for n, c in beside.items())
+  number = tests[first]
+  return Verdict(
+    outcome,
+    math.exp(number.mean),
+    (math.exp(number.low), math.exp(number.high)),
+    'times the FLOPs, masked diffusion by its bound at equal regret, hierarchy',
+    f'{text}.',
+    overturn,
+  )
+
+
+def figure(records: pd.DataFrame):
+  made, (left, right) = drawing.panels(2, 2.8)
+  of = judging.rows(records, measure='regret')
+  curves = ((REFERENCE, 'exact'), (DIFFUSION, BOUND), (DIFFUSION, CHAIN))
+  for place, (objective, code) in enumerate(curves):
+    mean = judging.rows(of, objective=objective, code=code).groupby('length')
+    x, y = mean['flops'].mean(), mean['value'].mean()
+    name = objective if code == 'exact' else f'{objective}, {code}'
+    drawing.series(left, x, y, place, name)
+  left.set_xscale('log')
+  left.set_yscale('log')
+  canvas.tidy(left, 'FLOPs of a whole training', 'regret, bits per dimension')
+  left.legend(fontsize=6, frameon=False)
+  names = {CHAIN: 'chain rule', BOUND: 'bound'}
+  rows = [
+    (f'{names[code]}, {length:g} x', judging.mean(cell['log'] / math.log(10)))
+    for (code, length), cell in cells(records).items()
+  ]
+  drawing.forest(right, rows, 'log10 of the ratio', 1.0, [math.log10(x) for x in SAID])
+  return made
+
+
+CLAIM = Claim(
+  number=24,
+  statement='Diffusion reaches what an autoregressive network reaches, for a constant factor of 10 '
+  'to 15 more compute.',
+  source='Generative pretraining of images: what diffusion costs.',
+  plan=plan,
+  judge=judge,
+  figure=figure,
+  read=read,
+  threshold='Hierarchy, 5 grammars: FLOPs, each by its own cost, at which autoregression trained '
+  'for 1/32 to 1 times the plain length first has the regret that masked diffusion ends at after '
+  '1 and after 4 times that length, by the bound and by the exact chain rule; every run ends at a '
+  'rate of zero. In each of these four the mean log ratio fails if it is below 10 or above 15 '
+  'after Holm, and holds if its 95 % interval lies in 5 to 30. Depends: some hold and some fail. '
+  'Else the outcome of the bound after 4 times the length. A number below the entropy by three '
+  'standard errors ends it as undecided.',
+  looked_at='One masked diffusion of grammar 100, 400 updates, for its time: 1.66 bits per '
+  'dimension where the entropy is 1.125. Earlier comparisons of this source, in which diffusion '
+  'needed several times the compute.',
+  pod='python -m launch.sweep --config=experiments/hierarchy.py --workdir=DIR --backend=slurm '
+  '--objectives=autoregressive,masked_diffusion --sizes=nano,small --seeds=0,1,2,3,4 '
+  '--grid=config.training.steps=500,2000,8000,32000 --config.data.depth=6 '
+  '--config.probe_data.depth=6; this judge with those lengths.',
+)
