@@ -6,6 +6,7 @@ from claims import (
   noise_control,
   other_objective,
   predictor_is_compressor,
+  recurrent_state,
   single_epoch,
 )
 from claims.base import Claim
@@ -18,5 +19,6 @@ _WRITTEN = (
   other_objective,
   larger_is_nearer,
   predictor_is_compressor,
+  recurrent_state,
 )  # fmt: skip
 CLAIMS: dict[int, Claim] = {module.CLAIM.number: module.CLAIM for module in _WRITTEN}

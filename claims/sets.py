@@ -227,6 +227,55 @@ def noise(objective: str, seed: int, budget: str, structured: bool = False, **ta
   return spec(config, objective, seed, own, 'digits', **tags)
 
 
+def hierarchy_recurrent(objective: str, seed: int, budget: str, state: int) -> Spec:
+  """The hierarchy with a recurrence of so many numbers where attention would be; no probe on the
+  way."""
+  own = {'model.mixer': 'recurrent', 'model.state': state, **_NO_PROBE}
+  return hierarchy(objective, seed, budget, own, 'hierarchy_recurrent', state=state)
+
+
+def copy_far(
+  objective: str,
+  seed: int,
+  budget: str,
+  settings: Mapping[str, Any] | None = None,
+  tuned_as: str = 'copy_far',
+  **tags: Any,
+) -> Spec:
+  """Noisy copy at distance 6 in 18 tokens, 18 bits to hold; two layers 32 wide, 400 updates of 64.
+
+  All seeds have the same test examples.
+  """
+  quick = budget == 'quick'
+  own = {
+    'data.length': 18,
+    'data.distance': 6,
+    'model.width': 32,
+    'model.layers': 2,
+    'model.heads': 2,
+    'training.steps': 40 if quick else 400,
+    'training.batch_size': 64,
+    'evaluation.draws': 4 if quick else 32,
+    'evaluators.validation.every': 20 if quick else 100,
+    **_NO_PROBE,
+    **_NO_SAMPLES,
+    **_NO_LABEL_CODE,
+    **({'optimizer.warmup_steps': 10} if quick else {}),
+    **(settings or {}),
+  }
+  return spec('copy', objective, seed, own, tuned_as, **tags)
+
+
+def copy_recurrent(objective: str, seed: int, budget: str, state: int) -> Spec:
+  """The same with a recurrence of so many numbers where attention would be."""
+  own = {'model.mixer': 'recurrent', 'model.state': state}
+  return copy_far(objective, seed, budget, own, 'copy_recurrent', state=state)
+
+
+def _at_state(made: Callable[..., Spec], state: int) -> Callable[..., Spec]:
+  return lambda objective, seed, budget: made(objective, seed, budget, state)
+
+
 def _at_width(made: Callable[..., Spec], width: int) -> Callable[..., Spec]:
   return lambda objective, seed, budget: made(objective, seed, budget, width)
 
@@ -242,6 +291,9 @@ PILOTS: dict[str, tuple[Callable[..., Spec], tuple[str, ...]]] = {
   'hierarchy_w8': (_at_width(hierarchy_wide, 8), ('autoregressive',)),
   'hierarchy_w16': (_at_width(hierarchy_wide, 16), ('autoregressive',)),
   'hierarchy_w32': (_at_width(hierarchy_wide, 32), ('autoregressive',)),
+  'hierarchy_recurrent': (_at_state(hierarchy_recurrent, 64), ('autoregressive',)),
+  'copy_far': (copy_far, ('autoregressive',)),
+  'copy_recurrent': (_at_state(copy_recurrent, 128), ('autoregressive',)),
 }
 
 
