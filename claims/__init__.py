@@ -7,7 +7,9 @@ from claims import (
   other_objective,
   predictor_is_compressor,
   recurrent_state,
+  simulated,
   single_epoch,
+  universal,
 )
 from claims.base import Claim
 
@@ -20,5 +22,7 @@ _WRITTEN = (
   larger_is_nearer,
   predictor_is_compressor,
   recurrent_state,
+  universal,
+  simulated,
 )  # fmt: skip
 CLAIMS: dict[int, Claim] = {module.CLAIM.number: module.CLAIM for module in _WRITTEN}

@@ -272,6 +272,52 @@ def copy_recurrent(objective: str, seed: int, budget: str, state: int) -> Spec:
   return copy_far(objective, seed, budget, own, 'copy_recurrent', state=state)
 
 
+def hierarchy_shared(objective: str, seed: int, budget: str) -> Spec:
+  """The hierarchy with one block's weights in all layers; no probe on the way."""
+  own = {'model.shared_layers': True, **_NO_PROBE}
+  return hierarchy(objective, seed, budget, own, 'hierarchy_shared')
+
+
+def digits_shared(objective: str, seed: int, budget: str) -> Spec:
+  """Digits with one block's weights in all layers."""
+  own = {'model.shared_layers': True, 'probe.suite': ('linear',), **_NO_PROBE}
+  return digits(objective, seed, budget, own, 'digits_shared')
+
+
+# What makes a network easier or harder to train, for `digits_small`.
+NETWORKS: dict[str, dict[str, Any]] = {
+  'default': {},
+  'no residual': {'model.residual': False},
+  'no norm': {'model.norm': 'none'},
+  'post-norm': {'model.norm': 'post'},
+  'deeper': {'model.layers': 8},
+}
+
+
+def digits_small(objective: str, seed: int, budget: str, network: str, order: str) -> Spec:
+  """Digits with four layers 32 wide, 300 updates in one order of the examples; one of NETWORKS.
+
+  An order that is not 'shuffled' or 'by_class' needs `data.order_by`.
+  """
+  own = {
+    'data.order': order,
+    'model.layers': 4,
+    'model.width': 32,
+    'training.steps': 60 if budget == 'quick' else 300,
+    'probe.suite': ('linear',),
+    'probe.linear.labels': (100,),
+    'evaluators.validation.every': 1000,
+    **NETWORKS[network],
+    **_NO_PROBE,
+  }
+  tuned_as = f'digits_small_{network}'
+  return digits(objective, seed, budget, own, tuned_as, network=network, order=order)
+
+
+def _of_network(network: str) -> Callable[..., Spec]:
+  return lambda objective, seed, budget: digits_small(objective, seed, budget, network, 'shuffled')
+
+
 def _at_state(made: Callable[..., Spec], state: int) -> Callable[..., Spec]:
   return lambda objective, seed, budget: made(objective, seed, budget, state)
 
@@ -287,10 +333,13 @@ PILOTS: dict[str, tuple[Callable[..., Spec], tuple[str, ...]]] = {
   'digits_deep': (digits_deep, ('autoregressive', 'masked')),
   'digits_w16': (_at_width(digits_wide, 16), ('autoregressive',)),
   'digits_w32': (_at_width(digits_wide, 32), ('autoregressive',)),
+  **{f'digits_small_{name}': (_of_network(name), ('autoregressive',)) for name in NETWORKS},
   'hierarchy': (hierarchy, TRAINED),
   'hierarchy_w8': (_at_width(hierarchy_wide, 8), ('autoregressive',)),
   'hierarchy_w16': (_at_width(hierarchy_wide, 16), ('autoregressive',)),
   'hierarchy_w32': (_at_width(hierarchy_wide, 32), ('autoregressive',)),
+  'digits_shared': (digits_shared, ('autoregressive',)),
+  'hierarchy_shared': (hierarchy_shared, ('autoregressive',)),
   'hierarchy_recurrent': (_at_state(hierarchy_recurrent, 64), ('autoregressive',)),
   'copy_far': (copy_far, ('autoregressive',)),
   'copy_recurrent': (_at_state(copy_recurrent, 128), ('autoregressive',)),

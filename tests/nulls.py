@@ -1,6 +1,7 @@
-"""How often a judge says what is not so, in made-up worlds where it is not so."""
+"""How often a judge says what, in made-up worlds of which the truth is known."""
 
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,11 @@ WORLDS = 150
 MOST = 0.05 + 2 * (0.05 * 0.95 / WORLDS) ** 0.5
 
 
-def false_rate(
-  judge: Callable, world: Callable[[np.random.Generator], pd.DataFrame], wrong: Collection[str]
-) -> float:
-  """Share of worlds in which the judge gives one of the outcomes that are wrong there."""
-  verdicts = (judge(world(np.random.default_rng(seed))).outcome for seed in range(WORLDS))
-  return sum(outcome in wrong for outcome in verdicts) / WORLDS
+def shares(
+  judge: Callable, world: Callable[[np.random.Generator], pd.DataFrame]
+) -> Counter[str, float]:
+  """Outcome -> share of the worlds in which the judge gives it."""
+  found = Counter()
+  for seed in range(WORLDS):
+    found[judge(world(np.random.default_rng(seed))).outcome] += 1 / WORLDS
+  return found
