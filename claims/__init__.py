@@ -1,6 +1,8 @@
 """The theory, claim by claim. A claim is one file here and one line in CLAIMS: `claims/base.py`."""
 
 from claims import (
+  cipher,
+  data_order,
   larger_is_nearer,
   middle_layer,
   noise_control,
@@ -24,5 +26,7 @@ _WRITTEN = (
   recurrent_state,
   universal,
   simulated,
+  data_order,
+  cipher,
 )  # fmt: skip
 CLAIMS: dict[int, Claim] = {module.CLAIM.number: module.CLAIM for module in _WRITTEN}

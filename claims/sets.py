@@ -227,6 +227,21 @@ def noise(objective: str, seed: int, budget: str, structured: bool = False, **ta
   return spec(config, objective, seed, own, 'digits', **tags)
 
 
+def hierarchy_tiny(objective: str, seed: int, budget: str) -> Spec:
+  """The hierarchy with one layer 16 wide, 800 updates of 256: many more examples than weights."""
+  own = {
+    'model.layers': 1,
+    'model.width': 16,
+    'model.heads': 2,
+    'training.steps': 60 if budget == 'quick' else 800,
+    'training.batch_size': 256,
+    'evaluators.validation.every': 200,
+    'probe.suite': ('ridge',),
+    **_NO_PROBE,
+  }
+  return hierarchy(objective, seed, budget, own, 'hierarchy_tiny')
+
+
 def hierarchy_recurrent(objective: str, seed: int, budget: str, state: int) -> Spec:
   """The hierarchy with a recurrence of so many numbers where attention would be; no probe on the
   way."""
@@ -318,6 +333,51 @@ def _of_network(network: str) -> Callable[..., Spec]:
   return lambda objective, seed, budget: digits_small(objective, seed, budget, network, 'shuffled')
 
 
+# How documents of `repeats` repeat: a few words of their own, one word of four letters at a fixed
+# distance, or not at all.
+REPEATS: dict[str, dict[str, Any]] = {
+  'words': {},
+  'fixed distance': {'data.words': 1, 'data.shortest': 4, 'data.longest': 4},
+  'nothing': {'data.repeating': 0.0},
+}
+
+
+def repeats(objective: str, seed: int, budget: str, repeating: str, length: float = 1.0) -> Spec:
+  """Documents that repeat in one of REPEATS, two layers 64 wide, `length` times 1,000 updates of
+  64; the rate falls to zero then."""
+  quick = budget == 'quick'
+  steps = round(length * (60 if quick else 1000))
+  own = {
+    'model.layers': 2,
+    'training.steps': steps,
+    'optimizer.warmup_steps': max(1, steps // 10),
+    'evaluation.draws': 1,
+    'evaluators.validation.every': 100,
+    **REPEATS[repeating],
+    **_NO_PROBE,
+    **_NO_SAMPLES,
+    **_NO_LABEL_CODE,
+  }
+  return spec('repeats', objective, seed, own, 'repeats', repeating=repeating)
+
+
+def retellings(objective: str, seed: int, budget: str) -> Spec:
+  """Stories, bare facts and questions, a world a seed; two layers 64 wide, 1,000 updates of 64."""
+  quick = budget == 'quick'
+  own = {
+    'data.world': seed,
+    'model.layers': 2,
+    'training.steps': 60 if quick else 1000,
+    'evaluation.draws': 1,
+    'evaluators.validation.every': 20 if quick else 200,
+    **_NO_PROBE,
+    **_NO_SAMPLES,
+    **_NO_LABEL_CODE,
+    **({'optimizer.warmup_steps': 10} if quick else {}),
+  }
+  return spec('retellings', objective, seed, own, 'retellings')
+
+
 def _at_state(made: Callable[..., Spec], state: int) -> Callable[..., Spec]:
   return lambda objective, seed, budget: made(objective, seed, budget, state)
 
@@ -340,7 +400,13 @@ PILOTS: dict[str, tuple[Callable[..., Spec], tuple[str, ...]]] = {
   'hierarchy_w32': (_at_width(hierarchy_wide, 32), ('autoregressive',)),
   'digits_shared': (digits_shared, ('autoregressive',)),
   'hierarchy_shared': (hierarchy_shared, ('autoregressive',)),
+  'hierarchy_tiny': (hierarchy_tiny, ('autoregressive',)),
   'hierarchy_recurrent': (_at_state(hierarchy_recurrent, 64), ('autoregressive',)),
+  'repeats': (
+    lambda objective, seed, budget: repeats(objective, seed, budget, 'words'),
+    ('autoregressive',),
+  ),
+  'retellings': (retellings, ('autoregressive',)),
   'copy_far': (copy_far, ('autoregressive',)),
   'copy_recurrent': (_at_state(copy_recurrent, 128), ('autoregressive',)),
 }

@@ -57,13 +57,10 @@ def read(run: Finished) -> list[Row]:
 
 def two_parts(work: Work) -> Iterator[Row]:
   """Bits of the weights and of a dimension, in the format that validation chooses."""
-  from runs import experiment, finished, own_size, run
+  from runs import finished, own_size
 
   for one in work.runs:
-    config, _ = finished.read(one.workdir)
-    built = experiment.build(config, work.data_dir, one.workdir)
-    state, _ = run.restore(built, one.workdir, best=False)
-    found = own_size.two_part(built, state.params, FORMATS)
+    found = own_size.two_part(*finished.opened(one.workdir, work.data_dir), FORMATS)
     (chosen,) = (row for row in found['rows'] if row['chosen'])
     for measure, value in (
       ('weight bits', chosen['weight_bits']),
