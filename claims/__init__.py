@@ -1,7 +1,9 @@
 """The theory, claim by claim. A claim is one file here and one line in CLAIMS: `claims/base.py`."""
 
 from claims import (
+  cipher,
   curves_fall_together,
+  data_order,
   diffusion_compute,
   diffusion_linear,
   hardest_task,
@@ -13,9 +15,12 @@ from claims import (
   other_objective,
   own_size,
   predictor_is_compressor,
+  recurrent_state,
   shared_structure,
   simple_diffusion,
+  simulated,
   single_epoch,
+  universal,
 )
 from claims.base import Claim
 
@@ -36,5 +41,10 @@ _WRITTEN = (
   diffusion_linear,
   simple_diffusion,
   hardest_task,
+  recurrent_state,
+  universal,
+  simulated,
+  data_order,
+  cipher,
 )  # fmt: skip
 CLAIMS: dict[int, Claim] = {module.CLAIM.number: module.CLAIM for module in _WRITTEN}

@@ -2,7 +2,8 @@
 
 Seeds of a hierarchy are grammars with labels and test examples of their own: `paired`. Seeds of
 digits see the same test images, so that accuracies are tested over both, `crossed`, as
-`reports.differences` does. Where a judge looks at several pairs, `adjusted` gives Holm's p values.
+`reports.differences` does. Where a judge looks at several pairs, `adjusted` gives Holm's p values;
+where any of k intervals beyond a threshold would decide, they leave out LEVEL / k each.
 """
 
 from collections.abc import Mapping, Sequence
@@ -79,15 +80,15 @@ def by_seed(records: pd.DataFrame, **where: Any) -> pd.Series:
   return found.groupby('seed')['value'].mean().astype(float)
 
 
-def mean(values: pd.Series) -> Test:
-  """The mean over seeds and its t interval."""
-  return _paired(values.to_numpy(float), np.zeros(len(values)))
+def mean(values: pd.Series, level: float = LEVEL) -> Test:
+  """The mean over seeds and its t interval; `level` is what the interval leaves out."""
+  return _paired(values.to_numpy(float), np.zeros(len(values)), level)
 
 
-def paired(first: pd.Series, second: pd.Series) -> Test:
-  """Of first - second, over the seeds that both have, by a paired t test."""
+def paired(first: pd.Series, second: pd.Series, level: float = LEVEL) -> Test:
+  """Of first - second, over the seeds that both have, by a paired t test; `level` as in `mean`."""
   common = first.index.intersection(second.index)
-  return _paired(first[common].to_numpy(float), second[common].to_numpy(float))
+  return _paired(first[common].to_numpy(float), second[common].to_numpy(float), level)
 
 
 def paired_where(
@@ -97,11 +98,12 @@ def paired_where(
   return paired(by_seed(records, **both, **first), by_seed(records, **both, **second))
 
 
-def crossed(first: pd.DataFrame, second: pd.DataFrame) -> Test:
+def crossed(first: pd.DataFrame, second: pd.DataFrame, level: float = LEVEL) -> Test:
   """Of first - second, over seeds and the test examples that they share.
 
   Args:
     first, second: one row a seed, whose column `each` holds the packed values of every example.
+    level: as in `mean`.
   """
   sides = [
     {row['seed']: unpacked(row['each']) for _, row in side.iterrows()} for side in (first, second)
@@ -110,7 +112,14 @@ def crossed(first: pd.DataFrame, second: pd.DataFrame) -> Test:
   if len(common) < 2:
     return _few(len(common))
   a_SxN, b_SxN = (np.stack([side[seed] for seed in common]) for side in sides)
-  return _test(statistics.crossed_t(a_SxN - b_SxN, 1 - LEVEL), len(common))
+  return _test(statistics.crossed_t(a_SxN - b_SxN, 1 - level), len(common))
+
+
+def compared(first: pd.DataFrame, second: pd.DataFrame, level: float = LEVEL) -> Test:
+  """`crossed` where all rows hold values of test examples, `paired` over seeds elsewhere."""
+  if all('each' in side and side['each'].notna().all() for side in (first, second)):
+    return crossed(first, second, level)
+  return paired(by_seed(first), by_seed(second), level)
 
 
 def adjusted(tests: Sequence[Test]) -> list[float]:
@@ -131,10 +140,10 @@ def _few(seeds: int) -> Test:
   return Test(0.0, -np.inf, np.inf, 1.0, seeds)
 
 
-def _paired(first_S: np.ndarray, second_S: np.ndarray) -> Test:
+def _paired(first_S: np.ndarray, second_S: np.ndarray, level: float) -> Test:
   if len(first_S) < 2:
     return _few(len(first_S))
-  return _test(statistics.paired_t(first_S, second_S, 1 - LEVEL), len(first_S))
+  return _test(statistics.paired_t(first_S, second_S, 1 - level), len(first_S))
 
 
 def _test(found: Mapping[str, Any], seeds: int) -> Test:

@@ -33,6 +33,22 @@ def accuracy(run: Finished, probe: str = 'linear', labels: str = '100') -> Row:
   return row | {'each': packed(found.share_N), 'subsets': f'labels {subsets}'}
 
 
+def bits(run: Finished) -> Row:
+  """Exact bits per dimension on test, with those of each example where all seeds share them.
+
+  Raises:
+    ValueError: the code is not exact, or nats are not saved.
+  """
+  record = {**run.record, 'workdir': run.workdir}
+  value = predictions.exact_bits(record)
+  found = predictions.exact_bits_of_each(record) if value is not None else 'its code is not exact'
+  if isinstance(found, str):
+    raise ValueError(f'{run.workdir}: {found}')
+  row = {'measure': 'bits', 'value': value}
+  # A hierarchy's grammar, and with it its test examples, follow the seed.
+  return row if 'grammar_seed' in run.config['data'] else row | {'each': packed(found.share_N)}
+
+
 def curve(run: Finished, names: Sequence[str]) -> list[Row]:
   """The values of a training curve, a row a step and name, with a column `step`."""
   return [

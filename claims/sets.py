@@ -260,6 +260,161 @@ def copy(objective: str, seed: int, budget: str, width: int, steps: int = 300) -
   return spec('copy', objective, seed, settings, f'copy_w{width}', width=width, steps=steps)
 
 
+def hierarchy_tiny(objective: str, seed: int, budget: str) -> Spec:
+  """The hierarchy with one layer 16 wide, 800 updates of 256: many more examples than weights."""
+  own = {
+    'model.layers': 1,
+    'model.width': 16,
+    'model.heads': 2,
+    'training.steps': 60 if budget == 'quick' else 800,
+    'training.batch_size': 256,
+    'evaluators.validation.every': 200,
+    'probe.suite': ('ridge',),
+    **_NO_PROBE,
+  }
+  return hierarchy(objective, seed, budget, own, 'hierarchy_tiny')
+
+
+def hierarchy_recurrent(objective: str, seed: int, budget: str, state: int) -> Spec:
+  """The hierarchy with a recurrence of so many numbers where attention would be; no probe on the
+  way."""
+  own = {'model.mixer': 'recurrent', 'model.state': state, **_NO_PROBE}
+  return hierarchy(objective, seed, budget, own, 'hierarchy_recurrent', state=state)
+
+
+def copy_far(
+  objective: str,
+  seed: int,
+  budget: str,
+  settings: Mapping[str, Any] | None = None,
+  tuned_as: str = 'copy_far',
+  **tags: Any,
+) -> Spec:
+  """Noisy copy at distance 6 in 18 tokens, 18 bits to hold; two layers 32 wide, 400 updates of 64.
+
+  All seeds have the same test examples.
+  """
+  quick = budget == 'quick'
+  own = {
+    'data.length': 18,
+    'data.distance': 6,
+    'model.width': 32,
+    'model.layers': 2,
+    'model.heads': 2,
+    'training.steps': 40 if quick else 400,
+    'training.batch_size': 64,
+    'evaluation.draws': 4 if quick else 32,
+    'evaluators.validation.every': 20 if quick else 100,
+    **_NO_PROBE,
+    **_NO_SAMPLES,
+    **_NO_LABEL_CODE,
+    **({'optimizer.warmup_steps': 10} if quick else {}),
+    **(settings or {}),
+  }
+  return spec('copy', objective, seed, own, tuned_as, **tags)
+
+
+def copy_recurrent(objective: str, seed: int, budget: str, state: int) -> Spec:
+  """The same with a recurrence of so many numbers where attention would be."""
+  own = {'model.mixer': 'recurrent', 'model.state': state}
+  return copy_far(objective, seed, budget, own, 'copy_recurrent', state=state)
+
+
+def hierarchy_shared(objective: str, seed: int, budget: str) -> Spec:
+  """The hierarchy with one block's weights in all layers; no probe on the way."""
+  own = {'model.shared_layers': True, **_NO_PROBE}
+  return hierarchy(objective, seed, budget, own, 'hierarchy_shared')
+
+
+def digits_shared(objective: str, seed: int, budget: str) -> Spec:
+  """Digits with one block's weights in all layers."""
+  own = {'model.shared_layers': True, 'probe.suite': ('linear',), **_NO_PROBE}
+  return digits(objective, seed, budget, own, 'digits_shared')
+
+
+# What makes a network easier or harder to train, for `digits_small`.
+NETWORKS: dict[str, dict[str, Any]] = {
+  'default': {},
+  'no residual': {'model.residual': False},
+  'no norm': {'model.norm': 'none'},
+  'post-norm': {'model.norm': 'post'},
+  'deeper': {'model.layers': 8},
+}
+
+
+def digits_small(objective: str, seed: int, budget: str, network: str, order: str) -> Spec:
+  """Digits with four layers 32 wide, 300 updates in one order of the examples; one of NETWORKS.
+
+  An order that is not 'shuffled' or 'by_class' needs `data.order_by`.
+  """
+  own = {
+    'data.order': order,
+    'model.layers': 4,
+    'model.width': 32,
+    'training.steps': 60 if budget == 'quick' else 300,
+    'probe.suite': ('linear',),
+    'probe.linear.labels': (100,),
+    'evaluators.validation.every': 1000,
+    **NETWORKS[network],
+    **_NO_PROBE,
+  }
+  tuned_as = f'digits_small_{network}'
+  return digits(objective, seed, budget, own, tuned_as, network=network, order=order)
+
+
+def _of_network(network: str) -> Callable[..., Spec]:
+  return lambda objective, seed, budget: digits_small(objective, seed, budget, network, 'shuffled')
+
+
+# How documents of `repeats` repeat: a few words of their own, one word of four letters at a fixed
+# distance, or not at all.
+REPEATS: dict[str, dict[str, Any]] = {
+  'words': {},
+  'fixed distance': {'data.words': 1, 'data.shortest': 4, 'data.longest': 4},
+  'nothing': {'data.repeating': 0.0},
+}
+
+
+def repeats(objective: str, seed: int, budget: str, repeating: str, length: float = 1.0) -> Spec:
+  """Documents that repeat in one of REPEATS, two layers 64 wide, `length` times 1,000 updates of
+  64; the rate falls to zero then."""
+  quick = budget == 'quick'
+  steps = round(length * (60 if quick else 1000))
+  own = {
+    'model.layers': 2,
+    'training.steps': steps,
+    'optimizer.warmup_steps': max(1, steps // 10),
+    'evaluation.draws': 1,
+    'evaluators.validation.every': 100,
+    **REPEATS[repeating],
+    **_NO_PROBE,
+    **_NO_SAMPLES,
+    **_NO_LABEL_CODE,
+  }
+  return spec('repeats', objective, seed, own, 'repeats', repeating=repeating)
+
+
+def retellings(objective: str, seed: int, budget: str) -> Spec:
+  """Stories, bare facts and questions, a world a seed; two layers 64 wide, 1,000 updates of 64."""
+  quick = budget == 'quick'
+  own = {
+    'data.world': seed,
+    'model.layers': 2,
+    'training.steps': 60 if quick else 1000,
+    'evaluation.draws': 1,
+    'evaluators.validation.every': 20 if quick else 200,
+    **_NO_PROBE,
+    **_NO_SAMPLES,
+    **_NO_LABEL_CODE,
+    **({'optimizer.warmup_steps': 10} if quick else {}),
+  }
+  return spec('retellings', objective, seed, own, 'retellings')
+
+
+def _at_state(made: Callable[..., Spec], state: int) -> Callable[..., Spec]:
+  return lambda objective, seed, budget: made(objective, seed, budget, state)
+
+
 def _at_width(made: Callable[..., Spec], width: int) -> Callable[..., Spec]:
   return lambda objective, seed, budget: made(objective, seed, budget, width)
 
@@ -280,9 +435,21 @@ PILOTS: dict[str, tuple[Callable[..., Spec], tuple[str, ...]]] = {
   'copy_w32': (_at_width(copy, 32), ('autoregressive',)),
   'hierarchy': (hierarchy, OF_SYMBOLS),
   'digits_simple': (_simple, ('gaussian_simple',)),
+  **{f'digits_small_{name}': (_of_network(name), ('autoregressive',)) for name in NETWORKS},
   'hierarchy_w8': (_at_width(hierarchy_wide, 8), ('autoregressive',)),
   'hierarchy_w16': (_at_width(hierarchy_wide, 16), ('autoregressive',)),
   'hierarchy_w32': (_at_width(hierarchy_wide, 32), ('autoregressive',)),
+  'digits_shared': (digits_shared, ('autoregressive',)),
+  'hierarchy_shared': (hierarchy_shared, ('autoregressive',)),
+  'hierarchy_tiny': (hierarchy_tiny, ('autoregressive',)),
+  'hierarchy_recurrent': (_at_state(hierarchy_recurrent, 64), ('autoregressive',)),
+  'repeats': (
+    lambda objective, seed, budget: repeats(objective, seed, budget, 'words'),
+    ('autoregressive',),
+  ),
+  'retellings': (retellings, ('autoregressive',)),
+  'copy_far': (copy_far, ('autoregressive',)),
+  'copy_recurrent': (_at_state(copy_recurrent, 128), ('autoregressive',)),
 }
 
 

@@ -16,6 +16,8 @@ DATASETS = {
   'hierarchy': 'hierarchy.load',
   'markov': 'markov.load',
   'copy': 'markov.load_copy',
+  'repeats': 'repeats.load',
+  'retellings': 'retellings.load',
   'fashion_mnist': 'images.load',
   'mnist': 'images.load',
   'cifar10': 'images.load',

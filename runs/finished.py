@@ -34,6 +34,14 @@ def read(
   return config_of(workdir, overrides), record
 
 
+def opened(workdir: str, data_dir: str) -> tuple[experiment.Experiment, Any]:
+  """The experiment of a finished run and its parameters at the last checkpoint; UserError as in
+  `read`, or for other data than it was trained on."""
+  config, _ = read(workdir)
+  built = experiment.build(config, data_dir, workdir)
+  return built, run.restore(built, workdir, best=False)[0].params
+
+
 def coded(workdir: str, data_dir: str, best: bool = False) -> tuple[experiment.Experiment, Any]:
   """A run whose network gives a code that decodes: the experiment, its parameters on one device.
 

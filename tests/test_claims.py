@@ -240,6 +240,22 @@ def test_crossed_differences_hold_the_examples_too():
   assert judging.crossed(sides[0], sides[1][:1]).seeds == 1
 
 
+def test_intervals_of_several_leave_out_less_each_and_examples_are_used_where_there_are_any():
+  rng = np.random.default_rng(2)
+  sides = [
+    pd.DataFrame([{'seed': s, 'value': v.mean(), 'each': base.packed(v)} for s, v in enumerate(x)])
+    for x in rng.normal(0, 1, (2, 5, 30))
+  ]
+  assert judging.compared(*sides) == judging.crossed(*sides)
+  plain = [side.drop(columns='each') for side in sides]
+  values = [judging.by_seed(side) for side in plain]
+  assert judging.compared(*plain) == judging.compared(sides[0], plain[1]) == judging.paired(*values)
+  expected = scipy.stats.ttest_rel(*values).confidence_interval(1 - 0.01)
+  found = judging.paired(*values, level=0.01)
+  assert found.interval == pytest.approx((expected.low, expected.high))
+  assert judging.crossed(*sides, level=0.01).low < judging.crossed(*sides).low
+
+
 def test_a_verdict_has_a_known_outcome_and_finite_numbers():
   with pytest.raises(ValueError, match='an outcome is one of'):
     Verdict('perhaps', 1.0, None, '', '', '')
