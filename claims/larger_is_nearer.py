@@ -119,7 +119,8 @@ CLAIM = Claim(
   'log regret on log parameters. Holds: its 95 % interval is below 0 and no step to the next width '
   'raises regret after Holm. Depends (on the size): below 0, and a step raises it. Fails: above 0, '
   'or inside ±0.05. Else not distinguishable.',
-  looked_at='One run of width 64, grammar 0, 300 updates: 1.316 bits per dimension.',
+  looked_at='One run of width 64, grammar 0, 300 updates: 1.316 bits per dimension. '
+  'All widths after 60 updates, seeds 0 and 1: regret 1.34, 1.03, 0.81 and 0.62.',
   pod='python -m launch.sweep --config=experiments/hierarchy.py --workdir=gs://BUCKET/sizes '
   '--objectives=autoregressive --sizes=nano,micro,mini,small,medium --seeds=0,1,2,3,4 '
   '--backend=xpk, for larger networks.',

@@ -199,7 +199,7 @@ CLAIM = Claim(
   threshold='For each of nine nets (three objectives on the hierarchy and four on digits with 4 '
   'layers, two on digits with 8) the best layer strictly inside, chosen on other seeds, against '
   'the last and against the embedding: middle if above both, end if below one, after Holm over '
-  'all. Holds: at least half are decided, all of them middle. Fails: all of them end. Depends: some of each. '
-  'Else not distinguishable.',
+  'all. Holds: at least half are decided, all of them middle. Fails: all of them end. Depends: '
+  'some of each. Else not distinguishable.',
   looked_at='Nothing by layer. Linear accuracies of single runs of digits and of the hierarchy.',
 )

@@ -172,11 +172,11 @@ CLAIM = Claim(
   judge=judge,
   figure=figure,
   read=read,
-  threshold="Spearman's correlation of own validation loss and small probe along training, digits "
-  '(four objectives) and hierarchy (three), 5 seeds; and every pair of objectives with exact bits '
-  'at the end. Holds: an objective whose correlation ends below 0.5. Else, if all correlations '
-  'begin above 0.8: depends (within or across objectives) if a pair has fewer bits and a worse '
-  'probe, both after Holm; fails if no pair has and one has fewer bits and a better probe. Else not '
-  'distinguishable.',
+  threshold="Spearman's correlation of own validation loss and small probe along training, "
+  'digits (four objectives) and hierarchy (three), 5 seeds; and every pair of objectives with '
+  'exact bits at the end. Holds: an objective whose correlation ends below 0.5. Else, if all '
+  'correlations begin above 0.8: depends (within or across objectives) if a pair has fewer bits '
+  'and a worse probe, both after Holm; fails if no pair has and one has fewer bits and a better '
+  'probe. Else not distinguishable.',
   looked_at='Final accuracies of single runs, no curve.',
 )
