@@ -183,7 +183,7 @@ def _votes_on_mesh(features, split: str, layer: int, config) -> np.ndarray:
   ks = np.minimum(config.neighbours, bank.count)
   tie = 2 * (bank.x.shape[1] + 2) * float(np.finfo(np.float32).eps)
   shares = np.empty((len(ks), queries.count, features.classes))
-  found = knn_mesh.nearest(queries, bank, features.labels_train, int(ks.max()))
+  found = knn_mesh.nearest(queries, bank, features.labels_train, int(ks.max()), tie)
   for chunk, similarity, labels in found:
     order = np.sort(similarity, 1)[:, ::-1]
     for j, k in enumerate(ks):

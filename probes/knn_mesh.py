@@ -2,8 +2,8 @@
 
 Every device finds the nearest of its own rows for a chunk of queries; the host joins them and
 counts votes as `probes.knn` does. Similarities are float32, of rows that were centred and given
-length 1 in the best precision there is: what differs by less than their rounding is a tie. Of
-more neighbours that tie than are kept a device (`SPARE`) the others are not seen.
+length 1 in the best precision there is: what differs by less than their rounding is a tie. Where
+more may tie with the last one that votes than a device has kept (`SPARE`), it is asked for more.
 """
 
 from collections.abc import Iterator
@@ -62,11 +62,12 @@ def _nearest(bank, labels, mask, queries_QxD, *, mesh, kept):
 
 
 def nearest(
-  queries: Rows, bank: Rows, labels_N: np.ndarray, most: int
+  queries: Rows, bank: Rows, labels_N: np.ndarray, most: int, tie: float
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
   """Similarities (Q, M) and labels (Q, M) of candidates that hold the `most` nearest; by chunks.
 
-  Both are rows of `directions`. Padding has a similarity below -1.
+  They hold all that are no further than the last of these by more than `tie` too. Both are rows of
+  `directions`. Padding has a similarity below -1.
 
   Yields:
     slice of the queries, similarities float64, labels.
@@ -79,6 +80,13 @@ def nearest(
     # The last chunk is filled with the last query, so that every shape is compiled once.
     which = np.minimum(np.arange(start, start + size), queries.count - 1)
     some = everywhere(sums.take(queries, which), mesh)
-    best, own = _nearest(bank.x, labels, bank.mask, some, mesh=mesh, kept=kept)
+    while True:
+      best, own = _nearest(bank.x, labels, bank.mask, some, mesh=mesh, kept=kept)
+      best = np.asarray(best, np.float64)
+      kth_Q = np.partition(best, -most, axis=1)[:, -most]
+      furthest_QxP = best.reshape(size, mesh.size, kept)[..., -1]  # That a device has kept.
+      if kept == n or not (furthest_QxP >= kth_Q[:, None] - tie).any():
+        break
+      kept = min(n, 4 * kept)
     used = min(size, queries.count - start)
-    yield slice(start, start + used), np.asarray(best, np.float64)[:used], np.asarray(own)[:used]
+    yield slice(start, start + used), best[:used], np.asarray(own)[:used]

@@ -304,6 +304,26 @@ def test_neighbours_on_a_mesh_are_those_on_the_host(monkeypatch):
     np.testing.assert_allclose(arrays[name], values, atol=1e-6)
 
 
+def test_neighbours_that_tie_are_all_seen_however_many_they_are():
+  """Copies by the dozen, in order of their classes: those kept first would be of one class."""
+  config = ml_collections.ConfigDict(
+    {'neighbours': (1, 5), 'temperature': 0.07, 'labels': (4,), 'draws': 1}
+  )
+  features, place = clusters(), np.arange(120)
+  order = np.argsort(features.labels_train, kind='stable')
+  features = dataclasses.replace(
+    features, train=features.train[:, order], labels_train=features.labels_train[order]
+  )
+  features.train[:, place % 30 < 25] = features.train[:, :1]  # Some 25 of every class.
+  features.validation[:, ::2] = features.test[:, ::2] = features.train[:, :1]
+  host, host_arrays = knn.evaluate(features, config, 0)
+  found, arrays = knn.evaluate(on_mesh(features, 2)[0], config, 0)
+  for name, value in host['all'].items():
+    assert found['all'][name] == pytest.approx(value, abs=1e-6), name
+  for name, values in host_arrays.items():
+    np.testing.assert_allclose(arrays[name], values, atol=1e-6)
+
+
 @pytest.mark.parametrize('name', ['mlp', 'geometry', 'pac', 'control_task', 'prequential'])
 def test_what_reads_rows_reads_them_from_a_mesh(name):
   """Of sets no larger than the rows they may have, the very same numbers."""
