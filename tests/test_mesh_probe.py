@@ -362,6 +362,16 @@ def test_rows_that_take_part_of_a_large_set():
     np.testing.assert_array_equal(getattr(few, f'labels_{split}'), labels)
 
 
+@pytest.mark.parametrize('split', features_lib.SPLITS)
+@pytest.mark.parametrize('name', ['linear', 'ridge', 'knn'])
+def test_no_split_may_hold_what_is_not_finite(name, split):
+  features = clusters(layers=2)
+  getattr(features, split)[1, 7, 2] = np.nan
+  config = base.get_base('untrained').probe[name].to_dict() | {'labels': ()}
+  with pytest.raises(ValueError, match='NaN or infinity'):
+    suite.PROBES[name].evaluate(on_mesh(features, 2)[0], ml_collections.ConfigDict(config), 0)
+
+
 def test_layers_bring_rows_to_the_host_and_not_too_many(monkeypatch):
   features = clusters()
   placed, _ = on_mesh(features, 2)
