@@ -30,11 +30,16 @@ def _directions(x, shift_D, rest_D, varies_D, shortest, *, wide):
   mean = jnp.linalg.norm(shift_D.astype(wide) + rest_D)
   length = jnp.linalg.norm(moved, axis=1, keepdims=True)
   short = length <= shortest * (jnp.linalg.norm(given, axis=1, keepdims=True) + mean)
-  return jnp.where(short, 0, moved / jnp.where(short, 1, length)).astype(jnp.float32)
+  x = jnp.where(short, 0, moved / jnp.where(short, 1, length)).astype(jnp.float32)
+  return x, jnp.isfinite(given).all()
 
 
 def directions(rows: Rows, mean_D: np.ndarray, scale_D: np.ndarray, shortest: float) -> Rows:
-  """Rows minus the mean, of length 1; zero where what is left is rounding."""
+  """Rows minus the mean, of length 1; zero where what is left is rounding.
+
+  Raises:
+    ValueError: NaN or infinity in a feature.
+  """
   mesh, wide = rows.mesh, mesh_lib.widest(rows.mesh)
   shift_D = mean_D.astype(np.float32)
   if wide == 'float32':
@@ -42,7 +47,10 @@ def directions(rows: Rows, mean_D: np.ndarray, scale_D: np.ndarray, shortest: fl
   with mesh_lib.allowing(wide):
     rest_D, limit = (np.asarray(a, wide) for a in (mean_D - shift_D, shortest))
     sent = (everywhere(a, mesh) for a in (shift_D, rest_D, np.isfinite(scale_D), limit))
-    return dataclasses.replace(rows, x=_directions(rows.x, *sent, wide=wide))
+    x, finite = _directions(rows.x, *sent, wide=wide)
+  if not np.asarray(finite):
+    raise ValueError('features hold NaN or infinity')
+  return dataclasses.replace(rows, x=x)
 
 
 @functools.partial(jax.jit, static_argnames=('mesh', 'kept'))

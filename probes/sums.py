@@ -80,16 +80,24 @@ def moments(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
 @functools.partial(jax.jit, static_argnames=('wide',))
 def _standardise(x, shift_D, rest_D, inverse_D, *, wide):
   moved = x.astype(wide) - shift_D.astype(wide)[None] - rest_D[None]
-  return (moved * inverse_D[None]).astype(jnp.float32)
+  x = (moved * inverse_D[None]).astype(jnp.float32)
+  return x, jnp.isfinite(x).all()
 
 
 def standardise(rows: Rows, mean_D: np.ndarray, scale_D: np.ndarray) -> Rows:
-  """(x - mean) / scale, rounded to float32 at the end; zero where the scale is infinite."""
+  """(x - mean) / scale, rounded to float32 at the end; zero where the scale is infinite.
+
+  Raises:
+    ValueError: NaN or infinity in a feature.
+  """
   mesh, wide = rows.mesh, widest(rows.mesh)
   shift_D = mean_D.astype(np.float32)
   with allowing(wide):
     parts = ((mean_D - shift_D).astype(wide), (1 / scale_D).astype(wide))
-    x = _standardise(rows.x, *(everywhere(p, mesh) for p in (shift_D, *parts)), wide=wide)
+    sent = (everywhere(p, mesh) for p in (shift_D, *parts))
+    x, finite = _standardise(rows.x, *sent, wide=wide)
+  if not np.asarray(finite):
+    raise ValueError('features hold NaN or infinity')
   return dataclasses.replace(rows, x=x)
 
 
