@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from codes import own_size, training_time
-from reports import reading
-from runs import assessment, experiment, finished, run
+from codes import own_size
+from runs import assessment, experiment, finished, run, single_epoch
 
 
 def measure(workdir: str, data_dir: str) -> dict[str, Any]:
@@ -13,28 +12,18 @@ def measure(workdir: str, data_dir: str) -> dict[str, Any]:
 
   Returns:
     run (what the record says of it), two_part (`two_part`) and training_time
-    (`codes.training_time.first_epoch`).
+    (`single_epoch.measure`).
   """
   config, record = finished.read(workdir)
   built = experiment.build(config, data_dir, workdir)
   made = {'run': {name: record.get(name) for name in ('objective', 'seed', 'size', 'dataset')}}
   made['run'] |= {'code': record['code'], 'bits_per_dim': record['bits_per_dim']}
   made['run']['validation'] = (record.get('validation') or {}).get('bits_per_dim')
-  made['two_part'], curve = None, ()
+  made['two_part'] = None
   if record['code'] in ('exact', 'upper_bound'):
     state, _ = run.restore(built, workdir, best=False)
-    made['two_part'], curve = two_part(built, state.params), reading.read_curve(workdir)
-  if config.training.init_from:
-    # Its weights had learned before, and would have to be sent.
-    reason = 'its training started from the weights of another run'
-    made['training_time'] = {'bits_per_dim': None, 'reason': reason}
-    return made
-  made['training_time'] = training_time.first_epoch(
-    curve,
-    batch_size=config.training.batch_size,
-    epoch=built.dataset.epoch,
-    log_every=config.training.log_every,
-  )
+    made['two_part'] = two_part(built, state.params)
+  made['training_time'] = single_epoch.measure(built, workdir)
   return made
 
 
