@@ -57,16 +57,14 @@ def read(run: Finished) -> list[Row]:
   epoch = {'hierarchy': None, 'digits': run.record['epochs']}[run.spec.config]
   if epoch is not None:
     epoch = round(steps * training['batch_size'] / epoch)
-  code = training_time.first_epoch(
-    run.curve, batch_size=training['batch_size'], epoch=epoch, log_every=window
-  )
+  settings = {'batch_size': training['batch_size'], 'log_every': window}
+  settings |= {'dims': run.record['dims']}
+  code = training_time.first_epoch(run.curve, epoch=epoch, **settings)
   rows = gaps(run.curve, window, steps // 4)
   rows += [{'measure': 'code', 'value': code['bits_per_dim'], 'step': code['steps']}]
   if epoch is None:
     half = [point for point in run.curve if point['step'] <= steps // 2]
-    code = training_time.first_epoch(
-      half, batch_size=training['batch_size'], epoch=None, log_every=window
-    )
+    code = training_time.first_epoch(half, epoch=None, **settings)
     rows += [{'measure': 'code', 'value': code['bits_per_dim'], 'step': code['steps']}]
     rows += measures.curve(run, (TRAIN, VALIDATION))
   final = next(p for p in reversed(run.curve) if p.get(VALIDATION) is not None)

@@ -117,6 +117,17 @@ class Learner:
     """What predicts."""
     return self._mean if self._reach else self._state.params
 
+  def update(self, rows: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """One update from these rows; its metrics."""
+    batch = sharding.place_batch(rows, self._mesh)
+    self._state, metrics = self._update(self._state, batch)
+    self._done += 1
+    if self._reach:
+      # Over all updates while they are few: the first parameters are forgotten soon.
+      part = np.float32(max(1 / self._reach, 9 / (9 + self._done)))
+      self._mean = self._blend(self._mean, self._state.params, part)
+    return metrics
+
   def learn(
     self, seen: dict[str, np.ndarray], newest: int | None = None, most: int | None = None
   ) -> None:
@@ -126,15 +137,9 @@ class Learner:
     due = self.schedule.due(count)
     for _ in range(self._done, due if most is None else min(due, self._done + most)):
       rows = self.schedule.rows(self._done, count, newest)
-      batch = sharding.place_batch({k: v[rows] for k, v in seen.items()}, self._mesh)
       # The device works on one update while the host makes the next batch, and no further.
       jax.block_until_ready(metrics)
-      self._state, metrics = self._update(self._state, batch)
-      self._done += 1
-      if self._reach:
-        # Over all updates while they are few: the first parameters are forgotten soon.
-        part = np.float32(max(1 / self._reach, 9 / (9 + self._done)))
-        self._mean = self._blend(self._mean, self._state.params, part)
+      metrics = self.update({name: values[rows] for name, values in seen.items()})
     if metrics is not None and not np.isfinite(float(metrics['loss'])):
       raise ValueError(
         f'the loss of update {self._done} is not finite: lower optimizer.learning_rate'

@@ -1,9 +1,10 @@
 r"""Bits of the labels Y: from scratch, given a representation of X, and by one model of X and Y.
 
-python -m launch.joint --workdir=RUN --others=DIR
+python -m launch.joint --workdir=RUN[,RUN...] --others=DIR
 
-RUN is a finished autoregressive run. Four prequential codes of the same labels, in the same order
-and blocks (`reports.label_sets`):
+RUN is a finished autoregressive run; several differ in their seeds, are paired by them and have an
+interval from five on. Four prequential codes of the same labels, in the same order and blocks
+(`reports.label_sets`):
 
 (a) from scratch: an untrained backbone, fine-tuned on the labels so far (from --others);
 (b) the frozen backbone: linear and MLP probes (RUN's record);
@@ -23,7 +24,7 @@ from runs.errors import UserError
 def main(argv: Sequence[str]) -> None:
   entry.no_arguments(argv)
   chosen = flags.FLAGS
-  if chosen.workdir is None:
+  if not chosen.workdir:
     raise UserError('--workdir=DIR (a finished autoregressive run) is needed')
   if chosen.updates < 1 or (chosen.steps is not None and chosen.steps < 0):
     raise UserError('--updates must be at least 1 and --steps not negative')
@@ -36,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
   from training import preemption
 
   preemption.end_at_once()
-  made = joint.measure(
+  made = joint.compare(
     chosen.workdir, chosen.others, chosen.data_dir, weights, chosen.steps, chosen.updates
   )
   print(codes_text.joint(made))
@@ -44,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def define_flags() -> None:
-  flags.DEFINE_string('workdir', None, 'A finished autoregressive run.')
+  flags.DEFINE_list('workdir', [], 'Finished autoregressive runs of different seeds.')
   flags.DEFINE_list('others', [], 'Where codes to compare with are: an untrained run, fine-tuned.')
   flags.DEFINE_string('data_dir', '~/tensorflow_datasets', 'Prepared data sets.')
   flags.DEFINE_list('label_weights', ['1', '8', '64'], "Of the label's cross-entropy.")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 import math
 
+from reports.statistics import SEEDS
 from reports.terminal import aligned
 
 _SHARED = ('C(Y)-C(Y|X)', 'C(X)-C(X|Y)', 'C(X)+C(Y)-C(XY)', 'C(X)+C(Y)-C(YX)')
@@ -70,43 +71,76 @@ def neighbours(made: Mapping) -> str:
 
 
 def joint(made: Mapping) -> str:
-  """Four codes of the same labels; `made` is what `runs.joint.measure` returns."""
-  found = [f'{made["labels"]:,} labels, uniform {made["uniform"]:,.0f} bits']
-  for name, bits in [*made['others'].items(), ('(d) one model of X and Y', made['bits'])]:
-    found.append(f'{name:60} {bits:9,.0f} bits')
-  alone = ', '.join(
-    f'{bits:,.0f} at weight {weight:g}'
-    for weight, bits in zip(made['weights'], made['expert_bits'], strict=True)
-  )
-  found.append(f'of (d), each network by itself, not paid for: {alone}')
+  """Four codes of the same labels; `made` is what `runs.joint.compare` returns."""
+  runs, first = made['runs'], made['runs'][0]
+  found = [
+    f'{first["labels"]:,} labels, uniform {first["uniform"]:,.0f} bits, by their classes alone '
+    f'{first["majority"]:,.0f}; {len(runs)} {"runs" if len(runs) > 1 else "run"}'
+  ]
+  for name, way in made['ways'].items():
+    found.append(f'{name:60} {way["mean"]:9,.0f} bits{_spread(way)}')
+  for name, way in made['differences'].items():
+    sign = f'(d) less {name}'
+    found.append(f'{sign:60} {way["mean"]:+9,.0f} bits{_spread(way)}')
+  if len(runs) < SEEDS:
+    found.append(f'below {SEEDS} seeds there is no interval: nothing here tells two ways apart')
+  for run in runs:
+    alone = ', '.join(
+      f'{bits:,.0f} at weight {weight:g}'
+      for weight, bits in zip(run['weights'], run['expert_bits'], strict=True)
+    )
+    found.append(f'of (d), seed {run["seed"]}, each network by itself, not paid for: {alone}')
   ways = {
-    '(a)': '--others=DIR names an untrained run of this seed, fine-tuned',
+    '(a)': '--others=DIR names an untrained run of each seed, fine-tuned',
     '(c)': 'launch.finetune --workdir=RUN makes it',
   }
   found += [
     f'{way} is not there: {how}'
     for way, how in ways.items()
-    if not any(name.startswith(way) for name in made['others'])
+    if not any(name.startswith(way) for name in made['ways'])
   ]
   return '\n'.join(found)
 
 
+def _spread(way: Mapping) -> str:
+  """The interval over seeds, or the range; nothing of one run."""
+  if way['low'] is not None:
+    return f', 95 % interval {way["low"]:,.0f} to {way["high"]:,.0f} over seeds'
+  return f', {way["minimum"]:,.0f} to {way["maximum"]:,.0f}' if way['seeds'] > 1 else ''
+
+
 def shared(found: Mapping) -> str:
-  """Bits of one pair of data, and shares of C(Y), as from `codes.mutual_information.result`."""
+  """Bits of one pair of data, as from `codes.mutual_information.result`.
+
+  Shares are of what these rows share, where that is known, else of C(Y), to the precision that
+  their standard error over rows leaves; without one, to whole percents.
+  """
   truth = '' if found['truth'] is None else f'; known to share {found["truth"]:,.0f} bits'
   if found.get('realised') is not None:
     truth += f' on average, these rows {found["realised"]:,.0f}'
   rows = [f'\n{found["pair"]}: {found["note"]}{truth}']
+  known = found.get('realised') or found['truth']
   head = f'{"code":14}' + ''.join(f'{name:>12}' for name in ('C(X)', 'C(Y)', 'C(Y|X)', 'C(XY)'))
-  rows.append(head + ' |' + ''.join(f'{name:>17}' for name in _SHARED) + f'{"of C(Y)":>9}')
+  head += ' |' + ''.join(f'{name:>17}' for name in _SHARED)
+  rows.append(head + f'{"of known" if known else "of C(Y)":>15}')
   for code in found['codes']:
     label = f'{code["name"]} {code["layout"]}'.strip()
     row = f'{label:14}'
     row += ''.join(f'{code[name]:12,.0f}' for name in ('x', 'y', 'y_given_x', 'xy')) + ' |'
     row += ''.join(f'{code["shared"][name]:17,.0f}' for name in _SHARED)
-    row += f'{100 * code["shared"][_SHARED[0]] / code["y"]:8.1f}%' if code['y'] else ''
+    of = known or code['y']
+    row += f'{share_text(code["shared"][_SHARED[0]], of, code.get("stderr")):>15}' if of else ''
     rows.append(row)
   return '\n'.join(rows)
+
+
+def share_text(bits: float, of: float, stderr: float | None) -> str:
+  """'98.9 ± 0.3 %': as many decimals as the error has zeros, at most two; '99 %' without one."""
+  if stderr is None:
+    return f'{100 * bits / of:.0f} %'
+  error = 100 * stderr / abs(of)
+  decimals = min(2, max(0, -math.floor(math.log10(error)))) if error > 0 else 2
+  return f'{100 * bits / of:.{decimals}f} ± {error:.{decimals}f} %'
 
 
 def compressed(made: Mapping) -> str:

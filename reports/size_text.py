@@ -16,7 +16,7 @@ def lines(made: Mapping) -> list[str]:
   sign = '≤ ' if bound else ''
   printed = [f'{title}: two-part code, {word}', '', *_formats(found, sign), '']
   printed += [*_baselines(found), '', *_totals(found, sign), '', *_training_time(made, sign)]
-  return printed
+  return printed + _requential(made.get('requential'), made['two_part'])
 
 
 def _formats(found: Mapping, sign: str) -> list[str]:
@@ -61,6 +61,22 @@ def _totals(found: Mapping, sign: str) -> list[str]:
   return ['Bits an image, weights included:', *aligned([head, *rows])]
 
 
+def _requential(found: Mapping | None, two_part: Mapping) -> list[str]:
+  if found is None:
+    return []
+  chosen = next(row for row in two_part['rows'] if row['chosen'])
+  return [
+    '',
+    wrapped(
+      f'Requential code: a student of {found["draws"]:,} draws in {found["steps"]} steps is '
+      f'described by {found["kl_bits"]:,.0f} bits of cumulated KL, at most '
+      f'{found["code_bits"]:,.0f} as messages; {found["student"]:.3f} bits/dim on validation, its '
+      f'teacher {found["teacher"]:.3f} (moving averages over {found["average"]} updates). The '
+      f'weights as {chosen["name"]} are {chosen["weight_bits"]:,}.'
+    ),
+  ]
+
+
 def _training_time(made: Mapping, sign: str) -> list[str]:
   found, validation = made['training_time'], made['run']['validation']
   if found['bits_per_dim'] is None:
@@ -71,5 +87,11 @@ def _training_time(made: Mapping, sign: str) -> list[str]:
     f'Training-time code, no weights sent: {sign}{found["bits_per_dim"]:.3f} bits/dim over '
     f'{found["examples"]:,} images in {found["steps"]} steps{share}; validation at the end of '
     f'training: {end}.'
+  )
+  structure, noise = found['structure_bits'], found['noise_bits']
+  text += (
+    f' Above the {sign}{found["reached"]:.3f} that it reaches lie {structure:,.0f} bits, '
+    f'{100 * structure / (structure + noise):.1f} %: structure; below it {noise:,.0f}: noise to '
+    'this learner.'
   )
   return [wrapped(text)]

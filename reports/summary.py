@@ -121,9 +121,24 @@ def _entry(
     name: _mean(list(units(members, lambda run, name=name: at(run, ('terms', name))).values()))
     for name in names
   }
+  entry['single_epoch'] = _single_epoch(members)
   entry['also'] = _also(members, histogram)
   entry['wrong'] = sum(bool(run['errors']) for run in members)
   return entry | _truth(members) | _latents(members)
+
+
+_SINGLE_EPOCH = (
+  ('bits_per_dim', 'reached', 'structure_bits', 'noise_bits')
+  + ('steps', 'examples', 'share')
+)  # fmt: skip
+
+
+def _single_epoch(members: Sequence[Mapping]) -> dict | None:
+  """Means over the runs that have such a code; None where none has."""
+  found = [run['single_epoch'] for run in members if at(run, ('single_epoch', 'bits_per_dim'))]
+  if not found:
+    return None
+  return {name: _mean([cell.get(name) for cell in found]) for name in _SINGLE_EPOCH}
 
 
 def _bits(members: Sequence[Mapping], histogram: float | None) -> dict:

@@ -145,6 +145,10 @@ def _of_run(run: Mapping) -> Iterator[Row]:
              stderr=run.get('bits_per_dim_stderr'))  # fmt: skip
   for name, value in (run.get('terms') or {}).items():
     yield _row(f'term/{name}', value, **_BITS)
+  cell = run.get('single_epoch') or {}
+  yield _row('single_epoch/bits_per_dim', cell.get('bits_per_dim'), **_BITS | {'split': 'train'})
+  for name in ('structure_bits', 'noise_bits'):
+    yield _row(f'single_epoch/{name}', cell.get(name), split='train', unit='bits')
   for name, other in (run.get('also') or {}).items():
     # What the same weights cost by another code.
     for row in _other_code_rows(other, f'also/{name}/'):

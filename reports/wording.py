@@ -14,8 +14,8 @@ PUBLISHED = (
 )
 
 LOWER_BOUND = (
-  'Regret is a lower bound: the length of a code minus that of the best of all learners tried on '
-  'the same labels; a learner that nobody tried may do better.'
+  'Regret is a lower bound: the mean length of a code minus the least mean of all learners tried '
+  'on the same labels; a learner that nobody tried may do better.'
 )
 # Of a measure's unit: factor from the stored value to the printed one, decimals, and its name.
 UNITS = {
@@ -340,7 +340,8 @@ def labels_lines(found: Mapping) -> list[str]:
   """What the numbers of one set of labels are measured against."""
   best, own = found['best'], found['scratch']
   lines = [
-    f'Best of the {best["tried"]} codes tried: {length_text(best["bits"])} bits ({best["name"]}).'
+    f'Best of the {best["tried"]} learners tried, by mean length: {length_text(best["bits"])} bits '
+    f'({best["name"]}).'
   ]
   for size, scratch in own.items():
     where = f' ({size})' if len(own) > 1 else ''

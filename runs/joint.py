@@ -1,4 +1,4 @@
-"""One model of images and labels beside the other codes of the labels of a finished run."""
+"""One model of images and labels beside the other codes of the labels of finished runs."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -10,7 +10,7 @@ import tqdm
 
 from codes import joint
 from probes import prequential
-from reports import label_sets, reading
+from reports import label_sets, reading, statistics
 from runs import experiment, finished
 from runs.errors import UserError
 
@@ -19,6 +19,60 @@ _WAYS = {
   'MLP': '(b) frozen, MLP',
   'fine-tuned': '(c) pretrained, then fine-tuned',
 }
+
+
+# Code (d).
+OWN = '(d) one model of X and Y'
+
+
+def compare(
+  workdirs: Sequence[str],
+  dirs: Sequence[str],
+  data_dir: str,
+  weights: Sequence[float],
+  steps: int | None,
+  updates: int,
+) -> dict[str, Any]:
+  """Every code of every run, and code (d) less each of the others, paired by run.
+
+  Args:
+    workdirs: finished autoregressive runs, of one config but for their seeds.
+    dirs, data_dir, weights, steps, updates: as of `measure`.
+
+  Returns:
+    runs (what `measure` returns, with workdir and seed), ways (mean, minimum and maximum of the
+    bits of every code that all runs have, by its name, and low and high of the interval from five
+    seeds on) and differences (the same of (d) less each other code, run by run).
+
+  Raises:
+    UserError: runs of one seed, or that differ in more.
+  """
+  configs_ = [finished.read(workdir)[0] for workdir in workdirs]
+  seeds = [config.training.seed for config in configs_]
+  if len(set(seeds)) < len(seeds):
+    raise UserError(f'--workdir names runs of one seed twice: {", ".join(map(str, seeds))}')
+  for workdir, config in zip(workdirs, configs_, strict=True):
+    config.training.seed = seeds[0]
+    if config.to_dict() != configs_[0].to_dict():
+      raise UserError(f'{workdir} differs from {workdirs[0]} in more than its seed')
+  runs = []
+  for workdir, seed in zip(workdirs, seeds, strict=True):
+    found = measure(workdir, dirs, data_dir, weights, steps, updates)
+    runs.append({'workdir': workdir, 'seed': seed, **found})
+  return {'runs': runs, **paired(runs)}
+
+
+def paired(runs: Sequence[dict]) -> dict[str, dict]:
+  """`compare`'s ways and differences."""
+  bits = [{**run['others'], OWN: run['bits']} for run in runs]
+  shared = [name for name in bits[0] if all(name in own for own in bits)]
+  ways = {name: statistics.interval([own[name] for own in bits]) for name in shared}
+  differences = {
+    name: statistics.interval([own[OWN] - own[name] for own in bits])
+    for name in shared
+    if name != OWN
+  }
+  return {'ways': ways, 'differences': differences}
 
 
 def measure(

@@ -26,6 +26,7 @@ from runs import (
   parents,
   parts,
   provenance,
+  single_epoch,
   whole,
 )
 from runs.configs import read_record
@@ -222,6 +223,7 @@ def _execute(
     record['probes_failed'] |= {f'{name} at best': why for name, why in failed.items()}
   writer.close()
   if distributed.is_primary():
+    record['single_epoch'] = single_epoch.measure(experiment, workdir)
     record = write_record(workdir, record, arrays)
     to_tensorboard(experiment, workdir, record, arrays.get('samples'))
   kept.remove()

@@ -51,12 +51,14 @@ def test_joint_sets_one_model_beside_the_codes_of_the_run(workdir, tmp_path, cal
   small = ('--steps=2', '--updates=2', '--label_weights=4')
   code, said, err = call('joint', f'--workdir={workdir}', f'--out={out}', *small)
   assert code == 0, err
-  made = json.load(open(out))
+  (made,) = json.load(open(out))['runs']
   # Of the order of the labels that all of them share.
   linear = run.read_record(workdir)['probes']['prequential']['all']['linear_bits_orders'][0]
   assert made['labels'] == 60 and made['others'] == {'(b) frozen, linear': linear}
   assert f'{linear:9,.0f} bits' in said and f'{made["bits"]:9,.0f} bits' in said
   assert '(a) is not there' in said and '(c) is not there' in said
+  code, _, err = call('joint', f'--workdir={workdir},{workdir}', *small)
+  assert code == 2 and 'names runs of one seed twice: 0, 0' in err
   code, _, err = call('joint', f'--workdir={workdir}', f'--out={tmp_path}/no/where', *small)
   assert code == 2 and 'there is no such directory' in err and err.count('\n') == 1
 

@@ -172,11 +172,62 @@ def test_labels_of_another_order_are_refused():
       runs_joint.coded_rows(dataclasses.replace(labels, **wrong), probed)
 
 
+def _run(seed, bits, **others):
+  names = {'a': '(a) from scratch: x', 'b': '(b) frozen, linear'}
+  names['c'] = '(c) pretrained, then fine-tuned'
+  made = {'labels': 12, 'uniform': 19.0, 'majority': 21.0, 'bits': bits, 'weights': [1.0]}
+  made |= {'expert_bits': [6.0], 'others': {names[way]: value for way, value in others.items()}}
+  return {'seed': seed, **made}
+
+
+def _compared(runs):
+  return {'runs': runs, **runs_joint.paired(runs)}
+
+
 def test_what_is_missing_is_said():
-  made = {
-    'labels': 12, 'uniform': 19.0, 'bits': 7.0, 'weights': [1.0], 'expert_bits': [6.0],
-    'others': {'(b) frozen, linear': 9.0},
-  }  # fmt: skip
-  assert codes_text.joint(made).count('is not there') == 2
-  made['others'] |= {'(a) from scratch: x': 11.0, '(c) pretrained, then fine-tuned': 8.0}
-  assert 'is not there' not in codes_text.joint(made)
+  assert codes_text.joint(_compared([_run(0, 7.0, b=9.0)])).count('is not there') == 2
+  text = codes_text.joint(_compared([_run(0, 7.0, a=11.0, b=9.0, c=8.0)]))
+  assert 'is not there' not in text and 'below 5 seeds there is no interval' in text
+  assert '(d) less (b) frozen, linear' in text and '-2 bits\n' in text
+
+
+def test_runs_are_paired_by_seed_and_five_have_an_interval():
+  """Lengths vary more from seed to seed than the difference does: only pairs show it."""
+  base, gap = [100.0, 200.0, 150.0, 120.0, 180.0], [1.0, 2.0, 3.0, 2.0, 2.0]
+  runs = [_run(k, b + g, b=b) for k, (b, g) in enumerate(zip(base, gap, strict=True))]
+  found = runs_joint.paired(runs)
+  # 1 2 3 2 2: standard deviation 0.7071, t of four degrees 2.7764.
+  half = 2.7764 * 0.70711 / math.sqrt(5)
+  own = found['differences']['(b) frozen, linear']
+  assert (own['mean'], own['seeds']) == (2.0, 5)
+  assert (own['low'], own['high']) == pytest.approx((2 - half, 2 + half), abs=1e-4)
+  assert found['ways'][runs_joint.OWN]['high'] - found['ways'][runs_joint.OWN]['low'] > 90
+  text = codes_text.joint({'runs': runs, **found})
+  assert '+2 bits, 95 % interval 1 to 3 over seeds' in text and 'no interval' not in text
+  # What one run lacks is compared in none.
+  runs[3]['others'] = {}
+  assert list(runs_joint.paired(runs)['ways']) == [runs_joint.OWN]
+
+
+@pytest.mark.parametrize(
+  ('bits', 'of', 'stderr', 'text'),
+  [
+    (989.3, 1000.0, None, '99 %'),
+    (989.3, 1000.0, 12.0, '99 ± 1 %'),
+    (989.3, 1000.0, 2.0, '98.9 ± 0.2 %'),
+    (-989.34, 1000.0, 0.02, '-98.93 ± 0.00 %'),
+  ],
+)
+def test_shares_have_the_digits_that_their_error_leaves(bits, of, stderr, text):
+  assert codes_text.share_text(bits, of, stderr) == text
+
+
+def test_shares_are_of_what_these_rows_share():
+  code = {'name': 'counting', 'layout': '', 'x': 9.0, 'y': 400.0, 'y_given_x': 302.0, 'xy': 9.0}
+  code |= {'stderr': 5.0, 'shared': dict.fromkeys(codes_text._SHARED, 98.0)}
+  pair = {'pair': 'chain', 'note': 'a chain', 'truth': 120.0, 'realised': 100.0, 'codes': [code]}
+  text = codes_text.shared(pair)
+  assert 'known to share 120 bits on average, these rows 100' in text
+  assert text.endswith('98 ± 5 %') and 'of known' in text
+  text = codes_text.shared(pair | {'truth': None, 'realised': None})
+  assert text.endswith('24 ± 1 %') and 'of C(Y)' in text

@@ -1,22 +1,34 @@
 """Weights as bytes, two-part codes and the training-time code."""
 
+import itertools
 import math
 
 import jax
+import ml_collections
 import numpy as np
 import pytest
 from records import make_record, write_run
+from scipy import special, stats
 import tiny
 
-from codes import own_size, training_time, weights
+from codes import own_size, prequential, requential, training_time, weights
 from launch import own_size as command
+from models.config import ModelConfig
+import objectives
 from reports import reading, size_text
-from runs import experiment
+from runs import experiment, single_epoch
 from runs import own_size as runs_own_size
+from runs import requential as runs_requential
 from runs import run as run_lib
 from runs.errors import UserError
 
 HEAD = 9  # Bytes: kind, lowest, highest.
+OPTIMIZER = ml_collections.ConfigDict(
+  {
+    'learning_rate': 2e-2, 'warmup_steps': 5, 'end_fraction': 1.0, 'beta1': 0.9, 'beta2': 0.95,
+    'weight_decay': 0.01, 'clip_norm': 1.0,
+  }
+)  # fmt: skip
 
 
 # Weights.
@@ -136,10 +148,13 @@ def test_totals_by_hand():
 def test_windows_weigh_as_many_steps_as_they_hold():
   curve = [{'step': 0, 'validation/loss': 1.0}]
   curve += [{'step': s, training_time.CURVE: b} for s, b in ((4, 3.0), (6, 2.0), (10, 1.0))]
-  settings = {'batch_size': 8, 'log_every': 4}
+  settings = {'batch_size': 8, 'log_every': 4, 'dims': 3}
   found = training_time.first_epoch(curve, epoch=None, **settings)
   assert found['bits_per_dim'] == pytest.approx((4 * 3 + 2 * 2 + 4 * 1) / 10)
   assert (found['steps'], found['examples'], found['share']) == (10, 80, None)
+  # The last tenth of ten steps lies in the last window: 1.0 is reached.
+  assert found['reached'] == 1.0 and found['noise_bits'] == pytest.approx(80 * 3)
+  assert found['structure_bits'] == pytest.approx((4 * 2 + 2 * 1) * 8 * 3)
   # 72 examples are 9 steps: the last window reaches into the second epoch.
   found = training_time.first_epoch(curve, epoch=72, **settings)
   assert found['bits_per_dim'] == pytest.approx((4 * 3 + 2 * 2) / 6)
@@ -156,7 +171,8 @@ def test_windows_weigh_as_many_steps_as_they_hold():
   ],
 )
 def test_no_training_time_code_has_a_reason(curve, epoch, reason):
-  found = training_time.first_epoch(curve, epoch=epoch, batch_size=8, log_every=4)
+  found = training_time.first_epoch(curve, epoch=epoch, batch_size=8, log_every=4, dims=3)
+  assert found['structure_bits'] is None
   assert found['bits_per_dim'] is None and reason in found['reason']
 
 
@@ -171,10 +187,125 @@ def test_no_training_time_code_has_a_reason(curve, epoch, reason):
   ],
 )
 def test_losses_of_training_that_are_no_code(data_dir, objective, override, reason):
-  found = runs_own_size._no_code_in_training(
-    tiny.build(data_dir, objective, f'--config.{override}')
-  )
+  found = single_epoch.no_code(tiny.build(data_dir, objective, f'--config.{override}'))
   assert found is None if reason is None else reason in found
+
+
+# Bernoulli.
+
+
+def _expected_losses(p, count):
+  """Of Krichevsky and Trofimov's estimator after n = 0 .. count-1 symbols, bits, exactly."""
+  n = np.arange(count)[:, None]
+  k = np.arange(count)[None]
+  says = (k + 0.5) / (n + 1)
+  with np.errstate(all='ignore'):
+    loss = np.where(k <= n, -p * np.log2(says) - (1 - p) * np.log2(1 - says), 0.0)
+  return (stats.binom.pmf(k, n, p) * loss).sum(1)
+
+
+def test_structure_is_what_a_learner_of_a_coin_pays_to_learn_it():
+  """The whole length has a closed form, and above the entropy lies about log2(n) / 2."""
+  p, count = 0.2, 400
+  losses = _expected_losses(p, count)
+  curve = [{'step': n + 1, training_time.CURVE: loss} for n, loss in enumerate(losses)]
+  found = training_time.first_epoch(curve, batch_size=1, epoch=None, log_every=1, dims=1)
+  # -log2 of the integral of q^k (1 - q)^(n - k) under the arcsine law, over all k of n.
+  k = np.arange(count + 1)
+  whole = stats.binom.pmf(k, count, p) @ -(special.betaln(k + 0.5, count - k + 0.5) - np.log(np.pi))
+  length = whole / np.log(2)
+  assert found['structure_bits'] + found['noise_bits'] == pytest.approx(length, rel=1e-9)
+  entropy = -p * np.log2(p) - (1 - p) * np.log2(1 - p)
+  # At the end a symbol costs 1 / (2 n ln 2) more than the entropy: half a nat over all n, nearly.
+  above = (found['reached'] - entropy) * count
+  assert above == pytest.approx(0.5 / np.log(2), rel=0.1)
+  assert found['structure_bits'] == pytest.approx(length - count * entropy - above, rel=1e-9)
+  # The estimator's redundancy is log2(n pi / 2 e) / 2 for any coin (Xie and Barron, 1997).
+  redundancy = 0.5 * np.log2(count * np.pi / (2 * np.e))
+  assert found['structure_bits'] + above == pytest.approx(redundancy, abs=0.05)
+  flat = [{'step': n + 1, training_time.CURVE: 1.0} for n in range(count)]
+  found = training_time.first_epoch(flat, batch_size=1, epoch=None, log_every=1, dims=1)
+  assert found['structure_bits'] == 0 and found['noise_bits'] == count
+
+
+class _Coin:
+  """Counts what it learns from; a teacher that has learnt everything has fixed counts."""
+
+  def __init__(self, ones, zeros, fixed=False, seed=0):
+    self._counts, self._fixed = np.array([zeros, ones], float), fixed
+    self._rng = np.random.default_rng(seed)
+
+  def log_p(self, rows):
+    return np.log(np.broadcast_to(self._counts / self._counts.sum(), (*rows.shape, 2)))
+
+  def learn(self, rows):
+    if not self._fixed:
+      self._counts += np.bincount(rows.reshape(-1), minlength=2)
+
+  def draw(self, count):
+    return (self._rng.random((count, 1)) < self._counts[1] / self._counts.sum()).astype(int)
+
+
+def test_the_requential_code_of_a_coin():
+  """A teacher that knows: the student pays the estimator's regret, which has a closed form."""
+  p, count = 0.2, 200
+  expected = _expected_losses(p, count).sum()
+  expected -= count * (-p * np.log2(p) - (1 - p) * np.log2(1 - p))
+  rows, lengths = [np.zeros((1, 1), int)] * count, []
+  for seed in range(60):
+    made = requential.describe(_Coin(0.2, 0.8, True, seed), _Coin(0.5, 0.5), rows)
+    lengths.append(made.kl_bits)
+  error = np.std(lengths, ddof=1) / np.sqrt(60)
+  assert np.mean(lengths) == pytest.approx(expected, abs=4 * error) and error < 0.1 * expected
+  assert (made.steps, made.draws, len(made.by_step)) == (count, count, count)
+  assert made.code_bits == pytest.approx(sum(k + np.log2(k + 1) + 4 for k in made.by_step))
+  # Two that begin alike and never learn anything are the same at no cost but that of messages.
+  same = requential.describe(_Coin(1, 3, True), _Coin(1, 3, True), rows[:5])
+  assert same.kl_bits == 0 and same.code_bits == 20
+  # What several draws of a step cost, they cost together.
+  wide = requential.describe(_Coin(1, 3, True), _Coin(2, 2, True), [np.zeros((7, 1), int)])
+  assert wide.kl_bits == pytest.approx(7 * (0.25 * np.log2(0.5) + 0.75 * np.log2(1.5)))
+  assert wide.draws == 7
+
+
+def test_networks_as_teacher_and_student():
+  """They begin alike; the student follows; a KL is that of whole distributions, enumerated."""
+  model = ModelConfig(vocabulary=3, length=3, width=16, layers=1, heads=2)
+  space = objectives.Space(3, 3, 3)
+  objective = objectives.get('autoregressive')
+  task = prequential.make_task(model, objective, space, 0)
+  reading = prequential.reading(objective, model, space)
+
+  def made():
+    return requential.Network(task, reading, OPTIMIZER, 40, 16, 0, jax.random.key(1))
+
+  teacher, student = made(), made()
+  every = np.array(list(itertools.product(range(3), repeat=3)))
+  np.testing.assert_array_equal(teacher.log_p(every), student.log_p(every))
+  # The third symbol is the first one.
+  rows = np.random.default_rng(0).integers(0, 3, (41, 16, 3))
+  rows[..., 2] = rows[..., 0]
+  for batch in rows[:20]:
+    teacher.learn(batch)
+
+  def whole(side):
+    return np.take_along_axis(side.log_p(every), every[..., None], -1)[..., 0].sum(-1)
+
+  p, q = whole(teacher), whole(student)
+  assert np.exp(p).sum() == pytest.approx(1, abs=1e-5)
+  exact = (np.exp(p) * (p - q)).sum() / np.log(2)
+  drawn = np.concatenate([teacher.draw(512) for _ in range(8)])
+  log_t, log_s = (side.log_p(drawn).astype(float) for side in (teacher, student))
+  each = (np.exp(log_t) * (log_t - log_s)).sum((1, 2)) / np.log(2)
+  error = each.std() / np.sqrt(len(each))
+  assert exact > 0.2 and each.mean() == pytest.approx(exact, abs=4 * error)
+  teacher, student = made(), made()
+  found = requential.describe(teacher, student, rows[:40])
+  assert found.by_step[0] < 0.5 < found.kl_bits and found.draws == 640
+  # It has learnt what the teacher knows from its draws alone.
+  alike = every[:, 0] == every[:, 2]
+  assert np.exp(whole(made())[alike]).sum() == pytest.approx(1 / 3, abs=0.05)
+  assert np.exp(whole(student)[alike]).sum() > 0.6
 
 
 # A run.
@@ -221,12 +352,23 @@ def test_bits_are_measured_with_the_weights_that_were_sent(trained):
 def test_first_epoch_of_a_run(trained):
   workdir, built, _, _ = trained
   curve = reading.read_curve(workdir)
-  found = training_time.first_epoch(curve, batch_size=8, epoch=1197, log_every=2)
+  found = training_time.first_epoch(curve, batch_size=8, epoch=1197, log_every=2, dims=64)
+  assert found == run_lib.read_record(workdir)['single_epoch']
   assert found['steps'] == 8  # all of them
   values = [point['train/bits_per_dim'] for point in curve if 'train/bits_per_dim' in point]
   assert len(values) == 4 and found['bits_per_dim'] == pytest.approx(np.mean(values))
   # The first batch is coded by a network that predicts uniformly.
   assert values[0] == pytest.approx(math.log2(17), abs=0.2)
+
+
+def test_the_requential_code_of_a_run(trained, data_dir):
+  """The teacher is the run's training once more; two that learn nothing take nothing."""
+  workdir, _, record, _ = trained
+  made = runs_requential.measure(workdir, data_dir, 0)
+  assert (made['steps'], made['draws']) == (8, 64)
+  assert made['teacher'] == pytest.approx(record['validation']['bits_per_dim'], abs=1e-4)
+  assert 0 < made['kl_bits'] < made['code_bits'] < made['kl_bits'] + 8 * (4 + 10)
+  assert made['student'] > made['teacher'] - 0.05
 
 
 def test_what_is_printed(trained):
@@ -235,16 +377,23 @@ def test_what_is_printed(trained):
   run = {name: record[name] for name in ('objective', 'seed', 'size', 'dataset', 'code')}
   run |= {'bits_per_dim': record['bits_per_dim'], 'validation': 2.5}
   time = {'bits_per_dim': 3.25, 'reason': None, 'steps': 8, 'examples': 64, 'share': 64 / 1197}
+  time |= {'reached': 3.0, 'structure_bits': 64 * 64 * 0.25, 'noise_bits': 64 * 64 * 3.0}
   made = {'run': run, 'two_part': two_part, 'training_time': time}
   text = '\n'.join(size_text.lines(made))
   assert 'exact code' in text and '≤' not in text
   flat = ' '.join(text.split())
   assert '3.250 bits/dim over 64 images in 8 steps, 5 % of the first epoch' in flat
+  assert 'Above the 3.000 that it reaches lie 1,024 bits, 7.7 %: structure; below it 12,288' in flat
   assert '4 bits (chosen)' in text
   assert max(map(len, text.splitlines())) <= 110
   del two_part['rows'][0]['break_even']['histogram']  # as of an endless source
   shown = next(line for line in size_text.lines(made) if line.startswith('float32'))
   assert shown.split()[-2] == 'n/a'
+  described = {'kl_bits': 1000.2, 'code_bits': 1100.0, 'steps': 8, 'draws': 64}
+  described |= {'teacher': 2.5, 'student': 2.625, 'average': 50}
+  flat = ' '.join('\n'.join(size_text.lines(made | {'requential': described})).split())
+  assert 'a student of 64 draws in 8 steps is described by 1,000 bits of cumulated KL' in flat
+  assert 'at most 1,100 as messages; 2.625 bits/dim on validation, its teacher 2.500' in flat
   two_part['code'] = 'upper_bound'
   assert f'≤ {two_part["rows"][0]["test"]:.3f}' in '\n'.join(size_text.lines(made))
   none = size_text.lines({'run': run, 'two_part': None, 'training_time': time})
@@ -256,14 +405,17 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch):
   (path / 'run.json').unlink()
 
   class Given:
-    workdir, data_dir, out = str(path), '', None
+    workdir, data_dir, out, requential, average = str(path), '', None, False, 50
 
   monkeypatch.setattr(command.flags, 'FLAGS', Given)
   with pytest.raises(UserError, match='is not finished'):
     command.main(['own_size'])
   with pytest.raises(UserError, match='is not a flag'):
     command.main(['own_size', 'extra'])
-  Given.workdir = None
+  Given.average = -1
+  with pytest.raises(UserError, match='--average must not be negative'):
+    command.main(['own_size'])
+  Given.average, Given.workdir = 50, None
   with pytest.raises(UserError, match='--workdir=RUN is needed'):
     command.main(['own_size'])
   Given.workdir = str(tmp_path)

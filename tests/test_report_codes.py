@@ -230,3 +230,22 @@ def test_runs_without_samples_or_with_broken_arrays_still_report(tmp_path):
   results = report.build([tmp_path], tmp_path)
   assert not (tmp_path / 'report' / 'samples.png').exists()
   assert math.isfinite(results['summary'][0]['bits_per_dim'])
+
+
+def test_structure_and_noise_are_means_over_runs(tmp_path):
+  for seed in range(2):
+    cell = {'bits_per_dim': 2.5 + seed / 5, 'reached': 2.0, 'reason': None, 'steps': 30}
+    cell |= {'examples': 960, 'share': 0.8, 'structure_bits': 30_720.0 + 12_288 * seed}
+    cell |= {'noise_bits': 122_880.0}
+    write_run(tmp_path, make_record('masked_diffusion', seed, single_epoch=cell))
+  none = {'bits_per_dim': None, 'reason': 'the objective has no likelihood'}
+  write_run(tmp_path, make_record('masked', 0, single_epoch=none))
+  write_run(tmp_path, make_record('autoregressive', 0))  # As it was before there was such a code.
+  html = render(assemble(tmp_path))
+  section = html[html.index('<h2>Structure and noise</h2>') :].split('<h2>')[1]
+  row = '<td>≤ 2.600</td><td>≤ 2.000</td><td>36,864</td><td>122,880</td><td>23.1</td>'
+  assert row in section and '960<small>80 % of an epoch</small>' in section
+  assert section.count('<tr>') == 2
+  rows = tidy.load_results([tmp_path])
+  found = rows[rows.measure == 'single_epoch/structure_bits']
+  assert sorted(found.value) == [30_720.0, 43_008.0] and set(found.unit) == {'bits'}
