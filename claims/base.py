@@ -119,7 +119,8 @@ class Piece:
   Attributes:
     name: for people, told apart by it in the claim's plan.
     make: a function of the claim's module, called `make(work, **settings)`, that returns rows.
-    settings: plain numbers, strings and tuples of them. Changed settings are another piece.
+    settings: plain numbers, strings and tuples of them. Changed settings are another piece; changed
+      code is not noticed: remove WORKDIR/pieces/NAME-* by hand.
     of: the training runs that it opens.
   """
 

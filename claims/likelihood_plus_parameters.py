@@ -172,7 +172,7 @@ def figure(records: pd.DataFrame):
     cost = (table['learner'] - table['likelihood']) / (symbols * (symbols - 1) / 2)
     drawing.series(left, table.index, cost, place, f'{symbols} symbols')
   left.set_xscale('log', base=2)
-  canvas.tidy(left, 'tokens', 'bits above likelihood, each ½ parameter')
+  canvas.tidy(left, 'tokens', 'bits a half parameter')
   left.legend(fontsize=7, frameon=False)
   means = judging.rows(records, source='hierarchy').groupby('measure')['value'].mean() / 1e3
   names = ['learning', 'weights', 'asymptotic']

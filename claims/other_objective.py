@@ -25,7 +25,7 @@ from claims.judging import Test
 from reports import canvas, predictions
 
 LOSS, PROBE = 'validation/loss', 'probe/linear/accuracy'
-COUPLED, APART = 0.8, 0.5  # rank correlations along training
+COUPLED, APART = 0.5, 0.0  # rank correlations along training; a noisy probe alone lowers them
 
 
 def plan(budget: str) -> Plan:
@@ -172,11 +172,13 @@ CLAIM = Claim(
   judge=judge,
   figure=figure,
   read=read,
-  threshold="Spearman's correlation of own validation loss and small probe along training, "
-  'digits (four objectives) and hierarchy (three), 5 seeds; and every pair of objectives with '
-  'exact bits at the end. Holds: an objective whose correlation ends below 0.5. Else, if all '
-  'correlations begin above 0.8: depends (within or across objectives) if a pair has fewer bits '
-  'and a worse probe, both after Holm; fails if no pair has and one has fewer bits and a better '
-  'probe. Else not distinguishable.',
-  looked_at='Final accuracies of single runs, no curve.',
+  threshold="Spearman's correlation of own validation loss and small probe along training, digits "
+  '(four objectives) and hierarchy (three), 5 seeds; and every pair of objectives with exact '
+  'bits at the end. Holds: an objective whose correlation ends below 0, the probe falling while '
+  'the loss does. Else, if all correlations begin above 0.5: depends (within or across '
+  'objectives) if a pair has fewer bits and a worse probe, both after Holm; fails if no pair has '
+  'and one has fewer bits and a better probe. Else not distinguishable.',
+  looked_at='Final accuracies of single runs. Curves of 60 updates, seeds 0 and 1, four points '
+  'each: correlations of 0.6 on digits, -0.3 to 0.3 on the hierarchy, where the probe hardly '
+  'rises.',
 )

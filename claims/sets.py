@@ -29,6 +29,7 @@ OF_SYMBOLS = ('autoregressive', 'masked', 'masked_diffusion')
 TRAINED = (*OF_SYMBOLS, 'gaussian_diffusion')
 UNTRAINED = ('untrained', 'untrained_causal', 'untrained_gaussian')
 
+_EARLY = (0, 10, 20, 40, 70, 150)  # updates at which digits are measured too
 _QUICK = {
   'optimizer.warmup_steps': 10,
   'probe.linear.labels': (40, 100),
@@ -137,6 +138,9 @@ def digits(
     'evaluation.draws': 4 if quick else 32,
     'evaluators.validation.every': 20 if quick else 100,
     'evaluators.probe.every': 20 if quick else 100,
+    # Most of it is learnt early.
+    'evaluators.validation.at': (0,) if quick else _EARLY,
+    'evaluators.probe.at': (0,) if quick else _EARLY,
     **_NO_SAMPLES,
     **_NO_LABEL_CODE,
     **(_QUICK if quick else {}),

@@ -45,7 +45,7 @@ def plan(budget: str) -> Plan:
 
 def code_halves(work: Work, rows: int) -> Iterator[Row]:
   """Bits a sequence of X (first half), of Y (second half) and of both, by every compressor."""
-  from codes import mutual_information, pairs
+  from codes import compressors, mutual_information, pairs
   from runs import experiment, finished
 
   first = work.runs[0]
@@ -61,10 +61,12 @@ def code_halves(work: Work, rows: int) -> Iterator[Row]:
   counting = mutual_information.neural(pair, mutual_information.counting_measure(False))[0]
   made = [counting | {'name': 'counting', 'layout': ''}, *mutual_information.classical(pair)]
   for code in made:
-    # The better of the two layouts of both is what a compressor can do.
+    # X and Y each have a header, both together one: without it, or headers would be shared.
+    known_codec = compressors.COMPRESSORS.get(code['name'])
+    header = 8 * (len(known_codec.compress(b'0')) - 1) if known_codec else 0
     for measure in ('x', 'y', 'xy'):
       row = {**of, 'kind': 'classical', 'name': code['name'], 'layout': code['layout'] or 'rows'}
-      yield {**row, 'measure': measure, 'value': float(code[measure]) / rows}
+      yield {**row, 'measure': measure, 'value': float(code[measure] - header) / rows}
   for run in work.runs:
     bits_NxT = token_bits(run.workdir, work.data_dir, tokens_NxT)
     # The source is stationary: Y alone is a sequence that begins there.
@@ -181,10 +183,12 @@ CLAIM = Claim(
   figure=figure,
   threshold='Noisy copy at distance 8 in 16 tokens of 8 symbols: the halves share a known number '
   'of bits. Networks of width 8, 16 and 32, one of them also after 40 updates, the counting code '
-  'and general compressors; 5 seeds with sequences of their own. Fails: for some compressor C(XY) '
-  'is above C(X) + C(Y) by more than half a bit a sequence, or the rank correlation of shorter '
-  'codes with more found is below 0. Holds: it is above 0.5. Depends (on the compressors): above '
-  '0.5 among networks alone. Else not distinguishable.',
+  'and general compressors without their headers; 5 seeds with sequences of their own. Fails: '
+  'for some compressor C(XY) is above C(X) + C(Y) by more than half a bit a sequence, or the '
+  'rank correlation of shorter codes with more found is below 0. Holds: it is above 0.5. Depends '
+  '(on the compressors): above 0.5 among networks alone. Else not distinguishable.',
   looked_at='Networks of seeds 0 and 1 after 60 updates: 2.87, 2.43 and 1.93 bits per token by '
-  'width, of 1.87 that the source has.',
+  'width, of 1.87 that the source has. A trial of 100 sequences: correlation 0.26 over all '
+  'compressors, 1 among networks, and xz found more than is shared because of its headers, which '
+  'are since taken off (a file of one byte).',
 )

@@ -54,7 +54,7 @@ def _curves(offset: float, sign: float = 1.0, spread: float = 0.004, seeds: int 
   rng, rows = np.random.default_rng(0), []
   for seed in range(seeds):
     for width in curves_fall_together.WIDTHS:
-      for step in range(0, 900, 100):
+      for step in range(100, 1000, 100):
         bits = 4.0 - 0.2 * step / 100 - 0.0003 * width * step / 100
         accuracy = 0.5 + sign * 0.1 * (4.0 - bits) + (offset if width == 64 else 0)
         of = {'seed': seed, 'width': width, 'step': step}
@@ -82,3 +82,6 @@ def test_curves_fall_together(offset, sign, spread, outcome):
     assert '64' in verdict.unit
   assert curves_fall_together.judge(_curves(offset, seeds=4)).outcome == base.CANT
   assert curves_fall_together.figure(records).axes
+  bits = records['measure'] == BITS
+  records.loc[bits, 'value'] += 5.0 * records.loc[bits, 'width']  # No bits in common.
+  assert curves_fall_together.judge(records).outcome in (base.CANT, base.FAILS)
