@@ -6,6 +6,7 @@ from claims import (
   data_order,
   diffusion_compute,
   diffusion_linear,
+  energy,
   hardest_task,
   larger_is_nearer,
   likelihood_plus_parameters,
@@ -46,5 +47,6 @@ _WRITTEN = (
   simulated,
   data_order,
   cipher,
+  energy,
 )  # fmt: skip
 CLAIMS: dict[int, Claim] = {module.CLAIM.number: module.CLAIM for module in _WRITTEN}
