@@ -7,6 +7,7 @@ from claims import (
   diffusion_compute,
   diffusion_linear,
   energy,
+  finetuning,
   hardest_task,
   larger_is_nearer,
   likelihood_plus_parameters,
@@ -48,5 +49,6 @@ _WRITTEN = (
   data_order,
   cipher,
   energy,
+  finetuning,
 )  # fmt: skip
 CLAIMS: dict[int, Claim] = {module.CLAIM.number: module.CLAIM for module in _WRITTEN}
