@@ -11,6 +11,7 @@ from claims import (
   hardest_task,
   larger_is_nearer,
   likelihood_plus_parameters,
+  low_regret,
   middle_layer,
   more_linear,
   noise_control,
@@ -50,5 +51,6 @@ _WRITTEN = (
   cipher,
   energy,
   finetuning,
+  low_regret,
 )  # fmt: skip
 CLAIMS: dict[int, Claim] = {module.CLAIM.number: module.CLAIM for module in _WRITTEN}
