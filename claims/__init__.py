@@ -9,6 +9,7 @@ from claims import (
   energy,
   finetuning,
   hardest_task,
+  joint_or_conditional,
   larger_is_nearer,
   likelihood_plus_parameters,
   low_regret,
@@ -52,5 +53,6 @@ _WRITTEN = (
   energy,
   finetuning,
   low_regret,
+  joint_or_conditional,
 )  # fmt: skip
 CLAIMS: dict[int, Claim] = {module.CLAIM.number: module.CLAIM for module in _WRITTEN}

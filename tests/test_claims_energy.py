@@ -59,6 +59,6 @@ def test_few_chains_decide_nothing():
   [((0.9, 0.99), base.HOLDS), ((1.0, 0.95), base.HOLDS), ((0.8, 0.99), base.FAILS)],
 )
 def test_false_verdicts_are_rare(typical, wrong):
-  worlds = 100
+  worlds = 50
   outcomes = [energy.judge(_records(typical, noise=0.03, seed=k)).outcome for k in range(worlds)]
   assert outcomes.count(wrong) / worlds <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / worlds)
