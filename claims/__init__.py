@@ -6,9 +6,13 @@ from claims import (
   data_order,
   diffusion_compute,
   diffusion_linear,
+  energy,
+  finetuning,
   hardest_task,
+  joint_or_conditional,
   larger_is_nearer,
   likelihood_plus_parameters,
+  low_regret,
   middle_layer,
   more_linear,
   noise_control,
@@ -46,5 +50,9 @@ _WRITTEN = (
   simulated,
   data_order,
   cipher,
+  energy,
+  finetuning,
+  low_regret,
+  joint_or_conditional,
 )  # fmt: skip
 CLAIMS: dict[int, Claim] = {module.CLAIM.number: module.CLAIM for module in _WRITTEN}

@@ -34,13 +34,11 @@ PLAIN = 'plain'
 # set's learning rate.
 DOSES: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
   ('hierarchy', BERT): {
-    'half': {'objective.ratio': 0.5},
     'most': {'objective.ratio': 0.8},
     'block': {'objective.ratio': 0.5, 'objective.pattern': 'block'},
   },
   ('hierarchy', AR): {
     'window 2': {'objective.context': 2},
-    'window 6': {'objective.context': 6},
     'random order': {'objective.order': 'random'},
   },
   ('digits', BERT): {

@@ -36,12 +36,11 @@ def plan(budget: str) -> Plan:
     for seed in seeds(budget)
     for name in (*PAIR, *CONTROLS)
   ]
-  pieces = [
-    Piece(f'{name}-{seed}', more_probes, of=(sets.hierarchy(name, seed, budget),))
-    for seed in seeds(budget)
+  pieces = tuple(
+    Piece(name, more_probes, of=tuple(sets.hierarchy(name, seed, budget) for seed in seeds(budget)))
     for name in PAIR
-  ]
-  return Plan(tuple(runs), tuple(pieces))
+  )
+  return Plan(tuple(runs), pieces)
 
 
 def read(run: Finished) -> list[Row]:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 import operator
 from typing import Any
 
+import numpy as np
+
 from claims.base import Finished
 
 # The label code of few labels by linear probes, in one order: a few seconds a network.
@@ -50,3 +52,9 @@ def probes(
   built, params = network(run, data_dir, settings)
   found = assessment.fit_probes(lambda: built.probe_features(params), built.config, tuple(names))
   return assessment.all_probed(found)
+
+
+def right(arrays: Mapping[str, np.ndarray], probe: str, labels: str) -> np.ndarray:
+  """Of each test example the share of label draws by which `probes` had it right, (N,)."""
+  predicted_DxN = np.atleast_2d(arrays[f'{probe}/{labels}/predictions'])
+  return (predicted_DxN == arrays['labels'][None]).mean(0)

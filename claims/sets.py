@@ -419,6 +419,20 @@ def _at_state(made: Callable[..., Spec], state: int) -> Callable[..., Spec]:
   return lambda objective, seed, budget: made(objective, seed, budget, state)
 
 
+def markov(objective: str, seed: int, budget: str) -> Spec:
+  """A Markov chain of 6 tokens of 4 values, a chain a seed; 400 updates of 128, nothing probed."""
+  quick = budget == 'quick'
+  own = {
+    'training.steps': 60 if quick else 400,
+    'evaluation.draws': 1,
+    'evaluators.validation.every': 20 if quick else 100,
+    'data.chain_seed': seed,
+    **_NO_SAMPLES,
+    **({'optimizer.warmup_steps': 10} if quick else {}),
+  }
+  return spec('markov', objective, seed, own, 'markov')
+
+
 def _at_width(made: Callable[..., Spec], width: int) -> Callable[..., Spec]:
   return lambda objective, seed, budget: made(objective, seed, budget, width)
 
@@ -440,6 +454,7 @@ PILOTS: dict[str, tuple[Callable[..., Spec], tuple[str, ...]]] = {
   'hierarchy': (hierarchy, OF_SYMBOLS),
   'digits_simple': (_simple, ('gaussian_simple',)),
   **{f'digits_small_{name}': (_of_network(name), ('autoregressive',)) for name in NETWORKS},
+  'markov': (markov, ('autoregressive', 'energy')),
   'hierarchy_w8': (_at_width(hierarchy_wide, 8), ('autoregressive',)),
   'hierarchy_w16': (_at_width(hierarchy_wide, 16), ('autoregressive',)),
   'hierarchy_w32': (_at_width(hierarchy_wide, 32), ('autoregressive',)),
