@@ -336,6 +336,18 @@ def digits_shared(objective: str, seed: int, budget: str) -> Spec:
   return digits(objective, seed, budget, own, 'digits_shared')
 
 
+def digits_short(objective: str, seed: int, budget: str) -> Spec:
+  """Digits for an eighth of the updates, the rate falling to zero then; nothing is probed."""
+  quick = budget == 'quick'
+  own = {
+    'training.steps': 20 if quick else 100,
+    'optimizer.warmup_steps': 5 if quick else 10,
+    'probe.suite': ('ridge',),
+    **_NO_PROBE,
+  }
+  return digits(objective, seed, budget, own)
+
+
 # What makes a network easier or harder to train, for `digits_small`.
 NETWORKS: dict[str, dict[str, Any]] = {
   'default': {},
@@ -380,10 +392,10 @@ REPEATS: dict[str, dict[str, Any]] = {
 
 
 def repeats(objective: str, seed: int, budget: str, repeating: str, length: float = 1.0) -> Spec:
-  """Documents that repeat in one of REPEATS, two layers 64 wide, `length` times 1,000 updates of
-  64; the rate falls to zero then."""
+  """Documents that repeat in one of REPEATS, two layers 64 wide, `length` times 600 updates of 64;
+  the rate falls to zero then."""
   quick = budget == 'quick'
-  steps = round(length * (60 if quick else 1000))
+  steps = round(length * (60 if quick else 600))
   own = {
     'model.layers': 2,
     'training.steps': steps,
@@ -396,6 +408,23 @@ def repeats(objective: str, seed: int, budget: str, repeating: str, length: floa
     **_NO_LABEL_CODE,
   }
   return spec('repeats', objective, seed, own, 'repeats', repeating=repeating)
+
+
+def pairs(objective: str, seed: int, budget: str) -> Spec:
+  """Items and labels by a law of each document, 64 pairs; two layers 64 wide, 1,000 updates of
+  16."""
+  quick = budget == 'quick'
+  own = {
+    'model.layers': 2,
+    'training.steps': 60 if quick else 1000,
+    'evaluation.draws': 1,
+    'evaluators.validation.every': 20 if quick else 200,
+    **_NO_PROBE,
+    **_NO_SAMPLES,
+    **_NO_LABEL_CODE,
+    **({'optimizer.warmup_steps': 10} if quick else {}),
+  }
+  return spec('pairs', objective, seed, own, 'pairs')
 
 
 def retellings(objective: str, seed: int, budget: str) -> Spec:
@@ -466,6 +495,7 @@ PILOTS: dict[str, tuple[Callable[..., Spec], tuple[str, ...]]] = {
     lambda objective, seed, budget: repeats(objective, seed, budget, 'words'),
     ('autoregressive',),
   ),
+  'pairs': (pairs, ('autoregressive',)),
   'retellings': (retellings, ('autoregressive',)),
   'copy_far': (copy_far, ('autoregressive',)),
   'copy_recurrent': (_at_state(copy_recurrent, 128), ('autoregressive',)),

@@ -124,6 +124,39 @@ def code(
     bits, uniform, majority (of the classes alone), labels, expert_bits (of each network alone and
     plain, not paid for) and curve.
   """
+  settings = {'steps': steps, 'updates': updates, 'batch': batch, 'seed': seed}
+  nats = expected(
+    images_NxT, labels_N, order, networks, classes=classes, first=first, progress=progress,
+    **settings,
+  )  # fmt: skip
+  bits = mixture.code_lengths(nats)
+  blocks = label_code.blocks(len(order), first)
+  return {
+    'bits': float(bits.sum()),
+    'uniform': len(order) * math.log2(classes),
+    'majority': label_code.majority_bits(labels_N[order], classes, first),
+    'labels': len(order),
+    'expert_bits': [float(row.sum()) / math.log(2) for row in nats[label_code.BLIND :: 2]],
+    'curve': [{'labels': a, 'bits': float(bits[a:b].mean())} for a, b in blocks],
+  }
+
+
+def expected(
+  images_NxT: np.ndarray,
+  labels_N: np.ndarray,
+  order: np.ndarray,
+  networks: Sequence[Network],
+  *,
+  classes: int,
+  first: int,
+  steps: int,
+  updates: int,
+  batch: int,
+  seed: int,
+  progress: Any = lambda updates: None,
+) -> np.ndarray:
+  """Nats of every label in its order by the predictor without features and by each network, (1 + K,
+  N); arguments as in `code`."""
   # The label's place is for its token; where it is not known the loss does not look at it.
   tokens = np.concatenate([images_NxT, np.zeros((len(images_NxT), 1))], 1).astype(np.int32)
   labels = labels_N[order]
@@ -150,15 +183,7 @@ def code(
       p = powers.both(np.log(np.maximum(p, 1e-30))[None])
       p = mixture.smooth(p, np.bincount(labels[:start], minlength=classes))
       nats[own : own + 2, start:stop] = -np.log(p[:, np.arange(stop - start), labels[start:stop]])
-  bits = mixture.code_lengths(nats)
-  return {
-    'bits': float(bits.sum()),
-    'uniform': len(order) * math.log2(classes),
-    'majority': label_code.majority_bits(labels, classes, first),
-    'labels': len(order),
-    'expert_bits': [float(row.sum()) / math.log(2) for row in nats[label_code.BLIND :: 2]],
-    'curve': [{'labels': a, 'bits': float(bits[a:b].mean())} for a, b in blocks],
-  }
+  return nats
 
 
 def rows_of(dataset: Dataset, probed: Dataset) -> tuple[np.ndarray, np.ndarray]:

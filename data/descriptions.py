@@ -16,7 +16,7 @@ _IMAGE_SETS = {
 }
 _CLASSES_OF_IMAGENET = 1000
 # Made up as they are asked for, so that loading is as cheap as describing.
-_SYNTHETIC = ('noise', 'automata', 'hierarchy', 'markov', 'copy', 'repeats', 'retellings')
+_SYNTHETIC = ('noise', 'automata', 'hierarchy', 'markov', 'copy', 'pairs', 'repeats', 'retellings')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ DATASETS = {
   'hierarchy': 'hierarchy.load',
   'markov': 'markov.load',
   'copy': 'markov.load_copy',
+  'pairs': 'pairs.load',
   'repeats': 'repeats.load',
   'retellings': 'retellings.load',
   'fashion_mnist': 'images.load',

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-WORLDS = 150
+WORLDS = 100
 # 5 %, and two standard errors of a share of so many worlds.
 MOST = 0.05 + 2 * (0.05 * 0.95 / WORLDS) ** 0.5
 
