@@ -12,6 +12,8 @@ import numpy as np
 
 from reports.styles import DPI, INK, Style
 
+# Names that a legend inside an axis has room for.
+_INSIDE = 7
 End = tuple[float, float, str, str]  # of a line: x, y, its name, its colour
 
 
@@ -37,6 +39,19 @@ def tidy(axis: axes.Axes, x: str, y: str, title: str = '', percent: str = '') ->
     if name in percent:
       one.set_major_locator(ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
       one.set_major_formatter(ticker.FuncFormatter(lambda value, _: f'{100 * value:.4g}%'))
+
+
+def legend(axis: axes.Axes, loc: str = 'best') -> None:
+  """The names of an axis' lines: inside it, or below the figure where they are many."""
+  handles, names = axis.get_legend_handles_labels()
+  look = {'frameon': False, 'fontsize': 8.5, 'labelcolor': INK}
+  if len(names) <= _INSIDE:
+    axis.legend(loc=loc, **look)
+    return
+  made = axis.figure
+  across = 2 if max(map(len, names)) > 30 else 3
+  made.set_figheight(made.get_figheight() + 0.2 * -(-len(names) // across))
+  made.legend(handles, names, loc='outside lower center', ncols=across, **look)
 
 
 def label_ends(axis: axes.Axes, ends: Sequence[End]) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from reports import canvas, styles
 from reports.reading import Curves
-from reports.styles import FAINT, INK, Kind
+from reports.styles import FAINT, Kind
 
 
 def aligned(
@@ -52,7 +52,6 @@ def _curve_panel(
     return False
   if flops:
     axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: styles.scientific(value)))
-  axis.legend(frameon=False, fontsize=8.5, labelcolor=INK)
   return True
 
 
@@ -82,8 +81,8 @@ def training_curves(results: Mapping, curves: Curves) -> figure.Figure | None:
       drawn = _curve_panel(axis, results, curves, key, bool(flops), kinds)
       x = 'training FLOPs' if flops else 'steps'
       canvas.tidy(axis, x, '' if flops else name, '' if flops else title)
-      if drawn and flops:
-        axis.get_legend().remove()
+      if drawn and not flops:
+        canvas.legend(axis)
     if key == 'validation/bits_per_dim':
       _reference_bits(row, results['controls'])
     elif all(value > 0 for axis in row for line in axis.lines for value in line.get_ydata()):

@@ -58,7 +58,7 @@ def regret_curves(results: Mapping, curves: Curves) -> figure.Figure | None:
     canvas.tidy(axis, x, y)
     axis.grid(axis='x', color='#ECECEC', linewidth=0.8)
     axis.tick_params(which='minor', color='#BBBBBB')
-  left.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc='lower left')
+  canvas.legend(left, 'lower left')
   return made
 
 
@@ -123,7 +123,7 @@ def regret_by_hidden(results: Mapping) -> figure.Figure | None:
   canvas.tidy(axis, 'hidden tokens', _REGRET)
   axis.axhline(0, color='#BBBBBB', linewidth=1, zorder=0)
   axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-  axis.legend(frameon=False, fontsize=8.5, labelcolor=INK)
+  canvas.legend(axis)
   return made
 
 

@@ -89,7 +89,9 @@ def find(dirs: Iterable[str | os.PathLike]) -> Found:
       path = pathlib.Path(where)
       names.sort()
       if f'{PILOTS}.json' in files:
-        found.pilots += read_json(path / f'{PILOTS}.json').get(PILOTS, ())
+        chosen = read_json(path / f'{PILOTS}.json')
+        found.pilots += chosen.get(PILOTS, ())
+        found.notes += chosen.get('notes', ())
         names[:] = [name for name in names if name != PILOTS]
       if 'controls.json' in files:
         _read_controls(path / 'controls.json', found)

@@ -41,8 +41,9 @@ def styles(results: Mapping) -> dict[Kind, Style]:
     label, name = entry['objective'], entry['objective']
     if name in trained:
       place = trained.index(name)
-      colour, line = COLOURS[place % len(COLOURS)], '-' if not entry['saw_labels'] else '--'
-      marker = _MARKERS[place % len(_MARKERS)]
+      colour, again = COLOURS[place % len(COLOURS)], place // len(COLOURS)
+      line = '--' if entry['saw_labels'] else '-.' if again % 2 else '-'
+      marker = _MARKERS[(place + again) % len(_MARKERS)]
     else:
       place = controls.index(name)
       colour, line, marker = _GREYS[place % len(_GREYS)], ':', 'ds'[place % 2]

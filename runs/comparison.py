@@ -68,9 +68,8 @@ def compare(
     plan.write_manifest(first, workdir)
     failures += pool.run_all(first, environment, jobs)
     preemption.check()
-    tuned, more = pilots.choose(first, workdir)
-    notes += more
-    for note in more:
+    tuned, said = pilots.choose(first, workdir)
+    for note in said:
       print(note)
     runs, _ = planned(tuned=tuned)
   plan.write_manifest(runs, workdir)

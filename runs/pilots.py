@@ -87,6 +87,6 @@ def choose(
         for other in alike
       ]
       rows.append(row)
-  text = json.dumps({'pilots': reading.plain(rows)}, indent=1)
+  text = json.dumps({'pilots': reading.plain(rows), 'notes': notes}, indent=1)
   write_atomically(os.path.join(workdir, f'{reading.PILOTS}.json'), text + '\n')
   return chosen, notes
