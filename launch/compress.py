@@ -106,7 +106,8 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   whole('batch', None, 'Examples computed at a time; default: up to 256, by their number.')
   whole('chunk', 64, 'Of a code that learns: examples coded between trainings, at most.')
   switch('growing', True, 'Batches of a 32nd of what was before, up to --chunk.')
-  several('updates', ['40'], 'Of a training after --chunk examples; a network for each number.')
+  words = 'Of a training after --chunk examples, a network for each; default: 40, of a run 4.'
+  several('updates', [], words)
   several('learning_rates', [], "A network for each; default: the config's, or a tenth of a run's.")
   whole('seeds', 1, 'As many networks of each rate and number of updates.')
   whole('average', 100, 'Updates that the moving average of parameters reaches back; 0: none.')
