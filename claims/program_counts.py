@@ -77,7 +77,7 @@ def gains(found: pd.DataFrame) -> pd.DataFrame:
 
 def judge(found: pd.DataFrame) -> Verdict:
   table = gains(found)
-  largest = table.columns.max()
+  largest = int(table.columns.max())
   test = judging.mean(table[largest].dropna())
   short = judging.short(test)
   if short:
@@ -93,7 +93,7 @@ def judge(found: pd.DataFrame) -> Verdict:
   text += f', that of the counting code {program["counting"]:,.0f}'
   text += '. Share by which file and program of the network are below the best without, in %: '
   text += ', '.join(
-    f'{count:,} strings {judging.mean(table[count].dropna()).text(100, 1)}' for count in table
+    f'{int(count):,} strings {judging.mean(table[count].dropna()).text(100, 1)}' for count in table
   )
   text += f'. {_even(table)} {_best(own, largest)}'
   if same.empty or not same.all():
@@ -111,8 +111,8 @@ def judge(found: pd.DataFrame) -> Verdict:
 def _even(table: pd.DataFrame) -> str:
   """Between which sizes the network begins to win."""
   mean = table.mean()
-  losing = [count for count in mean.index if mean[count] <= 0]
-  winning = [count for count in mean.index if mean[count] > 0]
+  losing = [int(count) for count in mean.index if mean[count] <= 0]
+  winning = [int(count) for count in mean.index if mean[count] > 0]
   if not winning:
     return f'Up to {max(losing):,} strings the network does not win.'
   after = f'after {max(losing):,}' if losing else 'before'

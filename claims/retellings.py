@@ -166,6 +166,7 @@ CLAIM = Claim(
   'answer cost 2.4, 0.14 and 0.01 bits at 1e-5, 4.2e-5 and 1.3e-4, which had the fewest bits of '
   'held-out stories and is the tuned rate; one verbatim left 0.67 at 4.2e-5; the answer for '
   'another name fell to 0.7.',
-  pod='The same with --config.model.preset=medium in the base run (claims/sets.py, retellings): '
-  'python -m launch.claims --claim=retellings --workdir=DIR on an accelerator.',
+  pod='python -m launch.train --config=experiments/retellings.py --workdir=RUN '
+  '--config.model.preset=medium --config.training.steps=20000 --config.training.batch_size=512, '
+  'then runs.retelling.Listener on it.',
 )

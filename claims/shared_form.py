@@ -143,6 +143,5 @@ CLAIM = Claim(
   looked_at='The pilot of claim 32, seed 100: after 100 documents stories left 3.4 bits, permuted '
   'ones 6.2, bare facts 4.9; after 500 stories 0.1 and bare facts 0.3, which is why 100 decide. '
   'Of the three forms the network was trained on stories and bare facts.',
-  pod='As claim 32: python -m launch.claims --claim=shared_form --workdir=DIR on an accelerator, '
-  'with a larger base run in claims/sets.py.',
+  pod='As claim 32: a larger run of experiments/retellings.py, then runs.retelling.Listener on it.',
 )

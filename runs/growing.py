@@ -54,6 +54,7 @@ def by_network(
     batch_size=training.batch_size,
     epoch=None,
     log_every=training.log_every,
+    dims=built.dataset.dims,
   )
   if found['examples'] != examples:
     return None
