@@ -198,7 +198,7 @@ def test_histogram_by_hand():
 
 def test_after_train_knows_what_it_has_read():
   """Noise that train holds already is a long match; other noise gains nothing."""
-  tokens, other = uniform(256, 50, 64), uniform(256, 50, 64, seed=1)
+  tokens, other = uniform(256, 100, 64), uniform(256, 100, 64, seed=1)
   for seen, least, most in ((tokens, 0, 0.02), (other, 0.98, 1.03)):
     rows = baselines.every_packing(made(tokens, 256, train=seen), 'test')
     after = {row.name: row for row in rows if row.name.endswith('after train')}
