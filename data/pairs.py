@@ -1,8 +1,10 @@
 """Documents of items and their labels, each with a law of its own: what a prompt of examples is.
 
-A document draws for each of I items a distribution over L labels, Dirichlet(concentration) each,
-then pairs of a uniform item and a label by its distribution. Items are tokens 0..I-1, labels I..I+
-L-1. What is best to expect of a label is known: `bayes_bits`.
+A document draws for each of I items a distribution over L labels, Dirichlet(concentration) each, a
+subset of the items, of 1, 2, 4, ... or I of them, then pairs of a uniform item of these and a label
+by its distribution. Items are tokens 0..I-1, labels I..I+L-1. What is best to expect of a label is
+known, `bayes_bits`. Documents of few items are there because a network learns from them first what
+examples are good for.
 """
 
 from typing import Any
@@ -16,7 +18,9 @@ def document(rng: np.random.Generator, config: Any) -> np.ndarray:
   """One document, int32 (length,); `config` as in `load`."""
   count, rate = config.length // 2, np.full(config.labels, config.concentration)
   laws_IxL = rng.dirichlet(rate, config.inputs)
-  items = rng.integers(0, config.inputs, count)
+  sizes = [2**power for power in range(config.inputs.bit_length())]
+  used = rng.permutation(config.inputs)[: rng.choice([*sizes, config.inputs])]
+  items = rng.choice(used, count)
   edges = np.cumsum(laws_IxL, 1)[items]
   labels = np.minimum((edges < rng.uniform(size=(count, 1))).sum(1), config.labels - 1)
   return np.stack([items, config.inputs + labels], 1).reshape(-1).astype(np.int32)

@@ -12,7 +12,7 @@ import numpy as np
 from codes import baselines, compressors, container, counting, description, program, training_time
 from codes.description import Description
 from data import hierarchy
-from runs import compressing, configs, experiment
+from runs import compressing, configs, experiment, learning
 from runs.errors import UserError
 from runs.experiment import Experiment
 
@@ -97,9 +97,9 @@ def decoded(
   Returns:
     bits of the file, and whether a fresh process printed the same tokens.
   """
-  learning = compressing.Learning(counts=False, updates=(updates,))
+  how = learning.Learning(counts=False, updates=(updates,))
   coder = compressing.Coder(
-    None, False, f'{path}:autoregressive', tuple(overrides), data_dir, None, learning
+    None, False, f'{path}:autoregressive', tuple(overrides), data_dir, None, how
   )
   root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
   with tempfile.TemporaryDirectory() as where:
