@@ -9,6 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 
+def call(make: Callable[[], Any]) -> Any:
+  """What `make()` gives: `Features.once` of a process that is alone."""
+  return make()
+
+
 @dataclasses.dataclass(frozen=True)
 class Features:
   """Features of the labelled splits, (layers, N, D), and their labels (N,).
@@ -35,6 +40,7 @@ class Features:
     pretraining_seed: of the network. Subsets of few labels follow it: networks of one seed get the
       same, networks of different seeds get others. 0 where there is no network, or none of ours.
     names: of the classes in whatever gave the labels; None where they are numbers anyway.
+    once: makes something on the first of several processes and gives it to all of them.
   """
 
   train: np.ndarray
@@ -52,6 +58,7 @@ class Features:
   tuner: Any = None
   pretraining_seed: int = 0
   names: tuple[str, ...] | None = None
+  once: Callable[[Callable[[], Any]], Any] = call
 
 
 def pool(normed_BxTxD: jax.Array) -> jax.Array:

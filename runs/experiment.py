@@ -22,6 +22,7 @@ from runs import checks, extraction, noise, provenance, tuning
 from runs.errors import UserError
 from training import distributed, evaluation, keys, placement, sharding
 from training.loop import Costs
+from training.once import once
 from training.state import Task
 
 # As many layers as a CPU runs faster, and compiles no slower, written out than in a loop.
@@ -293,6 +294,7 @@ class Experiment:
       inputs=inputs,
       sequences=sequences if level is None else None,
       unseen=self.unseen,
+      once=once,
       pretraining_seed=self.config.training.seed,
       tuner=tuning.make_tuner(self, params) if level is None else None,
     )
