@@ -74,7 +74,7 @@ def evaluate(
     mean, scale = _moments(tokens['train'])
     tokens = {s: _standardised(z, mean, scale) for s, z in tokens.items()}
     labels = {s: np.asarray(getattr(features, f'labels_{s}'))[rows[s]] for s in rows}
-    found = _fit(tokens, labels, features.classes, config, seed)
+    found = features.once(lambda z=tokens, y=labels: _fit(z, y, features.classes, config, seed))
     by_layer[layer] = found['accuracy']
     if 'params' not in found:
       raise ValueError(f'the attentive probe of layer {layer} diverged: lower learning_rate')

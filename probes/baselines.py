@@ -3,7 +3,8 @@
 `pca` and `random_relu` give features of one layer, as wide as a network's layers, from which the
 same probes are fitted: principal components (linear, so no more separable than the input, but as
 narrow as the network) and random ReLU features (wider than the input where one likes, nonlinear,
-and untrained). `majority` is what guessing gets.
+and untrained). Where the features are raw inputs on a mesh, so are these. `majority` is what
+guessing gets.
 A network whose probe does not beat them has not been shown to compute anything for the task.
 """
 
@@ -11,8 +12,10 @@ import dataclasses
 
 import numpy as np
 
-from probes import selection
+from probes import baselines_mesh, selection, sums
 from probes.features import SPLITS, Features
+from probes.layers import Layers
+from probes.mesh import widest
 
 BIAS_STD = 0.1  # Of random biases, beside pre-activations of variance about 1.
 
@@ -50,6 +53,12 @@ def pca(features: Features, width: int) -> Features:
   Raises:
     ValueError: no inputs, inputs that are not finite or do not match, all train inputs equal.
   """
+  if isinstance(features.train, Layers):
+    rows, mean = baselines_mesh.centred(features.train.on_mesh(0))
+    rounding = baselines_mesh.ROUNDING[widest(rows.mesh)]
+    components = _largest(baselines_mesh.covariance(rows), width, rows.count, rounding)
+    moved = baselines_mesh.moved(features, mean, np.ones_like(mean))
+    return _one_layer(baselines_mesh.projected(features, moved, components))
   inputs = _inputs(features, width)
   mean = inputs['train'].mean(0)
   components = _components(inputs['train'] - mean, width)
@@ -73,12 +82,18 @@ def random_relu(features: Features, width: int, seed: int) -> Features:
   Raises:
     ValueError: no inputs, inputs that are not finite or do not match.
   """
-  inputs = _inputs(features, width)
-  mean, scale = selection.moments(inputs['train'])
   rng = np.random.default_rng(seed)
-  dims = inputs['train'].shape[1]
+  if isinstance(features.train, Layers):
+    dims = features.train.shape[2]
+  else:
+    inputs = _inputs(features, width)
+    dims = inputs['train'].shape[1]
   weights = rng.normal(size=(width, dims)) / np.sqrt(dims)
   bias = BIAS_STD * rng.normal(size=width)
+  if isinstance(features.train, Layers):
+    moved = baselines_mesh.moved(features, *sums.moments(features.train.on_mesh(0)))
+    return _one_layer(baselines_mesh.projected(features, moved, weights.T, bias))
+  mean, scale = selection.moments(inputs['train'])
   made = {
     split: np.maximum(selection.standardise(x, mean, scale) @ weights.T + bias, 0)
     for split, x in inputs.items()
@@ -90,21 +105,41 @@ def _components(centred_NxP: np.ndarray, width: int) -> np.ndarray:
   """Orthonormal eigenvectors (P, at most width) of the covariance, the largest first."""
   rows, dims = centred_NxP.shape
   if dims <= rows:
-    eigenvalues, vectors = np.linalg.eigh(centred_NxP.T @ centred_NxP)
-  else:
-    # The same non-zero spectrum from the smaller matrix: X X^T u = s^2 u gives v = X^T u / s.
-    eigenvalues, vectors = np.linalg.eigh(centred_NxP @ centred_NxP.T)
+    return _largest(centred_NxP.T @ centred_NxP, width, rows)
+  # The same non-zero spectrum from the smaller matrix: X X^T u = s^2 u gives v = X^T u / s.
+  eigenvalues, vectors = _spectrum(centred_NxP @ centred_NxP.T, width, dims)
+  return _signed(centred_NxP.T @ (vectors / np.sqrt(eigenvalues)))
+
+
+def _largest(
+  covariance_PxP: np.ndarray, width: int, rows: int, rounding: float = 0.0
+) -> np.ndarray:
+  """The same of x'x of so many centred rows, whose entries are right up to a share `rounding`."""
+  return _signed(_spectrum(covariance_PxP, width, rows, rounding)[1])
+
+
+def _spectrum(
+  matrix: np.ndarray, width: int, other: int, rounding: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+  """At most `width` of the largest eigenvalues above rounding, and their vectors in columns.
+
+  `other` is the side of the matrix of which this is the square that is not this one's.
+  """
+  eigenvalues, vectors = np.linalg.eigh(matrix)
   order = np.argsort(eigenvalues)[::-1][:width]
   # A squared matrix's spectrum is exact up to this share of its largest value.
-  floor = eigenvalues.max() * max(rows, dims) * np.finfo(np.float64).eps
+  share = max(len(matrix), other) * np.finfo(np.float64).eps + len(matrix) * rounding
+  floor = eigenvalues.max() * share
   order = order[eigenvalues[order] > floor]
   if not len(order):
     raise ValueError('all train inputs are equal: they have no principal component')
-  vectors = vectors[:, order]
-  if dims > rows:
-    vectors = centred_NxP.T @ (vectors / np.sqrt(eigenvalues[order]))
+  return eigenvalues[order], vectors[:, order]
+
+
+def _signed(vectors: np.ndarray) -> np.ndarray:
+  """The largest entry of each column in absolute value is positive."""
   largest = np.abs(vectors).argmax(0)
-  return vectors * np.sign(vectors[largest, np.arange(len(order))])
+  return vectors * np.sign(vectors[largest, np.arange(vectors.shape[1])])
 
 
 def _inputs(features: Features, width: int) -> dict[str, np.ndarray]:
@@ -125,5 +160,10 @@ def _inputs(features: Features, width: int) -> dict[str, np.ndarray]:
 
 def _replaced(features: Features, by_split: dict[str, np.ndarray]) -> Features:
   layers = {split: x[None].astype(np.float32) for split, x in by_split.items()}
+  return _one_layer(dataclasses.replace(features, **layers))
+
+
+def _one_layer(features: Features) -> Features:
+  """These, made of the train inputs, with nothing that only their network or layers had."""
   unseen = ('test',) if 'train' in features.unseen else features.unseen
-  return dataclasses.replace(features, **layers, last=None, sequences=None, unseen=unseen)
+  return dataclasses.replace(features, last=None, sequences=None, unseen=unseen)

@@ -12,7 +12,9 @@ A high control accuracy is not a fault of the representation: it says that types
 from it, so that a high accuracy on the task says less.
 """
 
+from collections.abc import Iterator
 import dataclasses
+from typing import Any
 import warnings
 
 import ml_collections
@@ -24,6 +26,7 @@ from probes.features import SPLITS, Features
 from probes.layers import Layers
 
 FIT_ROWS = 10_000  # Train inputs that k-means sees, at most.
+PREDICT_ROWS = 2048  # Inputs that get their type at a time.
 
 
 def evaluate(
@@ -109,14 +112,14 @@ def types_of(features: Features, types: int, seed: int) -> dict[str, np.ndarray]
   """
   from sklearn import cluster, exceptions  # A second of every command's start otherwise.
 
-  inputs = {split: np.asarray(features.inputs[split], np.float64) for split in SPLITS}
-  for split, x in inputs.items():
-    if x.ndim != 2 or len(x) != len(getattr(features, f'labels_{split}')):
-      raise ValueError(f'{split} inputs {x.shape} do not match the labels')
-    if not np.isfinite(x).all():
+  for split in SPLITS:
+    shape = features.inputs[split].shape
+    if len(shape) != 2 or shape[0] != len(getattr(features, f'labels_{split}')):
+      raise ValueError(f'{split} inputs {shape} do not match the labels')
+    if not all(np.isfinite(x).all() for x in _pieces(features.inputs[split])):
       raise ValueError(f'{split} inputs hold NaN or infinity')
   rng = np.random.default_rng((seed, types))
-  fitted = rng.permutation(len(inputs['train']))[:FIT_ROWS]
+  fitted = rng.permutation(len(features.inputs['train']))[:FIT_ROWS]
   means = cluster.KMeans(
     n_clusters=min(types, len(fitted)), n_init=1, random_state=int(rng.integers(2**31))
   )
@@ -124,8 +127,17 @@ def types_of(features: Features, types: int, seed: int) -> dict[str, np.ndarray]
   with threadpoolctl.threadpool_limits(1), warnings.catch_warnings():
     # Inputs that recur may have fewer distinct values than there are centres.
     warnings.simplefilter('ignore', exceptions.ConvergenceWarning)
-    means.fit(inputs['train'][fitted])
-    return {split: means.predict(x) for split, x in inputs.items()}
+    means.fit(np.asarray(features.inputs['train'][fitted], np.float64))
+    return {
+      split: np.concatenate([means.predict(x) for x in _pieces(features.inputs[split])])
+      for split in SPLITS
+    }
+
+
+def _pieces(inputs: Any) -> Iterator[np.ndarray]:
+  """Inputs (N, P), which may be made when rows are asked for, a few rows at a time in float64."""
+  for first in range(0, len(inputs), PREDICT_ROWS):
+    yield np.asarray(inputs[first : first + PREDICT_ROWS], np.float64)
 
 
 def assign(types_N: np.ndarray, labels_N: np.ndarray, types: int, classes: int, seed) -> np.ndarray:

@@ -9,6 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 
+def call(make: Callable[[], Any]) -> Any:
+  """What `make()` gives: `Features.once` of a process that is alone."""
+  return make()
+
+
 @dataclasses.dataclass(frozen=True)
 class Features:
   """Features of the labelled splits, (layers, N, D), and their labels (N,).
@@ -35,6 +40,7 @@ class Features:
     pretraining_seed: of the network. Subsets of few labels follow it: networks of one seed get the
       same, networks of different seeds get others. 0 where there is no network, or none of ours.
     names: of the classes in whatever gave the labels; None where they are numbers anyway.
+    once: makes something on the first of several processes and gives it to all of them.
   """
 
   train: np.ndarray
@@ -52,6 +58,7 @@ class Features:
   tuner: Any = None
   pretraining_seed: int = 0
   names: tuple[str, ...] | None = None
+  once: Callable[[Callable[[], Any]], Any] = call
 
 
 def pool(normed_BxTxD: jax.Array) -> jax.Array:
@@ -107,24 +114,32 @@ def _batched_view(
   return jax.vmap(view)(batch['tokens'], batch['index'])
 
 
-def flat(dataset: Any, tokens_NxT: np.ndarray) -> np.ndarray:
+def flat(dataset: Any, tokens_NxT: Any, xp: Any = np) -> Any:
   """Raw input as numbers, (N, P) float32: levels as they are, nominal tokens one-hot.
 
-  Where the data set says what its tokens stand for (`values_VxK`), that.
+  Where the data set says what its tokens stand for (`values_VxK`), that. By NumPy, or by jax.numpy
+  as `xp`.
   """
-  tokens_NxT = np.asarray(tokens_NxT)
+  tokens_NxT = xp.asarray(tokens_NxT)
   if getattr(dataset, 'values_VxK', None) is not None:
-    return dataset.values_VxK[tokens_NxT].reshape(len(tokens_NxT), -1).astype(np.float32)
+    values_VxK = xp.asarray(dataset.values_VxK, np.float32)
+    return values_VxK[tokens_NxT].reshape(len(tokens_NxT), -1)
   if dataset.ordinal:
     return tokens_NxT.astype(np.float32)
-  one_hot = np.eye(dataset.vocabulary, dtype=np.float32)[tokens_NxT]
-  return one_hot.reshape(len(tokens_NxT), -1)
+  one_hot = tokens_NxT[..., None] == xp.arange(dataset.vocabulary)[None, None]
+  return one_hot.reshape(len(tokens_NxT), -1).astype(np.float32)
+
+
+def flat_width(dataset: Any) -> int:
+  """P of `flat`."""
+  return flat(dataset, dataset.test.tokens_NxT[:1]).shape[1]
 
 
 def raw(dataset: Any, unseen: tuple[str, ...] | None = None) -> Features:
-  """The control without a network: the raw input as the only layer.
+  """The control without a network: the raw input as the only layer, all of it on this host.
 
-  Nothing was pretrained, so no split was seen; `unseen` are those of the networks beside it.
+  `runs.extraction.raw` has that of a large set. Nothing was pretrained, so no split was seen;
+  `unseen` are those of the networks beside it.
   """
   inputs = {split: flat(dataset, getattr(dataset, split).tokens_NxT) for split in SPLITS}
   layers = {split: values[None] for split, values in inputs.items()}

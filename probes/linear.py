@@ -96,7 +96,9 @@ def quick(features, config) -> float:
   size = min(QUICK_LABELS, selection.largest_balanced(labels, features.classes))
   rows = np.sort(selection.balanced_subset(labels, size, features.classes, 0))
   train, mean, scale = _standardised(rows_of(features.train, slice(None), rows))
-  fits = logistic.fit(train, labels[rows], [config.single_l2], classes=features.classes)
+  fits = features.once(
+    lambda: logistic.fit(train, labels[rows], [config.single_l2], classes=features.classes)
+  )
   if isinstance(features.validation, Layers):
     return max(
       linear_mesh.judged(features.validation, layer, features.labels_validation, *fit)[0]
@@ -147,7 +149,10 @@ def _choose(features, config, family: information.Family | None = None) -> tuple
     asked for, and what is told of all of them: the largest certificate, engine and precision.
   """
   mesh = linear_mesh.mesh_of(features, config)
-  made = _on_host(features, config) if mesh is None else linear_mesh.fits(features, config, mesh)
+  if mesh is None:
+    made = features.once(lambda: list(_on_host(features, config)))
+  else:
+    made = linear_mesh.fits(features, config, mesh)
   accuracy, entropy, members, fitted, certificate = [], [], [], {}, 0.0
   for fit, right, nats, bound in made:
     accuracy.append(right)
@@ -250,7 +255,8 @@ def _without_choice(features, config, subsets):
   train, mean, scale = _standardised(drawn)
   labels = np.asarray(features.labels_train)[rows]
   names = [f'layer {layer}, {rows.shape[1]} labels, draw {d}' for d in range(len(rows))]
-  fits = logistic.fit(train, labels, [config.single_l2], classes=features.classes, names=names)
+  how = {'classes': features.classes, 'names': names}
+  fits = features.once(lambda: logistic.fit(train, labels, [config.single_l2], **how))
   fitted = list(zip(fits.weights[:, 0], fits.bias[:, 0], mean, scale, strict=True))
   chosen = [(layer, float(config.single_l2))] * len(rows)
   return chosen, fitted, None, float(fits.certificate.max())
@@ -270,31 +276,14 @@ def _cross_validated(features, config, subsets, fold):
   used = np.stack(fold)[:, None] != np.arange(config.folds + 1)[None, :, None]
   accuracy, entropy, fitted, certificate = [], [], [], 0.0
   for layers in _batches(features.train, draws * (config.folds + 1) * size):
-    shape = (len(layers), *used.shape)  # (layers, draws, folds + 1, n)
-    train = np.broadcast_to(
-      _drawn(features.train, layers, rows)[:, :, None], (*shape, features.train.shape[2])
+    drawn = _drawn(features.train, layers, rows)
+    right, nats, finals, largest = features.once(
+      lambda layers=layers, drawn=drawn: _folds(layers, drawn, labels, used, features, config)
     )
-    weights = np.broadcast_to(used, shape)
-    train, mean, scale = _standardised(train, weights)
-    truth = np.broadcast_to(labels[:, None], shape)
-    fits = logistic.fit(
-      train.reshape(-1, *train.shape[-2:]),
-      truth.reshape(-1, size),
-      config.few_l2,
-      classes=features.classes,
-      weights=weights.reshape(-1, size),
-      names=_names(layers, f'{size} labels', draws, config.folds + 1),
-    )
-    certificate = max(certificate, fits.certificate.max())
-    w = fits.weights.reshape(*shape[:3], *fits.weights.shape[1:])
-    b = fits.bias.reshape(*shape[:3], *fits.bias.shape[1:])
-    scores = logistic.logits(train[:, :, :-1, None], w[:, :, :-1], b[:, :, :-1])
-    held_out = ~weights[:, :, :-1, None]  # Each row is held out of exactly one fold.
-    truth = truth[:, :, :-1, None]
-    accuracy.append(((scores.argmax(-1) == truth) & held_out).sum((2, 4)) / size)
-    nats = logistic.cross_entropy(scores, truth)
-    entropy.append(np.where(held_out, nats, 0).sum((2, 4)) / size)
-    fitted += zip(w[:, :, -1], b[:, :, -1], mean[:, :, -1], scale[:, :, -1], strict=True)
+    accuracy.append(right)
+    entropy.append(nats)
+    fitted += finals
+    certificate = max(certificate, largest)
   accuracy, entropy = np.concatenate(accuracy), np.concatenate(entropy)  # (layers, draws, l2)
   chosen, finals = [], []
   for d in range(draws):
@@ -303,6 +292,43 @@ def _cross_validated(features, config, subsets, fold):
     chosen.append((layer, float(config.few_l2[j])))
     finals.append((w[j], b[j], mean, scale))
   return chosen, finals, accuracy.max(2).mean(1).tolist(), float(certificate)
+
+
+def _folds(layers, drawn, labels, used, features, config) -> tuple:
+  """Fits of some layers inside the folds of every draw, and on whole subsets.
+
+  Args:
+      layers: their numbers.
+      drawn: (layers, draws, n, D), the features of the subsets.
+      labels: (draws, n).
+      used: (draws, folds + 1, n), which of them a fold trains on.
+
+  Returns:
+      accuracy and nats (layers, draws, l2), cross-validated; weights, bias, mean and scale of the
+      fits on whole subsets, by layer; the largest certificate.
+  """
+  shape, size = (len(layers), *used.shape), labels.shape[1]  # (layers, draws, folds + 1, n)
+  train = np.broadcast_to(drawn[:, :, None], (*shape, drawn.shape[-1]))
+  weights = np.broadcast_to(used, shape)
+  train, mean, scale = _standardised(train, weights)
+  truth = np.broadcast_to(labels[:, None], shape)
+  fits = logistic.fit(
+    train.reshape(-1, *train.shape[-2:]),
+    truth.reshape(-1, size),
+    config.few_l2,
+    classes=features.classes,
+    weights=weights.reshape(-1, size),
+    names=_names(layers, f'{size} labels', *used.shape[:2]),
+  )
+  w = fits.weights.reshape(*shape[:3], *fits.weights.shape[1:])
+  b = fits.bias.reshape(*shape[:3], *fits.bias.shape[1:])
+  scores = logistic.logits(train[:, :, :-1, None], w[:, :, :-1], b[:, :, :-1])
+  held_out = ~weights[:, :, :-1, None]  # Each row is held out of exactly one fold.
+  truth = truth[:, :, :-1, None]
+  right = ((scores.argmax(-1) == truth) & held_out).sum((2, 4)) / size
+  nats = np.where(held_out, logistic.cross_entropy(scores, truth), 0).sum((2, 4)) / size
+  finals = list(zip(w[:, :, -1], b[:, :, -1], mean[:, :, -1], scale[:, :, -1], strict=True))
+  return right, nats, finals, fits.certificate.max()
 
 
 def _drawn(array, layers: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -323,7 +323,7 @@ def _linear_starts(features, config, layers: np.ndarray, rows: np.ndarray) -> tu
   if not isinstance(features.train, Layers):
     mean, scale = selection.moments(features.train[layers])
     x = selection.standardise(features.train[layers], mean, scale)
-    fits = logistic.fit(x, labels, config.l2, names=names, **how)
+    fits = features.once(lambda: logistic.fit(x, labels, config.l2, names=names, **how))
     return mean, scale, x, fits.weights, fits.bias
   made = []
   for layer, name in zip(layers, names, strict=True):
@@ -343,8 +343,17 @@ def _choose(features, config, seed: int, layers: np.ndarray, rows: np.ndarray) -
     better), nats (as a member) and accuracy (validation), weight_decay, step, start, params (of
     shapes (1, 1, ...)), offset (weights and bias of the start), mean and scale.
   """
-  mean, scale, x, weights, bias = _linear_starts(features, config, layers, rows)
-  held_out = selection.standardise(features.validation[layers], mean, scale)
+  starts = _linear_starts(features, config, layers, rows)
+  held_out = features.validation[layers]
+  return features.once(lambda: _search(features, config, seed, rows, starts, held_out))
+
+
+def _search(
+  features, config, seed: int, rows: np.ndarray, starts: tuple, held_out: np.ndarray
+) -> list[dict]:
+  """The same from what `_linear_starts` gives and the layers' validation features."""
+  mean, scale, x, weights, bias = starts
+  held_out = selection.standardise(held_out, mean, scale)
   labels, truth = np.asarray(features.labels_train), features.labels_validation
   family = information.Family(labels, features.classes)
   scores = logistic.logits(held_out[:, None], weights, bias)
@@ -357,7 +366,7 @@ def _choose(features, config, seed: int, layers: np.ndarray, rows: np.ndarray) -
     linear * logistic.logits(rows, weights, bias)[:, None] for rows in (x, held_out)
   )
   worst = {'key': (math.inf,)}
-  best = [{'accurate': worst, 'usable': worst} for _ in layers]
+  best = [{'accurate': worst, 'usable': worst} for _ in x]
   for step, params in train(
     x,
     labels[rows],

@@ -72,7 +72,7 @@ def evaluate(
   selection.check(features, SPLITS)
   _check(config)
   x, labels, mean, scale = _sample(features, sample, seed)  # (layers, n, D), (n,)
-  fits = logistic.fit(x, labels, config.l2, classes=features.classes)
+  fits = features.once(lambda: logistic.fit(x, labels, config.l2, classes=features.classes))
   best, by_layer = None, []
   for layer, weights, bias in zip(range(len(x)), fits.weights, fits.bias, strict=True):
     found = _lowest(x[layer], labels, pinned(weights, bias), len(x) * choices, config)

@@ -87,7 +87,7 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
       seed,
       networks=number < config.network_orders,
     )
-    coded, largest = _coded(experts, labels[again])
+    coded, largest = features.once(lambda e=experts, a=again: _coded(e, labels[a]))
     certificate = max(certificate, largest)
     majority.append(majority_bits(labels[again], features.classes, config.first))
     for name, one in coded.items():

@@ -1,6 +1,7 @@
 """Every configured probe on one set of features."""
 
 from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,15 @@ from probes import (
   information,
   knn,
   linear,
+  linear_mesh,
   mlp,
   pac,
   pooling,
   prequential,
   ridge,
 )
-from probes.features import Features
+from probes.features import Features, call
+from probes.layers import Layers
 
 # By name. A new one is one new file, one line here, its numbers in `measures.MEASURES`, and its
 # entry in experiments/base.py.
@@ -36,6 +39,8 @@ PROBES = {
   'pac': pac,
   'finetune': finetune,
 }
+# They run the network, or fit on a mesh what is wider than the features: on all processes together.
+TOGETHER = ('pooling', 'attentive', 'control_task', 'finetune')
 # Less usable information than this (bits) is an estimate of nothing: no share of it is taken.
 SHARED_AT_LEAST = 0.05
 
@@ -69,10 +74,9 @@ def run(
   for name in names if names is not None else config.suite:
     if name not in PROBES:
       raise ValueError(f"unknown probe '{name}'; known: {', '.join(PROBES)}")
-    probe = PROBES[name]
     if between is not None:
       between(name)
-    found, own = probe.evaluate(features, config[name], seed)
+    found, own = _evaluate(name, features, config[name], seed)
     if reasons := found.pop('left_out', None):
       left_out[name] = reasons
     if found:
@@ -82,6 +86,16 @@ def run(
   if results_of_mlp is not None:
     results_of_mlp |= linear_share(arrays)
   return results | ({'left_out': left_out} if left_out else {}), arrays
+
+
+def _evaluate(name: str, features: Features, config: Any, seed: int) -> tuple[dict, dict]:
+  """One probe: on one process for all where features are arrays, which each of them holds."""
+  evaluate = PROBES[name].evaluate
+  together = name in TOGETHER or isinstance(features.train, Layers)
+  if together or (name == 'linear' and linear_mesh.mesh_of(features, config) is not None):
+    return evaluate(features, config, seed)
+  alone = dataclasses.replace(features, once=call)
+  return features.once(lambda: evaluate(alone, config, seed))
 
 
 def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

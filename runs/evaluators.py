@@ -18,6 +18,7 @@ from runs import assessment, configs
 from runs.errors import UserError
 from runs.experiment import Experiment
 from training.loop import Evaluator
+from training.once import once
 
 
 def validate(experiment: Experiment, params: Any) -> dict[str, float]:
@@ -57,6 +58,7 @@ def quick_probe(experiment: Experiment, params: Any) -> dict[str, float]:
     labels_validation=dataset.validation.labels_N,
     labels_test=labels[:0],
     classes=dataset.classes,
+    once=once,
   )
   return {'probe/linear/accuracy': linear.quick(features, experiment.config.probe.linear)}
 
@@ -73,7 +75,7 @@ def label_codes(experiment: Experiment, params: Any) -> dict[str, float]:
   rows = prequential.coding_order(len(dataset.train), own.rows, seed)
   features = experiment.features(params, dataset.train.tokens_NxT[rows])
   labels_N = dataset.train.labels_N[rows]
-  codes = prequential.bits(features, labels_N, dataset.classes, own, seed)
+  codes = once(lambda: prequential.bits(features, labels_N, dataset.classes, own, seed))
   return {f'probe/prequential/{name}': value for name, value in codes.items()}
 
 

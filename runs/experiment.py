@@ -22,6 +22,7 @@ from runs import checks, extraction, noise, provenance, tuning
 from runs.errors import UserError
 from training import distributed, evaluation, keys, placement, sharding
 from training.loop import Costs
+from training.once import once
 from training.state import Task
 
 # As many layers as a CPU runs faster, and compiles no slower, written out than in a loop.
@@ -211,12 +212,22 @@ class Experiment:
   @property
   def large(self) -> bool:
     """Whether features of the probed data stay on the devices, as `linear_mesh.engine` says."""
+    return self._on_mesh(self.model.layers + 1, self.model.width)
+
+  def _on_mesh(self, layers: int, width: int) -> bool:
     dataset = self.probe_dataset
-    shape = (self.model.layers + 1, len(dataset.train), self.model.width)
+    shape = (layers, len(dataset.train), width)
     try:
       return linear_mesh.engine(self.config.probe.linear, shape, dataset.classes) == 'mesh'
     except ValueError as error:
       raise UserError(f'probe.linear: {error}') from error
+
+  def raw_features(self) -> features_lib.Features:
+    """The raw input of the probed data, the control without a network."""
+    dataset = self.probe_dataset
+    if not self._on_mesh(1, features_lib.flat_width(dataset)):
+      return features_lib.raw(dataset, self.unseen)
+    return extraction.raw(dataset, self.mesh, self.config.probe.batch_size, self.unseen)
 
   def _layers(
     self, params: Any, level: float | None, splits: tuple[str, ...], poolings: int, **arguments: Any
@@ -275,13 +286,11 @@ class Experiment:
     if self.large:
       wanted = 2 if 'pooling' in self.config.probe.suite else 1
       pooled = self._layers(params, level, features_lib.SPLITS, wanted, **arguments)
-      inputs = {split: extraction.Inputs(dataset, split) for split in features_lib.SPLITS}
     else:
       pooled = {
         split: self._pooled(params, getattr(dataset, split).tokens_NxT, level, number, **arguments)
         for number, split in enumerate(features_lib.SPLITS)
       }
-      inputs = features_lib.raw(dataset).inputs
 
     def sequences(split: str, layer: int, rows: Any) -> Any:
       return self.sequences(params, getattr(dataset, split).tokens_NxT[rows], layer)
@@ -290,9 +299,10 @@ class Experiment:
       dataset,
       {split: both[0] for split, both in pooled.items()},
       last={s: both[1] for s, both in pooled.items()} if len(pooled['train']) > 1 else None,
-      inputs=inputs,
+      inputs={split: extraction.Inputs(dataset, split) for split in features_lib.SPLITS},
       sequences=sequences if level is None else None,
       unseen=self.unseen,
+      once=once,
       pretraining_seed=self.config.training.seed,
       tuner=tuning.make_tuner(self, params) if level is None else None,
     )

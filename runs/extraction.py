@@ -157,6 +157,42 @@ def layers_of(
   }
 
 
+def raw(
+  dataset: Any, mesh: Mesh, batch_size: int, unseen: tuple[str, ...] | None = None
+) -> features_lib.Features:
+  """As `features.raw`, of a large set: tokens are read and sent, numbers made where they stay.
+
+  Args:
+    dataset: the probed one.
+    mesh: with the axis `data`.
+    batch_size: examples that are read at a time.
+    unseen: as in `features.raw`.
+  """
+
+  def extract(params: Any, batch: dict[str, jax.Array], key: Any) -> jax.Array:
+    del params, key
+    return features_lib.flat(dataset, batch['tokens'], jnp)[:, None, None]
+
+  splits = {split: getattr(dataset, split) for split in features_lib.SPLITS}
+  made = layers_of(
+    make_write(extract, mesh),
+    {},
+    splits,
+    dict.fromkeys(splits, np.int32(0)),  # There is no noise.
+    layers=1,
+    width=features_lib.flat_width(dataset),
+    poolings=1,
+    batch_size=batch_size,
+    mesh=mesh,
+  )
+  return features_lib.assemble(
+    dataset,
+    {split: layers for split, (layers,) in made.items()},
+    inputs={split: Inputs(dataset, split) for split in splits},
+    unseen=features_lib.SPLITS if unseen is None else unseen,
+  )
+
+
 class Inputs:
   """Raw inputs (N, P) of a split, made when rows of them are asked for."""
 

@@ -9,6 +9,7 @@ from probes import linear
 from probes.features import Features, assemble
 from runs.experiment import Experiment
 from training import preemption
+from training.once import once
 
 
 def noisy(experiment: Experiment, params: Any, probes: dict[str, Any]) -> dict[str, Any] | None:
@@ -30,7 +31,8 @@ def noisy(experiment: Experiment, params: Any, probes: dict[str, Any]) -> dict[s
       split: experiment.noisy_features(params, split, level) for split in ('train', 'validation')
     }
     by_split['test'] = np.zeros((len(by_split['train']), 0, 0), np.float32)
-    rows.append({'level': level, **linear.validated(assemble(dataset, by_split), config.linear)})
+    features = assemble(dataset, by_split, once=once)
+    rows.append({'level': level, **linear.validated(features, config.linear)})
   best = max(rows, key=lambda row: row['validation'])
   clean_cell = {
     'validation': max(clean['by_layer_validation']),
@@ -76,6 +78,7 @@ def fit_latents(
       labels_validation=labels,
       labels_test=labels[:0],
       classes=int(labels_train.max()) + 1,
+      once=once,
     )
     one_l2 = ml_collections.ConfigDict({'l2': (config.probe.linear.single_l2,)})
     name = name.removeprefix('level')

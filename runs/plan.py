@@ -326,7 +326,7 @@ def write_controls(planned: PlannedRun, workdir: str, data_dir: str) -> None:
     pass
   wide = {}
   if built.probed:
-    raw = features.raw(probed, built.unseen)
+    raw = built.raw_features()
     wide = {
       'raw': raw,
       'pca': baselines.pca(raw, width),

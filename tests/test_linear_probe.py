@@ -9,18 +9,7 @@ import pytest
 from sklearn import datasets
 
 from probes import linear, logistic, selection, suite
-
-
-@dataclasses.dataclass(frozen=True)
-class Features:
-  train: np.ndarray
-  validation: np.ndarray
-  test: np.ndarray
-  labels_train: np.ndarray
-  labels_validation: np.ndarray
-  labels_test: np.ndarray
-  classes: int
-  pretraining_seed: int = 0
+from probes.features import Features
 
 
 def config(**changes):

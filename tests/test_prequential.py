@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from types import SimpleNamespace
 
 import label_coder
 import ml_collections
@@ -12,6 +11,7 @@ from scipy import optimize, special
 from sklearn.linear_model import LogisticRegression
 
 from probes import calibration, mixture, prequential
+from probes.features import Features
 
 L2 = tuple(10.0**power for power in range(-5, 3))
 MLP = {
@@ -34,7 +34,9 @@ def config(**changes):
 def code(x_LxNxD, labels, classes, settings=None, seed=0):
   """The results and arrays of features that hold a train split and nothing else."""
   train = np.asarray(x_LxNxD, np.float32)
-  features = SimpleNamespace(train=train, labels_train=np.asarray(labels), classes=classes)
+  none = np.zeros((len(train), 0, train.shape[2]), np.float32)
+  labels = np.asarray(labels)
+  features = Features(train, none, none, labels, labels[:0], labels[:0], classes)
   results, arrays = prequential.evaluate(features, settings or config(), seed)
   return results['all'], arrays
 

@@ -218,28 +218,30 @@ def any_process(flag: bool, place: str) -> bool:
   return bool(np.any(_gather(np.int32(flag), place)))
 
 
-def barrier(place: str) -> None:
+def barrier(place: str, times: int = 1) -> None:
   """Returns once every process has come here; all must, in the same order.
 
   Args:
     place: where this is, for people: it reads after 'waited for'.
+    times: by which `wait_seconds` is multiplied.
 
   Raises:
     DistributedError: one does not come within `wait_seconds`; names it.
   """
   if not active():
     return
+  seconds = times * _wait_seconds
   name = f'bits_and_probes/{next(_meetings)}/{place}'
   try:
-    with WATCHDOG.waiting(place, _wait_seconds + _CONNECT_LATER):
-      _client().wait_at_barrier(name, 1000 * _wait_seconds)
+    with WATCHDOG.waiting(place, seconds + _CONNECT_LATER):
+      _client().wait_at_barrier(name, 1000 * seconds)
   except jax.errors.JaxRuntimeError as error:
     if 'DEADLINE_EXCEEDED' not in str(error):
       raise
     missing = re.search(r'timed out task names:((?:\s+\d+,?)+)', str(error))
     missing = ', '.join(missing[1].split()) if missing else 'another'
     raise ProcessLost(
-      f'waited {_wait_seconds} s for {place}, where process {missing} did not come; '
+      f'waited {seconds} s for {place}, where process {missing} did not come; '
       '--wait_seconds is the limit'
     ) from error
 

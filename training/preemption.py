@@ -48,12 +48,16 @@ def at_once() -> Iterator[None]:
 
   With several processes it waits for `check` all the same: they must stop at the same place.
   """
-  global _at_once
   from training import distributed
 
-  if distributed.active():
+  with contextlib.nullcontext() if distributed.active() else interrupting():
     yield
-    return
+
+
+@contextlib.contextmanager
+def interrupting() -> Iterator[None]:
+  """The same with several processes too, whose others must hear of it."""
+  global _at_once
   before, _at_once = _at_once, True
   try:
     if _requested.is_set():
