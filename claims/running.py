@@ -19,7 +19,7 @@ from typing import Any
 from claims import records
 from claims.base import Claim, Finished, Piece, Plan, Row, Work
 from claims.sets import Spec
-from runs import checks, configs, plan, pool, run
+from runs import checks, configs, plan, pool
 from runs.errors import UserError
 
 
@@ -77,6 +77,26 @@ def planned_run(spec: Spec, places: Places) -> plan.PlannedRun:
   return plan.PlannedRun(name, workdir, config, command)
 
 
+def check_finished(planned: plan.PlannedRun) -> None:
+  """UserError if a finished run had other settings than are asked for now.
+
+  Settings of probes that it does not fit are of no account; a run that is not finished is checked
+  where it goes on.
+  """
+  if configs.read_record(planned.workdir) is None:
+    return
+  suite = planned.config.probe.suite
+  idle = tuple(f'probe.{name}.' for name in planned.config.probe if name not in suite)
+  saved = dict(configs.fields(configs.from_plain(configs.read_saved(planned.workdir)['config'])))
+  asked = dict(configs.fields(configs.from_plain(configs.plain(planned.config))))
+  for field in sorted(saved.keys() | asked.keys()):
+    if saved.get(field) != asked.get(field) and not field.startswith(idle):
+      raise UserError(
+        f'{planned.workdir} was trained with {field} {saved.get(field)}, now it is '
+        f'{asked.get(field)}: move it away to train it again'
+      )
+
+
 def planned_piece(claim: Claim, piece: Piece, places: Places) -> PlannedPiece:
   """The process of a piece; its directory follows from its function, settings and runs."""
   runs = [planned_run(spec, places).name for spec in piece.of]
@@ -118,8 +138,7 @@ def execute(
     planned = planned_run(spec, places)
     runs.setdefault(planned.workdir, planned)
   for planned in runs.values():
-    if os.path.exists(os.path.join(planned.workdir, 'config.json')):
-      run.check_same(planned.workdir, planned.config)
+    check_finished(planned)
   pieces = {}
   for claim in chosen:
     for piece in plans[claim.name].pieces:

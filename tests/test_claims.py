@@ -17,7 +17,7 @@ from claims.base import Claim, Piece, Plan, Verdict
 from claims.statements import STATEMENTS
 from reports import canvas
 from reports.errors import ReportError
-from runs import checks, experiment
+from runs import checks, configs, experiment
 from runs.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -350,6 +350,25 @@ def test_judging_needs_no_jax():
     cwd=ROOT, env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True,
   )  # fmt: skip
   assert done.stdout.split() == ['33', 'False'], done.stderr
+
+
+def test_a_finished_run_of_other_settings_is_refused(places):
+  planned = running.planned_run(sets.digits('masked', 0, 'quick'), places)
+  running.check_finished(planned)  # Nothing is there.
+  _pretend([sets.digits('masked', 0, 'quick')], places)
+  where = pathlib.Path(planned.workdir, 'config.json')
+
+  def saved(change):
+    config = configs.plain(planned.config)
+    change(config)
+    where.write_text(json.dumps({'config': config}))
+
+  saved(lambda config: config['probe']['mlp'].update(hidden=3))
+  running.check_finished(planned)  # It fits no MLP.
+  for section, field in (('training', 'steps'), ('optimizer', 'beta2')):
+    saved(lambda config, section=section, field=field: config[section].update({field: 0.5}))
+    with pytest.raises(UserError, match=f'with {section}.{field} 0.5, now it is'):
+      running.check_finished(planned)
 
 
 def test_a_field_younger_than_a_run_does_not_move_it(places, monkeypatch):
