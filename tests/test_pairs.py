@@ -24,7 +24,11 @@ def test_documents_have_laws_of_their_own():
   assert set(used) >= {1, 2, 4, 8} and used.max() > 12
   both = [both for both in zip(items, labels, strict=True) if 3 in both[0]]
   same = [len(set(row_l[row_i == 3])) for row_i, row_l in both]
-  assert np.mean(same) < 1.2  # Nearly every item has one label in a document,
+  # Nearly every item has one label in a document: of n draws by Dirichlet(0.01) over 10 labels a
+  # label is missing with the chance of prod (0.09 + i) / (0.1 + i),
+  draws = [np.arange((row_i == 3).sum()) for row_i, _ in both]
+  expected = [10 * (1 - np.prod((0.09 + i_n) / (0.1 + i_n))) for i_n in draws]
+  assert np.mean(same) == pytest.approx(np.mean(expected), abs=4 * np.std(same) / len(same) ** 0.5)
   found = [row_l[row_i == 3][0] for row_i, row_l in both]
   assert len(set(found)) == 10  # and any one over documents.
   for setting, message in (
