@@ -19,8 +19,8 @@ from probes import baselines, suite
 from probes.features import Features
 from probes.measures import at
 from runs import levels
+from runs.assembled import Experiment
 from runs.errors import UserError
-from runs.experiment import Experiment
 from runs.parts import Parts
 from training import distributed, evaluation, keys, sharding
 from training.errors import Preempted, TrainingError

@@ -15,8 +15,8 @@ from probes import linear, prequential, selection
 from probes.features import Features
 from probes.measures import QUICK_LABELS
 from runs import assessment, configs
+from runs.assembled import Experiment
 from runs.errors import UserError
-from runs.experiment import Experiment
 from training.loop import Evaluator
 from training.once import once
 

@@ -23,7 +23,7 @@ from codes import own_size
 from data import synthetic
 from probes import pac
 from runs import growing, tokens
-from runs.experiment import Experiment
+from runs.assembled import Experiment
 
 DELTA = 0.05
 ALPHAS = (0.05, 0.1, 0.2, 0.3)

@@ -13,8 +13,8 @@ from codes import baselines, compressors, container, counting, description, prog
 from codes.description import Description
 from data import hierarchy
 from runs import compressing, configs, experiment, learning
+from runs.assembled import Experiment
 from runs.errors import UserError
-from runs.experiment import Experiment
 
 # As they stand, and all examples' first tokens first.
 _PACKINGS = ('example by example, bytes', 'pixel-major, bytes')

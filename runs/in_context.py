@@ -11,7 +11,7 @@ from data import pairs
 from data.dataset import Dataset
 from probes import mixture
 from runs import tokens
-from runs.experiment import Experiment
+from runs.assembled import Experiment
 
 _FITTED_BATCH = 64
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from probes import linear
 from probes.features import Features, assemble
-from runs.experiment import Experiment
+from runs.assembled import Experiment
 from training import preemption
 from training.once import once
 

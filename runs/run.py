@@ -29,9 +29,10 @@ from runs import (
   single_epoch,
   whole,
 )
+from runs.assembled import Experiment
 from runs.configs import read_record
 from runs.errors import UserError
-from runs.experiment import Experiment, source
+from runs.experiment import source
 from training import board, checkpoint, distributed, loop, preemption, profile
 from training import optimizer as optimizer_lib
 from training import state as state_lib

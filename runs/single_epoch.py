@@ -6,7 +6,7 @@ from codes import training_time
 from objectives import Code
 from reports import reading
 from runs import ordering
-from runs.experiment import Experiment
+from runs.assembled import Experiment
 
 
 def no_code(experiment: Experiment) -> str | None:

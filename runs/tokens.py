@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from objectives import autoregressive, base
+from runs.assembled import Experiment
 from runs.errors import UserError
-from runs.experiment import Experiment
 
 _CHUNK = 256
 
