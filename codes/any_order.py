@@ -65,7 +65,7 @@ def unpack(content: bytes, dims: int, block: int) -> Settings:
 
 
 class Price(NamedTuple):
-  """What fewer passes cost, on examples that are not coded.
+  """What fewer passes cost, on examples that neither are coded nor chose the steps.
 
   Attributes:
     passes, of: with steps, and without.
@@ -165,13 +165,18 @@ class AnyOrder(codec.Predictor):
       raise container.StreamError('encoded by another network than this run')
     super().check(header)
 
-  def choose_steps(self, count: int, tokens_NxT: np.ndarray) -> None:
-    """Decides several symbols a step from now on, in the best `count` steps by these examples."""
-    costs_TxT = self.costs(tokens_NxT)
-    steps, nats = best_steps(costs_TxT, count)
+  def choose_steps(self, count: int, tokens_NxT: np.ndarray, others_NxT: np.ndarray) -> None:
+    """Decides several symbols a step from now on, in the best `count` steps by these examples.
+
+    What that costs is told by others: on those that chose, the least of many is too low.
+    """
+    steps, _ = best_steps(self.costs(tokens_NxT), count)
     self.settings = dataclasses.replace(self.settings, steps=steps)
-    one_by_one, unit = float(np.trace(costs_TxT)), self.dims * math.log(2)
-    self.price = Price(count, self.dims, nats / unit, one_by_one / unit, len(tokens_NxT))
+    costs_TxT, unit = self.costs(others_NxT), self.dims * math.log(2)
+    begins = itertools.accumulate(steps, initial=0)
+    nats = sum(costs_TxT[k, k : k + size].sum() for k, size in zip(begins, steps, strict=False))
+    one_by_one = float(np.trace(costs_TxT))
+    self.price = Price(count, self.dims, float(nats) / unit, one_by_one / unit, len(others_NxT))
 
   def costs(self, tokens_NxT: np.ndarray) -> np.ndarray:
     """Mean nats (T, T) of the symbol in slot t when the first k slots are known, at [k, t].
@@ -203,7 +208,7 @@ class AnyOrder(codec.Predictor):
 
 
 def best_steps(costs_TxT: np.ndarray, count: int) -> tuple[tuple[int, ...], float]:
-  """Sizes of `count` steps that decide all T symbols and cost the least, and that cost in nats.
+  """Sizes of `count` steps that decide all T symbols and cost the least, and their cost in nats.
 
   A step of n symbols after k known ones costs the sum over [k, k:k + n] of the costs: dynamic
   programming over where steps begin.

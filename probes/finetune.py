@@ -86,9 +86,9 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
           'all': accuracy, stderr (binomial, over test examples), cross_entropy (test, nats an
           example), layer, learning_rate, step, validation (accuracy of the choice), labels, epochs,
           and code: bits (mean over orders), bits_orders, spread (standard deviation over orders,
-          None for one), uniform, majority (of the classes alone), labels, layer (one a block, of
-          the first order), expert_bits (the best expert's, mean over orders, not paid for) and
-          curve, the mean bits a label of every block.
+          None for one), uniform, majority (of the classes alone), labels, prior, layer (one a
+          block, of the first order), expert_bits (the best expert's, mean over orders, not paid
+          for) and curve, the mean bits a label of every block.
           n: accuracy and cross_entropy, means over draws; stderr over draws, None for one; draws,
           layer, learning_rate and step, one entry a draw.
           left_out: as the linear probe's.
@@ -279,6 +279,7 @@ def _code(features, config, seed: int) -> tuple[dict, dict]:
     'majority': float(np.mean(majority)),
     'expert_bits': float(np.mean(best)),
     'labels': len(order),
+    'prior': mixture.PRIOR,
     'layer': layers[0],
     'curve': [{'labels': a, 'bits': float(mean_N[a:b].mean())} for a, b in starts],
   }, {'bits': bits[0].astype(np.float32), 'order': order.astype(np.int32)}

@@ -16,6 +16,8 @@ import math
 
 import numpy as np
 
+# What records say of codes of this mixture; those without the word are of a plain Bayes mixture.
+PRIOR = 'switching'
 PSEUDOCOUNT = 0.5  # Krichevsky-Trofimov, and the mass of the uniform in `smooth`.
 
 

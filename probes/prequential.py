@@ -55,9 +55,9 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
       seed: of the order of the labels, and of the networks.
 
   Returns:
-      results: 'all': labels (coded, n), uniform_bits (n log2 K), majority_bits (of the classes
-          alone, mean over orders), linear_bits and mlp_bits (mixtures over all layers; means over
-          orders), linear_bits_orders and mlp_bits_orders (one length an order),
+      results: 'all': labels (coded, n), prior, uniform_bits (n log2 K), majority_bits (of the
+          classes alone, mean over orders), linear_bits and mlp_bits (mixtures over all layers;
+          means over orders), linear_bits_orders and mlp_bits_orders (one length an order),
           linear_bits_spread and mlp_bits_spread (standard deviation over orders, None for one),
           linear_bits_by_layer and mlp_bits_by_layer (mixtures inside each layer, means over
           orders; the best of them is not paid for),
@@ -94,7 +94,7 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
       found[name].append(one)
   starts = blocks(len(labels), config.first)
   result = {'labels': len(labels), 'uniform_bits': len(labels) * math.log2(features.classes)}
-  result['majority_bits'] = float(np.mean(majority))
+  result |= {'majority_bits': float(np.mean(majority)), 'prior': mixture.PRIOR}
   arrays = {'all/order': order.astype(np.int32)}
   curve = [{'labels': start} for start, _ in starts]
   for name, several in found.items():

@@ -45,6 +45,7 @@ def _differences(groups: Mapping[Labels, Any]) -> str:
   """In what the sets of labels differ."""
   words = {'data': 'their data', 'count': 'the number of labels', 'blocks': 'the blocks'}
   words |= {'seed': 'the seed of the order', 'order': 'the order'}
+  words |= {'prior': 'the prior over experts'}
   differ = [
     word for name, word in words.items() if len({getattr(labels, name) for labels in groups}) > 1
   ]

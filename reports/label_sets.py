@@ -1,7 +1,8 @@
 """Which codes of labels there are in finished runs, and which of them may be compared.
 
 Codes are compared only if they are of the same labels: the same content of the probed data, the
-same number of labels, in the same order, in the same blocks. A backbone that saw the labels in
+same number of labels, in the same order, in the same blocks, and with the experts under the same
+prior. A backbone that saw the labels in
 training has no code of them, and takes no part.
 """
 
@@ -36,6 +37,7 @@ class Labels:
     blocks: labels before each block; the first block is coded uniformly.
     seed: of the order.
     order: hash of the order itself where it was saved, so that two orders can't pass as one.
+    prior: of the experts.
   """
 
   data: str
@@ -43,6 +45,7 @@ class Labels:
   blocks: tuple[int, ...]
   seed: int
   order: str | None = None
+  prior: str = 'bayes'
 
   @property
   def first(self) -> int:
@@ -165,7 +168,8 @@ def labels_of(
   if None in (data, seed, cell.get('labels')) or not blocks:
     return None
   made = None if order is None else digest(order)
-  return Labels(data, int(cell['labels']), blocks, int(seed), made)
+  prior = cell.get('prior', 'bayes')
+  return Labels(data, int(cell['labels']), blocks, int(seed), made, prior)
 
 
 def digest(order: np.ndarray) -> str:

@@ -31,8 +31,8 @@ from runs import learning as learning_lib
 from runs.errors import UserError
 from training import preemption
 
-# Validation examples by which the sizes of steps are chosen.
-_PROFILED = 256
+# Validation examples, at most, of which every other one chooses the sizes of steps.
+_PROFILED = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +201,10 @@ def _of_run(
     predictor = _filling(built, params, batch, settings)
     if coder.steps and coder.steps != dims:
       known, _ = experiment.load_datasets(built.config, coder.data_dir, coder.run)
-      predictor.choose_steps(coder.steps, known.validation.tokens_NxT[:_PROFILED, :dims])
+      tokens = known.validation.tokens_NxT[:_PROFILED, :dims]
+      if len(tokens) < 2:
+        raise UserError('--steps needs two validation examples: one chooses, one says the price')
+      predictor.choose_steps(coder.steps, tokens[::2], tokens[1::2])
     return predictor
 
   return made

@@ -162,7 +162,7 @@ def test_the_price_of_fewer_passes_by_enumeration(params, objective, count):
   if objective is BLOCKS:
     ways = [s for s in ways if 3 in itertools.accumulate(s)]
   lengths = {steps: expected(steps) / np.log(2) for steps in ways}
-  predictor.choose_steps(count, tokens)
+  predictor.choose_steps(count, tokens, tokens)
   price, least = predictor.price, min(lengths.values())
   assert price.bits_per_dim * T == pytest.approx(least, rel=1e-5)
   assert price.one_by_one * T == pytest.approx(expected((1,) * T) / np.log(2), rel=1e-5)
@@ -171,6 +171,13 @@ def test_the_price_of_fewer_passes_by_enumeration(params, objective, count):
   assert abs(least - price.one_by_one * T) > 1e-3 and (price.passes, price.of) == (count, T)
   sizes, _ = _encode(predictor, tokens)
   assert sizes.ideal_bits == pytest.approx(len(tokens) * least, rel=1e-5)
+  # Other examples say the price of the steps that these chose.
+  other = np.repeat(_tokens(3)[2:], len(every), 0)
+  predictor.choose_steps(count, tokens, other)
+  row, steps = other[0], predictor.settings.steps
+  found = np.mean([_nats(params, row, o, steps, objective) for o in every]) / np.log(2)
+  assert lengths[steps] == pytest.approx(least) and predictor.price.examples == len(every)
+  assert predictor.price.bits_per_dim * T == pytest.approx(found, rel=1e-5)
 
 
 def test_in_raster_order_steps_cost_what_their_places_do(params):

@@ -18,11 +18,12 @@ from runs.errors import UserError
 DATA = 'd' * 64
 
 
-def prequential(linear, mlp=None, count=40, first=10, **others):
+def prequential(linear, mlp=None, count=40, first=10, prior='bayes', **others):
   ends = [0, first]
   while ends[-1] * 2 < count:
     ends.append(2 * ends[-1])
   cell = {'labels': count, 'uniform_bits': 3.0 * count, 'linear_bits': linear, 'mlp_bits': mlp}
+  cell |= {} if prior == 'bayes' else {'prior': prior}
   return {'prequential': {'all': cell | {'curve': [{'labels': end} for end in ends]} | others}}
 
 
@@ -139,6 +140,7 @@ def test_no_learner_has_regret_against_itself(tmp_path):
   [
     ({'probes': prequential(30.0, count=30)}, 'the number of labels'),
     ({'probes': prequential(30.0, first=20)}, 'the blocks'),
+    ({'probes': prequential(30.0, prior='switching')}, 'the prior over experts'),
     ({'order_seed': 1}, 'the seed of the order'),
     ({'data': 'e' * 64}, 'their data'),
   ],
