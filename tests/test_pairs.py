@@ -24,7 +24,7 @@ def test_documents_have_laws_of_their_own():
   assert set(used) >= {1, 2, 4, 8} and used.max() > 12
   both = [both for both in zip(items, labels, strict=True) if 3 in both[0]]
   same = [len(set(row_l[row_i == 3])) for row_i, row_l in both]
-  assert np.mean(same) < 1.2  # Nearly every item has one label in a document,
+  assert np.mean(same) < 1.5  # Nearly every item has one label in a document,
   found = [row_l[row_i == 3][0] for row_i, row_l in both]
   assert len(set(found)) == 10  # and any one over documents.
   for setting, message in (
