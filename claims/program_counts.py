@@ -159,6 +159,6 @@ CLAIM = Claim(
   'distinguishable.',
   looked_at='experiments/results/codes/README.md: on 1,197 digits the program of a network alone '
   'is longer than the file of brotli.',
-  pod='python -m launch.compress --config=experiments/fashion_mnist.py --mode=network on all '
+  pod='python -m launch.compress --config=experiments/fashion_mnist.py --mode=prequential on all '
   'training images, and launch.baselines on the same: break-even with real images.',
 )
