@@ -136,11 +136,12 @@ def shared(found: Mapping) -> str:
 
 def share_text(bits: float, of: float, stderr: float | None) -> str:
   """'98.9 ± 0.3 %': as many decimals as the error has zeros, at most two; '99 %' without one."""
-  if stderr is None:
-    return f'{100 * bits / of:.0f} %'
-  error = 100 * stderr / abs(of)
-  decimals = min(2, max(0, -math.floor(math.log10(error)))) if error > 0 else 2
-  return f'{100 * bits / of:.{decimals}f} ± {error:.{decimals}f} %'
+  share, error = 100 * bits / of, 100 * (stderr or 0) / abs(of)
+  decimals = 0
+  if stderr is not None:
+    decimals = min(2, max(0, -math.floor(math.log10(error)))) if error > 0 else 2
+  text = f'{round(share, decimals) + 0.0:.{decimals}f}'  # Not '-0'.
+  return f'{text} %' if stderr is None else f'{text} ± {error:.{decimals}f} %'
 
 
 def compressed(made: Mapping) -> str:
