@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import special
+from scipy import linalg, special
 import test_hierarchy
 
 from data import markov
@@ -139,6 +139,36 @@ def test_it_is_the_limit_of_ever_shorter_steps():
   # And gets there from where few steps are.
   assert np.all(np.abs(fine - limit) < np.abs(coarse - limit))
   assert np.abs(coarse - found).max() > 4 * np.abs(limit - found).max()
+
+
+def _own_probabilities(cells: int) -> np.ndarray:
+  """Of all 9 sequences under the network's own jump process, from all noise down to the least.
+
+  Matrix exponentials of its rates in the middle of each cell, in float64, then Bayes.
+  """
+  odds = np.linspace(math.log(LEAST / (1 - LEAST)), math.log(1e6), cells + 1)
+  p = np.full(9, 1 / 9)
+  for low, high in reversed(list(itertools.pairwise(odds))):
+    noise = special.expit((low + high) / 2)
+    c, u = special.softmax(_wrong_logits(noise), axis=-1), noise / V
+    rates = np.zeros((9, 9))
+    for (a, z), (b, y), i in itertools.product(enumerate(STATES), enumerate(STATES), range(T)):
+      if z[i] != y[i] and z[1 - i] == y[1 - i]:
+        q_y, q_z = ((1 - noise) * c[a, i, value] + u for value in (y[i], z[i]))
+        rates[a, b] = q_y / q_z / V
+    rates -= np.diag(rates.sum(1))
+    # The integral of beta over the cell is that of -d log alpha.
+    p = p @ linalg.expm(rates * np.log(special.expit(-low) / special.expit(-high)))
+  equal = (STATES[:, None] == STATES[None]).sum(-1)
+  q_0 = (1 - LEAST + LEAST / V) ** equal * (LEAST / V) ** (T - equal)
+  return p @ (q_0 / q_0.sum(1, keepdims=True))
+
+
+def test_it_is_above_what_the_networks_own_process_pays():
+  own = _own_probabilities(300)
+  assert own.sum() == pytest.approx(1, abs=1e-9) and np.ptp(own) > 0.1
+  slack = _by_quadrature(_wrong) + np.log(own)
+  assert slack.min() > 0.1 and slack.max() < 1
 
 
 def test_a_uniform_network_pays_the_uniform_code():
