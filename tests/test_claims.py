@@ -304,12 +304,12 @@ def test_the_page_of_docs_is_of_the_committed_records():
 
 
 def test_pilots_say_the_rate_of_the_lowest_validation_loss(places):
-  for loss, (_, spec) in zip((3, 1, 2), pilots.specs('digits', 'masked'), strict=True):
+  for loss, (_, spec) in zip((3, 1, 2, 4), pilots.specs('digits', 'masked'), strict=True):
     _pretend([spec], places, validation={'loss': loss})
     config = running.planned_run(spec, places).config
     assert config.training.seed == spec.seed == sets.PILOT_SEED and config.training.steps == 800
   assert pilots.text(places) == (
-    "('digits', 'masked'): 0.003,  # 0.001: 3.0000, 0.003: 1.0000, 0.01: 2.0000"
+    "('digits', 'masked'): 0.003,  # 0.001: 3.0000, 0.003: 1.0000, 0.01: 2.0000, 0.03: 4.0000"
   )
 
 
@@ -386,3 +386,12 @@ def test_a_field_younger_than_a_run_does_not_move_it(places, monkeypatch):
   running.planned_run.cache_clear()
   assert running.planned_run(spec, places).workdir == before
   running.planned_run.cache_clear()
+
+
+def test_rates_are_what_the_pilots_chose():
+  losses = pd.read_csv(records.COMMITTED / 'pilots.csv')
+  best = losses.loc[losses.groupby(['set', 'objective']).validation_loss.idxmin()]
+  chosen = {(row.set, row.objective): row.learning_rate for row in best.itertuples()}
+  assert chosen == sets.RATES
+  assert set(chosen) == {(name, one) for name, (_, all_) in sets.PILOTS.items() for one in all_}
+  assert set(losses.learning_rate) == set(sets.GRID)
