@@ -188,9 +188,9 @@ CLAIM = Claim(
   read=read,
   threshold='Digits, all training labels coded one block after the other, 5 seeds, bits a label. '
   'One model of images and labels less the same network pretrained on the images and then '
-  'fine-tuned, and less the better reader of it frozen; 95 % intervals over seeds and labels. Holds: both end below '
-  '0.05. Fails: both begin above 0.05, at half of the level each. Depends (on how it is '
-  'conditioned): one ends below, the other begins above. Else not distinguishable.',
+  'fine-tuned, and less the better reader of it frozen; 95 % intervals over seeds and labels. '
+  'Holds: both end below 0.05. Fails: both begin above 0.05, at half of the level each. Depends '
+  '(on how it is conditioned): one ends below, the other begins above. Else not distinguishable.',
   looked_at='The table of the four codes of one network of an earlier version, in '
   'experiments/results/codes.',
   pod='python -m launch.joint on autoregressive runs of experiments/fashion_mnist.py, '

@@ -9,7 +9,6 @@ import pytest
 from claims import base, joint_or_conditional
 from claims.joint_or_conditional import AR, FROZEN, JOINT, MARGIN, NOTHING, TUNED
 
-
 LABELS = 400
 
 
