@@ -161,7 +161,8 @@ CLAIM = Claim(
   threshold='Digits, autoregression, 5 seeds, weights quantised and coded. Holds: on the 300 test '
   'images weights and code are longer than the best code without weights (95 % interval), and all '
   'seeds have a finite break-even against uniform, histogram and that best code, whose rate on '
-  'many images is the one after the 1,197 of training. Depends (on the code compared with): finite for all seeds against some and never against others. Fails: '
+  'many images is the one after the 1,197 of training. Depends (on the code compared with): finite '
+  'for all seeds against some and never against others. Fails: '
   'shorter already on the test split, or never against any. Else not distinguishable.',
   looked_at='The published table of digits: one network breaks even with the histogram at 19,000 '
   'images, and a counting code has a lower rate than that network. '
