@@ -178,7 +178,7 @@ CLAIM = Claim(
   'loss for both, and depends (on which loss is meant) if it is above that for one.',
   looked_at='One autoregressive run of grammar 0, 300 updates: its final bits, not its curve. '
   'Curves of 60 updates, seeds 0 and 1: 0.09 bits apart after 20 updates, 0.03 after 40; the code '
-  'of these 60 updates was 21 and 4 % above the last loss. The pilots of masked diffusion, seed 100, '
-  'with 8 draws a validation example: 0.006 to 0.010 bits, moments from -0.02 to 0.06 apart; hence '
-  '64 draws.',
+  'of these 60 updates was 21 and 4 % above the last loss. The pilots of masked diffusion, seed '
+  '100, with 8 draws a validation example: 0.006 to 0.010 bits, moments from -0.02 to 0.06 apart; '
+  'hence 64 draws.',
 )
