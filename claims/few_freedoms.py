@@ -25,11 +25,13 @@ from claims.judging import Test
 from reports import canvas
 
 DIMS = (2, 4, 8, 16, 32, 64)
-EXAMPLES = (25, 50, 100, 200, 400)
+EXAMPLES = (50, 100, 200, 400)
 TEST = 200
-LOW = 0.05  # training error
-GAP = 0.1  # between test and training error
-FEW, NEARLY, MANY = 'a quarter or less', 'a quarter to one', 'one or more'
+# Errors as shares of what guessing errs, so that tasks of two classes and of ten mean the same.
+LOW = 0.2  # training error
+GAP = 0.5  # between test and training error
+TENTH = 0.1  # degrees of freedom an example
+FEW, NEARLY, MANY = 'a tenth or less', 'a tenth to one', 'one or more'
 BITS, DELTA = 8, 0.05  # of Hoeffding's bound: bits a parameter, chance that it does not hold
 
 
@@ -65,7 +67,7 @@ def fits(work: Work, dims: tuple[int, ...], examples: tuple[int, ...]) -> Iterat
   rng = np.random.default_rng((0x66726565, seed))
   order = rng.permutation(len(unseen))
   x_NxD = components(seen, unseen)[order]
-  for task, y_N in tasks(labels[order], seed, rng):
+  for task, y_N in tasks(labels[order], rng):
     for row in fitted(x_NxD, y_N, dims, examples):
       yield {'seed': seed, **task, **row}
 
@@ -78,12 +80,13 @@ def components(seen_MxD: np.ndarray, unseen_NxD: np.ndarray) -> np.ndarray:
 
 
 def tasks(
-  labels_N: np.ndarray, seed: int, rng: np.random.Generator
+  labels_N: np.ndarray, rng: np.random.Generator
 ) -> Iterator[tuple[dict[str, str], np.ndarray]]:
-  """Which of ten digits, and whether it is one of them; with true labels and with random ones."""
+  """Which of ten digits, and whether it is a given one; with true labels and with random ones."""
   yield {'task': 'ten', 'labels': 'true'}, labels_N
   yield {'task': 'ten', 'labels': 'random'}, rng.integers(0, 10, len(labels_N))
-  yield {'task': 'one', 'labels': 'true'}, (labels_N == seed % 10).astype(int)
+  for digit in range(10):
+    yield {'task': 'one', 'labels': 'true'}, (labels_N == digit).astype(int)
   yield {'task': 'one', 'labels': 'random'}, rng.integers(0, 2, len(labels_N))
 
 
@@ -96,6 +99,7 @@ def fitted(
   """
   from sklearn import linear_model
 
+  guess = 1 - float(np.bincount(y_N).max() / len(y_N))
   for count in examples:
     if len(set(y_N[:count].tolist())) < 2:
       continue
@@ -107,24 +111,25 @@ def fitted(
       freedoms = (len(set(y_N.tolist())) - 1) * (size + 1)
       yield {
         'dims': size, 'examples': count, 'freedoms': freedoms, 'train': train, 'test': test,
-        'measure': 'gap', 'value': test - train,
+        'guess': guess, 'measure': 'gap', 'value': test - train,
       }  # fmt: skip
 
 
 def groups(records: pd.DataFrame) -> dict[str, pd.DataFrame]:
   """Fits of low training error, by degrees of freedom an example."""
-  low = records[records['train'] <= LOW]
+  low = records[records['train'] <= LOW * records['guess']]
   share = low['freedoms'] / low['examples']
   return {
-    FEW: low[share <= 0.25],
-    NEARLY: low[(share > 0.25) & (share < 1)],
+    FEW: low[share <= TENTH],
+    NEARLY: low[(share > TENTH) & (share < 1)],
     MANY: low[share >= 1],
   }
 
 
-def worst(found: pd.DataFrame) -> Test:
-  """The largest gap of a group, mean over seeds."""
-  return judging.mean(found.groupby('seed')['value'].max().astype(float))
+def typical(found: pd.DataFrame) -> Test:
+  """Mean gap of a group's fits as a share of what guessing errs; the largest of several noisy ones
+  would be too large."""
+  return judging.mean((found['value'] / found['guess']).groupby(found['seed']).mean().astype(float))
 
 
 def violations(records: pd.DataFrame) -> int:
@@ -135,7 +140,7 @@ def violations(records: pd.DataFrame) -> int:
 
 def judge(records: pd.DataFrame) -> Verdict:
   found = groups(records)
-  tests = {name: worst(rows) for name, rows in found.items()}
+  tests = {name: typical(rows) for name, rows in found.items()}
   few, nearly = tests[FEW], tests[NEARLY]
   short = judging.short(few, nearly)
   if short:
@@ -148,8 +153,10 @@ def judge(records: pd.DataFrame) -> Verdict:
     outcome = DEPENDS
   else:
     outcome = INDISTINCT
-  text = 'Largest points of test above training error among fits with a training error of at most '
-  text += f'{100 * LOW:g} points, by degrees of freedom an example: {_told(tests)}. '
+  text = 'Test above training error in % of what guessing errs, mean over fits whose training '
+  text += (
+    f'error is at most {100 * LOW:g} % of that, by degrees of freedom an example: {_told(tests)}. '
+  )
   text += f'{sum(map(len, found.values()))} of {len(records)} fits have so low an error.'
   if outcome == DEPENDS:
     text += ' It depends on how many fewer: with nearly as many as examples random labels are '
@@ -160,7 +167,7 @@ def judge(records: pd.DataFrame) -> Verdict:
     outcome,
     100 * few.mean,
     (100 * few.low, 100 * few.high),
-    'points of test above training error, the largest with a quarter of a degree of freedom an '
+    '% of what guessing errs, test above training error with a tenth of a degree of freedom an '
     'example or less',
     text,
     'A class of few degrees of freedom and low training error whose test error is high, such as '
@@ -174,18 +181,24 @@ def _told(tests: Mapping[str, Test]) -> str:
 
 def figure(records: pd.DataFrame):
   made, (axis,) = drawing.panels(1, 2.8)
-  low = records[records['train'] <= LOW]
+  low = records[records['train'] <= LOW * records['guess']]
   kinds = low.groupby(['task', 'labels'])
   for place, ((task, labels), rows) in enumerate(kinds):
     x = rows['freedoms'] / rows['examples']
     drawing.series(
-      axis, x, rows['value'], place, f'{task}, {labels} labels', linestyle='', alpha=0.6
+      axis,
+      x,
+      rows['value'] / rows['guess'],
+      place,
+      f'{task}, {labels} labels',
+      linestyle='',
+      alpha=0.6,
     )
-  for x in (0.25, 1):
+  for x in (TENTH, 1):
     axis.axvline(x, color='black', linewidth=0.6, linestyle='--')
   axis.axhline(GAP, color='black', linewidth=0.6, linestyle='--')
   axis.set_xscale('log')
-  canvas.tidy(axis, 'degrees of freedom an example', 'test less training error', percent='y')
+  canvas.tidy(axis, 'degrees of freedom an example', 'gap, of what guessing errs', percent='y')
   axis.legend(fontsize=7, frameon=False)
   return made
 
@@ -198,12 +211,14 @@ CLAIM = Claim(
   judge=judge,
   figure=figure,
   threshold='Linear classifiers on 2 to 64 main components of the middle layer of an '
-  'autoregressive network, 25 to 400 digits, which one of ten and whether it is a given one, true '
-  'and random labels; 5 seeds. Among fits with at most 5 points of training error the largest '
-  'test less training error, mean over seeds. Holds: its 95 % interval is below 10 points both for '
-  'a quarter of a degree of freedom an example or less and for a quarter to one. Depends (on how '
-  'many fewer): below for the former, above for the latter. Fails: above for the former. Else not '
-  'distinguishable.',
-  looked_at="Nothing; Cover's theorem, that random labels of two classes are separable up to two "
-  'examples a degree of freedom, was known.',
+  'autoregressive network, 50 to 400 digits, which one of ten and whether it is a given one, true '
+  'and random labels; 5 seeds. Errors are shares of what guessing the commonest class errs. Over '
+  'fits with a training error of at most 20 % the mean test less training error. Holds: its 95 % '
+  'interval is below 50 % both for a tenth of a degree of freedom an example or less and for a '
+  'tenth to one. Depends (on how many fewer): below for the former, above for the latter. Fails: '
+  'above for the former. Else not distinguishable.',
+  looked_at="Cover's theorem, that random labels of two classes are separable up to two examples a "
+  'degree of freedom. The pilot of seed 100, parted six ways, when the limit was 10 points of the '
+  'largest gap: as many as guessing errs where the question is whether it is a given digit, so '
+  'that nothing was decided; hence shares and means, and ten digits in place of one.',
 )

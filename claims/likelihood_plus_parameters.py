@@ -196,5 +196,6 @@ CLAIM = Claim(
   '2^±0.5; depends (on how parameters are charged) if they do not. Else not distinguishable.',
   looked_at='That weights of the digits network cost some 300 to 800 kbit (results of codes). '
   'Chains of up to 4,096 tokens, seeds 0 and 1: growth 1.00, 1.02 and 0.97. Networks of 60 '
-  'updates: 45 kbit to learn, 263 kbit to send.',
+  'updates: 45 kbit to learn, 263 kbit to send. Chains of full length, seeds 100 to 105: growth '
+  '1.00, 0.99 and 0.98.',
 )

@@ -23,8 +23,12 @@ from claims.base import (
 from claims.judging import Test
 from reports import canvas
 
-# Codes that need no weights, by their names in `codes.own_size`; the best is chosen on validation.
-OTHERS = ('uniform', 'histogram', 'best')
+# Codes that need no weights, and the measure of their rate on many images. The best on the test
+# split alone, chosen on validation, learns as it goes: there its rate after the training images, if
+# that is lower, stands for many.
+OTHERS = {'uniform': 'uniform', 'histogram': 'histogram', 'best': 'best, learnt'}
+# Networks are sent in the format that is chosen on validation, or with hardly anything lost.
+FORMATS = {'': 'chosen', ' bfloat16': 'bfloat16', ' float32': 'float32'}
 
 
 def plan(budget: str) -> Plan:
@@ -37,21 +41,27 @@ def plan(budget: str) -> Plan:
 
 def two_part(work: Work) -> Iterator[Row]:
   """Weights and rates of one network, and rates of codes without weights, on test."""
-  from runs import own_size
+  from codes import baselines
+  from runs import experiment, finished, own_size
 
   (run,) = work.runs
+  dataset, _ = experiment.load_datasets(finished.config_of(run.workdir), work.data_dir)
+  learnt = baselines.counted_after_train(dataset, 'test')
   made = own_size.measure(run.workdir, work.data_dir)['two_part']
-  chosen = next(row for row in made['rows'] if row['chosen'])
   rates = made['baselines']['test']
   numbers = {
-    'weights': chosen['weight_bits'],
-    'network': chosen['test'],
     'images': made['images'],
     'dims': made['dims'],
     'uniform': rates['uniform'],
     'histogram': rates['histogram'],
     'best': rates[made['best']],
+    'best, learnt': min(learnt, rates[made['best']]),
   }
+  sent = {row['name']: row for row in made['rows']}
+  sent['chosen'] = next(row for row in made['rows'] if row['chosen'])
+  for ending, name in FORMATS.items():
+    numbers[f'weights{ending}'] = sent[name]['weight_bits']
+    numbers[f'network{ending}'] = sent[name]['test']
   for measure, value in numbers.items():
     yield run.spec.columns | {'measure': measure, 'value': float(value), 'name': made['best']}
 
@@ -62,17 +72,22 @@ def by_seed(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def ratio(records: pd.DataFrame) -> Test:
-  """Weights and code of the test split over the best code without weights, log2."""
+  """Weights and code of the test split, in the shortest format, over the best code without weights,
+  log2."""
   t = by_seed(records)
-  own = t['weights'] + t['images'] * t['dims'] * t['network']
-  return judging.mean(np.log2(own / (t['images'] * t['dims'] * t['best'])))
+  own = [t[f'weights{e}'] + t['images'] * t['dims'] * t[f'network{e}'] for e in FORMATS]
+  shortest = pd.concat(own, axis=1).min(axis=1)
+  return judging.mean(np.log2(shortest / (t['images'] * t['dims'] * t['best'])))
 
 
 def break_even(records: pd.DataFrame, other: str) -> pd.Series:
-  """Images from which weights and code are shorter than the other code; infinite for never."""
-  t = by_seed(records)
-  gain = t['dims'] * (t[other] - t['network'])
-  return (t['weights'] / gain).where(gain > 0, math.inf)
+  """Images from which weights and code, in some format, are shorter than the other code; infinite
+  for never."""
+  t, found = by_seed(records), []
+  for ending in FORMATS:
+    gain = t['dims'] * (t[OTHERS[other]] - t[f'network{ending}'])
+    found.append((t[f'weights{ending}'] / gain).where(gain > 0, math.inf))
+  return pd.concat(found, axis=1).min(axis=1)
 
 
 def judge(records: pd.DataFrame) -> Verdict:
@@ -124,7 +139,7 @@ def figure(records: pd.DataFrame):
   t = by_seed(records).mean()
   images = np.logspace(0, 7, 100)
   per_image = {'network and weights': t['weights'] / images + t['dims'] * t['network']}
-  per_image |= {name: np.full(len(images), t['dims'] * t[name]) for name in OTHERS}
+  per_image |= {name: np.full(len(images), t['dims'] * t[name]) for name in OTHERS.values()}
   for place, (name, values) in enumerate(per_image.items()):
     drawing.series(axis, images, values / t['dims'], place, name, marker='')
   axis.axvline(t['images'], color='#8A8A8A', linewidth=0.8, linestyle=':')
@@ -145,10 +160,13 @@ CLAIM = Claim(
   figure=figure,
   threshold='Digits, autoregression, 5 seeds, weights quantised and coded. Holds: on the 300 test '
   'images weights and code are longer than the best code without weights (95 % interval), and all '
-  'seeds have a finite break-even against uniform, histogram and that best code. Depends (on the '
-  'code compared with): finite for all seeds against some and never against others. Fails: '
+  'seeds have a finite break-even against uniform, histogram and that best code, whose rate on '
+  'many images is the one after the 1,197 of training. Depends (on the code compared with): finite '
+  'for all seeds against some and never against others. Fails: '
   'shorter already on the test split, or never against any. Else not distinguishable.',
   looked_at='The published table of digits: one network breaks even with the histogram at 19,000 '
   'images, and a counting code has a lower rate than that network. '
-  'Networks of 60 updates, seeds 0 and 1, whose rate is above the histogram.',
+  'Networks of 60 updates, seeds 0 and 1, whose rate is above the histogram. The pilot of seed '
+  '100: 1.90 bits. Counting has 2.14 from nothing, which would be beaten from 52,000 images on, '
+  'and 1.76 after the training images, which never would be: since then the latter counts.',
 )

@@ -13,7 +13,7 @@ from claims.base import FAILS, HOLDS, INDISTINCT, Claim, Piece, Plan, Row, Verdi
 from claims.judging import Test
 
 MARGIN = 0.01  # of the likelihood's bits
-COUNTS = (150, 300)  # test examples of the shorter and of the longer file
+COUNTS = (50, 300)  # test examples of the shorter and of the longer file
 _BATCH = 50
 
 
@@ -128,7 +128,7 @@ CLAIM = Claim(
   plan=plan,
   judge=judge,
   figure=figure,
-  threshold='Files of 150 and of 300 test examples by autoregression (hierarchy, digits) and by '
+  threshold='Files of 50 and of 300 test examples by autoregression (hierarchy, digits) and by '
   'masked diffusion in raster order (hierarchy), 5 seeds. Holds: every file decodes, and what the '
   'longer file adds is the likelihood of what it adds within ±1 %, 95 % intervals. Fails: a file '
   'does not decode, or an interval lies beyond 1 %. Else not distinguishable.',

@@ -23,15 +23,22 @@ OBJECTIVES = ('autoregressive', 'masked_diffusion')
 TRAIN, VALIDATION = training_time.CURVE, 'validation/bits_per_dim'
 MARGIN = 0.02  # bits per dimension between the two at one moment
 EXCESS = 0.05  # of the final loss: what the whole code may cost above it
+# Of a bound, whose error would else be as wide as MARGIN; nothing is probed.
+DRAWS = {
+  'evaluation.validation_draws': 64,
+  'evaluators.probe.every': 0,
+  'evaluators.probe.at': (),
+  'evaluators.probe.last': False,
+  'probe.suite': ('ridge',),
+}
 
 
 def plan(budget: str) -> Plan:
-  runs = [
-    made(name, seed, budget)
-    for seed in seeds(budget)
-    for name in OBJECTIVES
-    for made in (sets.hierarchy, sets.digits)
-  ]
+  runs = []
+  for seed in seeds(budget):
+    for name in OBJECTIVES:
+      more = None if name == 'autoregressive' else DRAWS
+      runs += [sets.hierarchy(name, seed, budget, more), sets.digits(name, seed, budget)]
   return Plan(tuple(runs))
 
 
@@ -171,5 +178,7 @@ CLAIM = Claim(
   'loss for both, and depends (on which loss is meant) if it is above that for one.',
   looked_at='One autoregressive run of grammar 0, 300 updates: its final bits, not its curve. '
   'Curves of 60 updates, seeds 0 and 1: 0.09 bits apart after 20 updates, 0.03 after 40; the code '
-  'of these 60 updates was 21 and 4 % above the last loss.',
+  'of these 60 updates was 21 and 4 % above the last loss. The pilots of masked diffusion, seed '
+  '100, with 8 draws a validation example: 0.006 to 0.010 bits, moments from -0.02 to 0.06 apart; '
+  'hence 64 draws.',
 )

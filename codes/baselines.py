@@ -231,6 +231,20 @@ def _adaptive(
   return rows
 
 
+def counted_after_train(dataset: Dataset, split: str) -> float:
+  """Bits per dimension of a split by the mixture that has read the training split.
+
+  Raises:
+    CodeError: an endless training split.
+  """
+  tokens, of = _tokens(dataset, split), packing.layout(dataset)
+  if tokens is None or dataset.epoch is None:
+    raise CodeError(f"'{dataset.name}' draws its training examples for ever: there is no file")
+  picture = of.picture if dataset.dims == math.prod(of.picture or ()) else None
+  layout = counting.Layout(of.vocabulary, of.dims, picture, of.ordinal)
+  return _mixture_after_train(dataset, layout, tokens).bits_per_dim
+
+
 def _mixtures(
   dataset: Dataset, layout: counting.Layout, tokens: np.ndarray, say: Callable[[str], None]
 ) -> list[Row]:

@@ -122,7 +122,7 @@ def code(
 
   Returns:
     bits, uniform, majority (of the classes alone), labels, expert_bits (of each network alone and
-    plain, not paid for) and curve.
+    plain, not paid for), curve and each (bits of every label in its order, (N,)).
   """
   settings = {'steps': steps, 'updates': updates, 'batch': batch, 'seed': seed}
   nats = expected(
@@ -138,6 +138,7 @@ def code(
     'labels': len(order),
     'expert_bits': [float(row.sum()) / math.log(2) for row in nats[label_code.BLIND :: 2]],
     'curve': [{'labels': a, 'bits': float(bits[a:b].mean())} for a, b in blocks],
+    'each': bits.tolist(),
   }
 
 

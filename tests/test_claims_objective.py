@@ -6,6 +6,7 @@ import pytest
 
 from claims import base, other_objective
 from claims.other_objective import LOSS, PROBE
+from tests import nulls
 
 STEPS = range(0, 900, 100)
 
@@ -57,3 +58,22 @@ def test_few_seeds_and_no_pair_decide_nothing():
   without = records[(records['measure'] != 'bits') | (records['objective'] == 'a')]
   assert other_objective.judge(without).outcome == base.CANT
   assert other_objective.figure(records.assign(source='digits')).axes
+
+
+def test_a_probe_that_goes_its_own_way_is_seldom_said_to_fall():
+  """Seven objectives, and every one of them may decide: no correlation along training."""
+
+  def world(rng):
+    rows = []
+    for seed in range(5):
+      for name in 'abcdefg':
+        of = {'source': 'digits', 'objective': name, 'seed': seed}
+        for measure in ('bits', 'probe') if name in 'ab' else ():
+          rows.append({**of, 'measure': measure, 'value': rng.normal()})
+        for step in STEPS:
+          rows.append({**of, 'measure': LOSS, 'value': 1 / (1 + step), 'step': step})
+          rows.append({**of, 'measure': PROBE, 'value': rng.normal(), 'step': step})
+    return pd.DataFrame(rows)
+
+  found = nulls.shares(other_objective.judge, world)
+  assert found[base.HOLDS] + found[base.DEPENDS] + found[base.FAILS] <= nulls.MOST

@@ -69,6 +69,8 @@ def test_predictor_is_compressor(more, spread, equal, outcome):
   if spread < 0.01:
     assert verdict.number == pytest.approx(100 * more, abs=0.3)
     for rows in predictor_is_compressor.kinds(records).values():
-      assert predictor_is_compressor.once(rows) == pytest.approx(200 + 15000 * more / 8, abs=3)
+      assert predictor_is_compressor.once(rows) == pytest.approx(
+        200 + 100 * predictor_is_compressor.COUNTS[0] * more / 8, abs=6
+      )
   assert predictor_is_compressor.judge(_files(more, seeds=2)).outcome == base.CANT
   assert predictor_is_compressor.figure(records).axes

@@ -207,6 +207,8 @@ def test_after_train_knows_what_it_has_read():
       names.discard('PPMd, tuned order after train')
     mixture = after.pop('counting, our mixture after train')
     assert after.keys() == names and mixture.bits_per_dim / 8 <= 1.1
+    alone = baselines.counted_after_train(made(tokens, 256, train=seen), 'test')
+    assert alone == mixture.bits_per_dim
     for row in after.values():
       assert least <= row.bits_per_dim / 8 <= most, row
       assert 'no file' in row.note
