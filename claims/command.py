@@ -47,8 +47,12 @@ def run(
       print(f'{claim.number} {claim.name}: not judged: {lacking}')
       code = 1
       continue
-    tell(claim, claim.judge(records.read_csv(path)), places.budget)
-    records.write(path.with_suffix('.png'), publishing.picture(claim, path))
+    try:
+      tell(claim, claim.judge(records.read_csv(path)), places.budget)
+      records.write(path.with_suffix('.png'), publishing.picture(claim, path))
+    except (ValueError, KeyError) as error:  # Such as a measure that is not finite.
+      print(f'{claim.number} {claim.name}: not judged: {error!r}')
+      code = 1
     print(f'  records {path}')
   return code
 
@@ -80,10 +84,8 @@ def publish(chosen: Sequence[Claim], places: Places | None) -> None:
   for claim in chosen if places else ():
     try:
       publishing.commit(claim, running.gather(claim, places))
-    except UserError as lacking:
+    except (UserError, ReportError, ValueError, KeyError) as lacking:
       print(f'{claim.number} {claim.name}: kept as it was: {lacking}')
-    except (ValueError, ReportError) as error:
-      raise UserError(str(error)) from error
   for path in publishing.publish(CLAIMS):
     print(pathlib.Path(path))
 

@@ -70,10 +70,14 @@ def picture(claim: Claim, path: pathlib.Path) -> bytes:
 
 
 def commit(claim: Claim, path: pathlib.Path, folder: pathlib.Path = records.COMMITTED) -> None:
-  """Takes over full records, what they are of, and their figure, to be committed."""
+  """Takes over full records, what they are of, and their figure, to be committed.
+
+  ValueError: they are of another budget, or can not be judged.
+  """
   about = records.about(path)
   if about.get('budget') != FULL:
     raise ValueError(f'{path} are not records of --budget={FULL}')
+  claim.judge(records.read_csv(path))
   kept = folder / f'{claim.name}.csv'
   records.write(kept, path.read_bytes())
   records.write(kept.with_suffix('.json'), json.dumps(about, indent=1) + '\n')

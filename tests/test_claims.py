@@ -298,6 +298,27 @@ def test_pages_have_every_row_and_the_committed_records_are_judged_again(tmp_pat
     publishing.commit(FAKE, folder / 'quick.csv', folder)
 
 
+def test_records_that_can_not_be_judged_cost_only_their_claim(monkeypatch, places, capsys):
+  full = dataclasses.replace(places, budget='full')
+  broken = dataclasses.replace(
+    FAKE, number=32, judge=lambda found: Verdict(base.HOLDS, np.nan, None, '', '', ''), plan=_none
+  )
+  fine = dataclasses.replace(FAKE, plan=_none, judge=lambda found: Verdict(
+    base.HOLDS, 1.0, None, 'units', '', ''
+  ), figure=lambda found: canvas.blank(2, 2))  # fmt: skip
+  monkeypatch.setattr(records, 'COMMITTED', pathlib.Path(places.workdir))
+  assert command.run([broken, fine], full, {}, 1) == 1
+  out = capsys.readouterr().out
+  assert '32 retellings: not judged:' in out and '33 shared_form: holds; 1 units' in out
+  with pytest.raises(ValueError, match='finite'):
+    publishing.commit(broken, running.gather(broken, full), pathlib.Path(places.workdir))
+  assert not (pathlib.Path(places.workdir) / 'retellings.csv').exists()
+
+
+def _none(budget: str) -> Plan:
+  return Plan()
+
+
 def test_the_page_of_docs_is_of_the_committed_records():
   made = publishing.rows(CLAIMS)
   assert publishing.render(made, 'claims.md') == (ROOT / 'docs' / 'claims.md').read_text()
