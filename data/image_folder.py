@@ -153,10 +153,10 @@ class Folder:
       (tall, wide, file), *_ = others
       raise ValueError(
         f'{file} is {tall}x{wide} pixels, {first} {height}x{width}: make them of one size, or give '
-        '--config.data.size=S that divides all'
+        '--config.data.size=S, which is at most the smallest'
       )
     for tall, wide, file in found['sizes']:
-      if size and (tall % size or wide % size):
+      if size > min(tall, wide):
         raise ValueError(f'{file}: {tall}x{wide} pixels can not be averaged to {size}x{size}')
     return (height, width, found['channels']), len(found['sizes'])
 

@@ -16,6 +16,7 @@ as narrow as the vocabulary allows, in raster order. Its attributes say what the
 import dataclasses
 import functools
 import hashlib
+import math
 
 import numpy as np
 
@@ -24,17 +25,25 @@ _COLOURS = 256
 
 
 def area_sums(images: np.ndarray, height: int, width: int) -> tuple[np.ndarray, int]:
-  """Sums over equal rectangles, uint32 (N, height, width, C), and the pixels in a rectangle.
+  """Sums over equal rectangles, uint32 (N, height, width, C), and the parts in a rectangle.
+
+  Where height or width does not divide the image's, pixels are cut into equal parts until it does:
+  32 rows to 12 are sums of 8 thirds. The area mean is the sum over the number of parts, exactly.
 
   Raises:
-    ValueError: height or width does not divide the image's.
+    ValueError: height or width is more than the image's, or none.
   """
-  count, rows, columns, channels = images.shape
-  if height < 1 or width < 1 or rows % height or columns % width:
+  rows, columns = images.shape[1:3]
+  if not (1 <= height <= rows and 1 <= width <= columns):
     raise ValueError(f'{rows}x{columns} pixels can not be averaged to {height}x{width}')
-  down, across = rows // height, columns // width
-  blocks = images.reshape(count, height, down, width, across, channels)
-  return blocks.sum((2, 4), np.uint32), down * across
+  parts = 1
+  for axis, old, new in ((1, rows, height), (2, columns, width)):
+    common = math.gcd(old, new)
+    cut = images if new == common else np.repeat(images, new // common, axis)
+    shape = (*images.shape[:axis], new, old // common, *images.shape[axis + 1 :])
+    images = cut.reshape(shape).sum(axis + 1, dtype=np.uint32)
+    parts *= old // common
+  return images, parts
 
 
 @dataclasses.dataclass(frozen=True)

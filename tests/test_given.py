@@ -207,8 +207,8 @@ def test_settings_and_files_that_can_not_be(tmp_path):
       load(path, **settings)
   with pytest.raises(ValueError, match='15 tokens are no square picture'):
     load(save(tmp_path, tokens=TOKENS[:, :15], palette=PALETTE), size=2)
-  with pytest.raises(ValueError, match='4x4 pixels can not be averaged to 3x3'):
-    load(save(tmp_path, tokens=TOKENS, palette=PALETTE), size=3)
+  with pytest.raises(ValueError, match='4x4 pixels can not be averaged to 5x5'):
+    load(save(tmp_path, tokens=TOKENS, palette=PALETTE), size=5)
   with pytest.raises(ValueError, match='data.path is empty: name a file'):
     load('')
   with pytest.raises(ValueError, match='none.npz can not be read: No such file'):
@@ -295,8 +295,8 @@ def test_jpeg_grey_and_palette_among_colours_and_several_sizes(tmp_path):
   write(tmp_path / 'pictures' / 'dog' / 'large.png', large)
   with pytest.raises(ValueError, match='dog/large.png is 8x8 pixels, .*cat/000.png 4x4: make them'):
     load_folder(path)
-  with pytest.raises(ValueError, match='000.png: 4x4 pixels can not be averaged to 3x3'):
-    load_folder(path, size=3)
+  with pytest.raises(ValueError, match='000.png: 4x4 pixels can not be averaged to 5x5'):
+    load_folder(path, size=5)
   dataset = load_folder(path, size=4)
   assert not dataset.lossless and dataset.note.endswith('; the images are of 2 sizes')
   every = [row.tobytes() for split in dataset.splits.values() for row in split.tokens_NxT]

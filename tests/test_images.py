@@ -194,8 +194,8 @@ def test_tokens_that_do_not_fit_the_images(tmp_path, monkeypatch):
     load(tmp_path, tokens='grey')
   with pytest.raises(ValueError, match="data.tokens is 'grey', 'palette' or 'bytes', not 'gray'"):
     load(tmp_path, tokens='gray')
-  with pytest.raises(ValueError, match='4x4 pixels can not be averaged to 3x3'):
-    load(tmp_path, size=3)
+  with pytest.raises(ValueError, match='4x4 pixels can not be averaged to 5x5'):
+    load(tmp_path, size=5)
   monkeypatch.setattr(
     mnist.Mnist, 'checksums', originals.write_idx(tmp_path, originals.idx_arrays())
   )

@@ -98,7 +98,9 @@ def test_labels_are_sent_before_they_are_learnt_and_the_mixture_is_paid_for():
     expected -= math.log2(weights @ gave)
     weights = weights * gave / (weights @ gave) * place / (place + 1) + 1 / (place + 1) / 6
   assert made['bits'] == pytest.approx(expected, rel=1e-6)
-  assert sum(made['each']) == pytest.approx(expected) and made['each'][:10] == pytest.approx([1.0] * 10)
+  assert sum(made['each']) == pytest.approx(expected) and made['each'][:10] == pytest.approx(
+    [1.0] * 10
+  )
   assert made['majority'] == pytest.approx(nats[0].sum() / math.log(2))
   assert made['expert_bits'] == pytest.approx([nats[2].sum() / math.log(2)] * 2)
   assert made['uniform'] == count and made['labels'] == count

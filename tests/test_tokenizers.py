@@ -14,17 +14,28 @@ def pixels(*shape: int, seed: int = 0) -> np.ndarray:
   return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
 
 
+def _shares(old: int, new: int, index: int):
+  """Pixels that a place of a smaller picture covers, and how much of it each fills."""
+  length = fractions.Fraction(old, new)
+  for i in range(old):
+    overlap = min(i + 1, length * (index + 1)) - max(i, length * index)
+    if overlap > 0:
+      yield i, overlap / length
+
+
 @pytest.mark.parametrize('levels', [2, 7, 16, 256])
-@pytest.mark.parametrize('size', [(28, 28), (14, 14), (7, 4), (1, 1)])
+@pytest.mark.parametrize('size', [(28, 28), (14, 14), (12, 27), (7, 4), (1, 1)])
 def test_grey_levels_against_a_loop_in_fractions(size, levels):
   images = pixels(2, 28, 28, 1)
   images[1] = 255
   tokenizer = tokenizers.GreyLevels((28, 28), size, levels)
   tokens = tokenizer(images).reshape(2, *size)
-  down, across = 28 // size[0], 28 // size[1]
   for n, row, column in np.ndindex(tokens.shape):
-    block = images[n, row * down : (row + 1) * down, column * across : (column + 1) * across]
-    mean = fractions.Fraction(sum(block.ravel().tolist()), block.size)
+    mean = sum(
+      down * across * int(images[n, i, j, 0])
+      for i, down in _shares(28, size[0], row)
+      for j, across in _shares(28, size[1], column)
+    )
     assert tokens[n, row, column] == levels * mean // 256
   assert tokens[1].min() == levels - 1
   assert tokenizer.dims == size[0] * size[1] and tokenizer.shape == size
@@ -117,7 +128,7 @@ def test_published_palettes(tmp_path):
 @pytest.mark.parametrize(
   'make, message',
   [
-    (lambda: tokenizers.GreyLevels((28, 28), (15, 14), 16), '28x28 pixels can not be averaged'),
+    (lambda: tokenizers.GreyLevels((28, 28), (29, 14), 16), '28x28 pixels can not be averaged'),
     (lambda: tokenizers.GreyLevels((28, 28), (14, 14), 257), 'grey levels must be 2 to 256'),
     (lambda: tokenizers.GreyLevels((28, 28), (14, 14), 1), 'grey levels must be 2 to 256'),
     (lambda: tokenizers.Bytes((32, 32), (64, 64), 3), '32x32 pixels can not be averaged to 64x64'),
