@@ -89,9 +89,9 @@ CLAIM = Claim(
   read=read,
   threshold='Linear probe at 100 labels on clean input, autoregressive less diffusion: Gaussian '
   'and masked diffusion on digits, over 5 seeds and test images, masked diffusion on the '
-  'hierarchy, over 5 grammars. Holds: all three are above zero after Holm. Fails: all three are '
-  'below it, or all 95 % intervals lie within 3 points of it. Depends (on the diffusion and the '
-  'data): some are shown and others not, or the other way. Else not distinguishable.',
+  'hierarchy, over 5 grammars. Holds: all three are above zero after Holm. Fails: each is '
+  'below it, or its 95 % interval lies within 3 points of it. Depends (on the diffusion and the '
+  'data): one is above it, another one is not, in this sense. Else not distinguishable.',
   looked_at='When this was written: comparisons of earlier versions with two seeds. Before it was '
   'run: experiments/results/hierarchy_objectives, three of these grammars, 30 % of the root '
   'against 24 %.',

@@ -26,7 +26,10 @@ from reports import canvas
 KINDS = tuple(sets.REPEATS)
 WORDS, FIXED, NOTHING = KINDS
 LENGTHS = (0.1, 0.3, 1.0)  # of training on words
-GAIN = 0.5  # bits a label that two examples or more of its item must save
+GAIN = 0.5  # bits a label: below, examples do not help
+# Above, they help as examples: who knows the labels of a document but not whose they are pays 1.7
+# of 4 bits, which is no few-shot behaviour.
+BOUND = 2.5
 DOCUMENTS, SHOTS = 256, 4
 PATTERN, ITEMS, LABELS = 4, 4, 8  # letters of a pattern; items of a document; labels to choose from
 
@@ -110,11 +113,11 @@ def judge(records: pd.DataFrame) -> Verdict:
   words, fixed = found[WORDS], found[FIXED]
   if not control.below(GAIN):
     outcome = FAILS if control.above(GAIN) else INDISTINCT
-  elif words.above(GAIN) and fixed.above(GAIN):
+  elif words.above(BOUND) and fixed.above(BOUND):
     outcome = HOLDS
   elif words.below(GAIN) and fixed.below(GAIN):
     outcome = FAILS
-  elif (words.above(GAIN) and fixed.below(GAIN)) or (fixed.above(GAIN) and words.below(GAIN)):
+  elif (words.above(BOUND) and fixed.below(GAIN)) or (fixed.above(BOUND) and words.below(GAIN)):
     outcome = DEPENDS
   else:
     outcome = INDISTINCT
@@ -173,12 +176,13 @@ CLAIM = Claim(
   'distance, and without repetition, equal tokens, 5 seeds. Test: item, label, item, label, ..., '
   'labels drawn anew in every document, which none was trained on. The gain is the bits of a '
   'label whose item is new, at most those of a guess, less those after two examples or more. '
-  'Holds: the 95 % intervals of both gains above that without repetition are above 0.5 bits. '
-  'Depends (on how text repeats): one is above and one below. Fails: both are below, or the gain '
+  'Holds: the 95 % intervals of both gains above that without repetition are above 2.5 bits, '
+  'more than knowing the labels of a document but not whose they are can give. Depends (on how '
+  'text repeats): one is above 2.5 and one below 0.5. Fails: both are below 0.5, or the gain '
   'without repetition is above 0.5. Else not distinguishable.',
   looked_at='Pilots, seed 100, 600 updates at 5e-3: words 4.2 bits without and 0.3 with two '
   'examples or more; fixed distance 10.8 and 10, wrong and sure of it, which is why a guess is '
-  'the most that counts.',
+  'the most that counts. After them the 2.5 was 0.5.',
   pod='python -m launch.sweep --config=experiments/repeats.py --workdir=gs://BUCKET/repeats '
   '--objectives=autoregressive --sizes=small --seeds=0,1,2,3,4 --config.data.length=256 '
   '--grid=config.data.repeating=0.0,0.01,0.1,1.0 --backend=xpk, and the evaluation of '

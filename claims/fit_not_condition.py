@@ -7,6 +7,7 @@ import pandas as pd
 
 from claims import drawing, judging, sets
 from claims.base import (
+  CANT,
   FAILS,
   HOLDS,
   INDISTINCT,
@@ -26,6 +27,7 @@ from reports import canvas
 
 SHOWN, FITTED, BEST, WINDOW = 'shown', 'fitted', 'all shown, ideal', 'as shown, ideal'
 CODES = (SHOWN, FITTED, BEST, WINDOW)
+UNTAUGHT = 0.5  # bits a label above the best expectation from what is shown: it does not use it
 UPDATES = 100  # of a fit before each block of labels
 BLOCKS = 10  # of the labels, in the figure
 
@@ -80,6 +82,9 @@ def judge(records: pd.DataFrame) -> Verdict:
   if short:
     return short
   outcome = HOLDS if saved.above(0) else FAILS if saved.below(0) else INDISTINCT
+  taught = more(records, SHOWN, WINDOW)
+  if outcome == HOLDS and not taught.below(UNTAUGHT):
+    outcome = CANT
   mean = judging.rows(records, measure='bits').groupby('code')['value'].mean()
   count = len(unpacked(judging.rows(records, measure='bits')['each'].iloc[0]))
   room = int(records['room'].max())
@@ -87,9 +92,11 @@ def judge(records: pd.DataFrame) -> Verdict:
   text += f'. {room - 1} pairs of an item and its label fit into what is shown. The last tenth: '
   last = judging.rows(records, measure='curve', block=BLOCKS - 1).groupby('code')['value'].mean()
   text += ', '.join(f'{c} {last[c]:.3f}' for c in CODES)
-  text += f'. What is shown costs {more(records, SHOWN, WINDOW).text()} more than the best '
+  text += f'. What is shown costs {taught.text()} more than the best '
   text += 'expectation from it, and that '
   text += f'{more(records, WINDOW, BEST).text()} more than the best from all labels before.'
+  if outcome == CANT:
+    text += ' A network that uses so little of what it is shown was not taught to condition.'
   return Verdict(
     outcome,
     saved.mean,
@@ -125,7 +132,8 @@ CLAIM = Claim(
   'documents of such pairs is shown the 63 before. Fitted: a fresh network of the same shape makes '
   '100 updates on all before every block of labels, prequentially. Holds: the bits a label that '
   'fitting saves are above 0 by their 95 % interval over seeds and images. Fails: they are below. '
-  'Else not distinguishable.',
+  'Can not decide: fitting saves, but showing is not within 0.5 bits of the best expectation from '
+  'what is shown, so that the network was not taught to condition. Else not distinguishable.',
   looked_at='Nothing.',
   pod='python -m launch.train --config=experiments/pairs.py --workdir=RUN '
   '--config.data.length=4096 --config.model.preset=small, a context that holds all labels; then '

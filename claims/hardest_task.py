@@ -190,13 +190,15 @@ def decide(first: Mapping[str, Test], second: Mapping[str, Test]) -> str:
   ups = sum(found[name] > 0 for name in second)
   downs = sum(found[name] < 0 for name in second)
   if min(easy) < 0:
-    return FAILS
+    return DEPENDS if max(easy) > 0 else FAILS
   if min(easy) == 0:
     return INDISTINCT
   if ups == len(second):
     return HOLDS
-  if ups:
+  if ups and downs:
     return DEPENDS
+  if ups:
+    return INDISTINCT
   return FAILS if downs else INDISTINCT
 
 
@@ -211,7 +213,9 @@ def judge(records: pd.DataFrame) -> Verdict:
   text += 'labels for each nat more in the hardest tenth, over tasks of one objective: '
   text += said(second)
   if outcome == DEPENDS:
-    text += '. It depends on what makes the task harder'
+    signed = {**signs({**first, **second})}
+    premise = min(signed[name] for name in first) < 0
+    text += f'. It depends on {"the source" if premise else "what makes the task harder"}'
   own = slope(records, 'hierarchy', BERT, 'tail')
   text += f'. By the nats of the networks, hierarchy, BERT {own.text(100, 1)}'
   text += '. Rank correlation over all tasks, whatever the objective: '
@@ -269,8 +273,9 @@ CLAIM = Claim(
   'itself, on digits of the networks. Second, dose and response: the slope of the linear probe at '
   '100 labels over those nats, among tasks of one objective (BERT with more hidden, a block, a '
   'half plane; autoregression with a window, in random order). Holds: both first are above zero '
-  "and all three slopes are. Fails: a first is below zero, or BERT's hardest is easier but slopes "
-  'are only below zero. Depends (on what makes it harder): some slopes are above zero, not all. '
+  "and all three slopes are. Fails: a first is below zero and none above, or BERT's hardest is "
+  'easier but slopes are only below zero. Depends (on the source, or on what makes it harder): '
+  'the first two, or the slopes, are shown with both signs. '
   'Else not distinguishable.',
   looked_at='Nothing of tails or slopes but two quick runs of 60 updates. The plain accuracies of '
   'digits of earlier versions, and of three of these grammars in '

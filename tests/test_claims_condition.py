@@ -8,12 +8,13 @@ from claims import base, fit_not_condition
 from tests import nulls
 
 
-def _records(rng, saved, noise=0.05, seeds=5) -> pd.DataFrame:
+def _records(rng, saved, noise=0.05, seeds=5, unused=0.0) -> pd.DataFrame:
   """Codes of 30 labels, of which fitting saves so many bits each."""
   rows, hard_N = [], rng.uniform(0, 3, 30)
   for seed in range(seeds):
     for code in fit_not_condition.CODES:
       level = -saved if code == fit_not_condition.FITTED else 0.0
+      level -= unused if code == fit_not_condition.WINDOW else 0.0
       each = hard_N + level + rng.normal(0, noise) + rng.normal(0, noise, 30)
       row = {'seed': seed, 'code': code, 'room': 64}
       rows.append(row | {'measure': 'bits', 'value': each.mean(), 'each': base.packed(each)})
@@ -37,6 +38,16 @@ def test_each_outcome(saved, noise, outcome):
 def test_codes_that_are_as_long_are_seldom_told_apart():
   found = nulls.shares(fit_not_condition.judge, lambda rng: _records(rng, 0.0))
   assert found[base.HOLDS] + found[base.FAILS] <= nulls.MOST
+
+
+def test_a_network_that_does_not_use_what_it_is_shown_decides_nothing():
+  for unused, saved, outcome in (
+    (1, 0.3, base.CANT),
+    (1, -0.3, base.FAILS),
+    (0.2, 0.3, base.HOLDS),
+  ):
+    records = _records(np.random.default_rng(0), saved, unused=unused)
+    assert fit_not_condition.judge(records).outcome == outcome
 
 
 def test_few_seeds_decide_nothing():

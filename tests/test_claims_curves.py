@@ -85,3 +85,15 @@ def test_curves_fall_together(offset, sign, spread, outcome):
   bits = records['measure'] == BITS
   records.loc[bits, 'value'] += 5.0 * records.loc[bits, 'width']  # No bits in common.
   assert curves_fall_together.judge(records).outcome in (base.CANT, base.FAILS)
+
+
+def test_one_size_whose_probe_bits_do_not_tell_counts_by_the_mean_over_sizes():
+  records = _curves(0.0)
+  other = _curves(0.0, -1.0)
+  odd = records['width'].eq(16)
+  verdict = curves_fall_together.judge(pd.concat([records[~odd], other[odd]]))
+  assert verdict.outcome == base.FAILS  # -1, 1 and 1: 1/3 on average
+  table = curves_fall_together.points(_curves(0.0, spread=0.05))
+  tests = curves_fall_together.within(table).values()
+  mean = sum(test.mean for test in tests) / len(tests)
+  assert curves_fall_together.over_sizes(table).mean == pytest.approx(mean)

@@ -26,11 +26,14 @@ def _records(rng, gains, noise=0.05, seeds=5) -> pd.DataFrame:
 @pytest.mark.parametrize(
   'gains, noise, outcome',
   [
-    ((2.0, 1.5, 0.0), 0.05, base.HOLDS),
-    ((2.0, 0.1, 0.0), 0.05, base.DEPENDS),
+    ((3.5, 3.0, 0.0), 0.05, base.HOLDS),
+    ((3.5, 0.1, 0.0), 0.05, base.DEPENDS),
     ((0.0, 0.1, 0.0), 0.05, base.FAILS),
     ((2.0, 2.0, 1.5), 0.05, base.FAILS),
     ((1.0, 1.0, 0.0), 1.5, base.INDISTINCT),
+    # As much as the labels of a document give, of whichever items they are.
+    ((2.2, 2.2, 0.0), 0.05, base.INDISTINCT),
+    ((2.2, 0.1, 0.0), 0.05, base.INDISTINCT),
   ],
 )
 def test_each_outcome(gains, noise, outcome):
@@ -43,14 +46,14 @@ def test_each_outcome(gains, noise, outcome):
 
 
 def test_gains_at_the_threshold_are_seldom_called_more_or_less():
-  at = (few_shot.GAIN, few_shot.GAIN, 0.0)
-  found = nulls.shares(few_shot.judge, lambda rng: _records(rng, at))
-  assert found[base.HOLDS] + found[base.DEPENDS] <= nulls.MOST
-  assert found[base.FAILS] <= nulls.MOST
+  for threshold, wrong in ((few_shot.GAIN, base.FAILS), (few_shot.BOUND, base.HOLDS)):
+    at = (threshold, threshold, 0.0)
+    found = nulls.shares(few_shot.judge, lambda rng, at=at: _records(rng, at))
+    assert found[wrong] + found[base.DEPENDS] <= nulls.MOST
 
 
 def test_to_be_less_wrong_than_a_guess_is_no_help():
-  records = _records(np.random.default_rng(0), (2.0, 2.0, 0.0))
+  records = _records(np.random.default_rng(0), (3.5, 3.5, 0.0))
   sure = records['kind'] == few_shot.FIXED
   records.loc[sure, 'value'] += 6
   assert few_shot.judge(records).outcome == base.DEPENDS
@@ -60,6 +63,13 @@ def test_few_seeds_decide_nothing():
   records = _records(np.random.default_rng(0), (2, 2, 0), seeds=4)
   assert few_shot.judge(records).outcome == base.CANT
   assert len(few_shot.figure(records).axes) == 2
+
+
+def test_the_bound_is_more_than_the_labels_of_a_document_give():
+  labels = np.random.default_rng(0).integers(0, few_shot.LABELS, (4000, few_shot.ITEMS))
+  share = np.stack([(labels == one).mean(1) for one in range(few_shot.LABELS)])
+  known = -(share * np.log2(np.where(share > 0, share, 1))).sum(0).mean()
+  assert 4 - known == pytest.approx(2.34, abs=0.03) and 4 - known < few_shot.BOUND - 0.1
 
 
 def test_documents_of_labels_have_one_label_an_item_and_count_its_examples():

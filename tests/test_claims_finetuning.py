@@ -32,7 +32,8 @@ def _records(gains, seeds=5, seed=0, spread=0.01) -> pd.DataFrame:
   [
     (dict.fromkeys(TWINS, 0.15), base.HOLDS),
     (dict.fromkeys(TWINS, -0.15), base.FAILS),
-    ({'autoregressive': 0.15}, base.DEPENDS),
+    ({'autoregressive': 0.15}, base.INDISTINCT),  # the others are open
+    ({'autoregressive': 0.15, 'masked_diffusion': -0.15}, base.DEPENDS),
     ({}, base.INDISTINCT),
   ],
 )

@@ -49,7 +49,8 @@ AR, BERT = 'autoregressive', 'masked'
     ({('digits', AR): 0.15, ('hierarchy', AR): 0.1}, 0.01, base.HOLDS),
     ({('digits', BERT): 0.15, ('hierarchy', BERT): 0.1}, 0.01, base.FAILS),
     ({('digits', AR): 0.15, ('hierarchy', BERT): 0.1}, 0.01, base.DEPENDS),
-    ({('digits', AR): 0.15}, 0.01, base.DEPENDS),
+    ({('digits', AR): 0.15}, 0.002, base.DEPENDS),  # the other within the margin
+    ({('digits', AR): 0.15}, 0.03, base.INDISTINCT),  # the other open
     ({}, 0.03, base.INDISTINCT),
   ],
 )

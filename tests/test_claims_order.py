@@ -50,11 +50,35 @@ def test_where_all_networks_pay_alike_none_is_said_to_pay_more():
 def test_contrasts_are_weighted_means_over_whole_seeds():
   records = _records(np.random.default_rng(0), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), noise=0.0)
   bits = data_order.values(records, 'bits')
-  assert data_order.contrast(bits, data_order.INTERACTION).mean == pytest.approx(0.3, abs=1e-4)
+  assert data_order.contrast(
+    bits, data_order.interaction_of(data_order.HARD)
+  ).mean == pytest.approx(0.3, abs=1e-4)
   one = data_order.cost(('no norm',), ('by_class',))
   assert data_order.contrast(bits, one).mean == pytest.approx(0.6, abs=1e-4)
   lacking = records[(records['seed'] > 0) | (records['order'] != 'by_class')]
   bits = data_order.values(lacking, 'bits')
-  assert data_order.contrast(bits, data_order.INTERACTION).seeds == 4
+  assert data_order.contrast(bits, data_order.interaction_of(data_order.HARD)).seeds == 4
   assert data_order.judge(lacking).outcome == base.CANT
+  assert len(data_order.figure(records).axes) == 3
+
+
+def test_a_network_that_learns_nothing_is_left_out():
+  """It has no cost of order, which is not because it would be easy."""
+  records = _records(np.random.default_rng(0), (0.02, 0.02, 0.02), (0.05, 0.05, 0.05))
+  for order in (data_order.SHUFFLED, *data_order.ORDERS):
+    own = records['network'].eq('no residual') & records['order'].eq(order)
+    own &= records['measure'].eq('bits')
+    packed = [base.packed(np.full(10, 4.0) + 1e-3 * seed) for seed in range(5)]
+    records.loc[own, 'each'], records.loc[own, 'value'] = packed, 4.0
+  diluted = data_order.judge(records).number
+  blind = [{'network': n, 'seed': s, 'order': data_order.SHUFFLED, 'measure': data_order.HISTOGRAM,
+            'value': 3.5} for n in sets.NETWORKS for s in range(5)]  # fmt: skip
+  records = pd.concat([records, pd.DataFrame(blind)], ignore_index=True)
+  verdict = data_order.judge(records)
+  assert 'no residual' not in data_order.learnt(records) and len(data_order.learnt(records)) == 3
+  assert diluted == pytest.approx(0.0175, abs=0.005)
+  assert verdict.number == pytest.approx(0.03, abs=0.005) and verdict.outcome == base.HOLDS
+  assert 'learning no context at all: no residual' in verdict.text
+  records.loc[records['measure'] == data_order.HISTOGRAM, 'value'] = 0.1
+  assert data_order.judge(records).outcome == base.CANT
   assert len(data_order.figure(records).axes) == 3

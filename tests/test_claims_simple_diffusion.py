@@ -49,6 +49,13 @@ def test_each_outcome(gain, spread, outcome):
   assert '2.600' in verdict.text
 
 
+def test_networks_that_learnt_no_context_decide_nothing():
+  for blind, outcome in ((2.3, base.CANT), (2.31, base.CANT), (2.6, base.FAILS)):
+    records = _records(-0.03 * (blind == 2.31))
+    records.loc[records['measure'] == HISTOGRAM, 'value'] = blind
+    assert simple_diffusion.judge(records).outcome == outcome
+
+
 def test_few_seeds_decide_nothing():
   assert simple_diffusion.judge(_records(0.2, seeds=4)).outcome == base.CANT
   records = _records(0.2)
