@@ -1,5 +1,6 @@
 """Shared fixtures. Rank promotion raises everywhere, so that no shape is right by accident."""
 
+import importlib.metadata
 import os
 import re
 
@@ -22,12 +23,16 @@ def _share_compilations() -> None:
 def _compile_quickly() -> None:
   """Without LLVM's optimisations, which cost tests more than they save; what they start, too.
 
-  OPTIMISED=1 leaves everything as users have it: `make test` runs the tests marked `bits` so.
+  The emitters of fusions take two thirds of what is left; from 0.11 on there is no way round them,
+  and a flag that XLA does not know ends the process. OPTIMISED=1 leaves everything as users have
+  it: `make test` runs the tests marked `bits` so.
   """
   if os.environ.get('OPTIMISED'):
     return
-  flags = os.environ.get('XLA_FLAGS', '')
-  os.environ['XLA_FLAGS'] = f'{flags} --xla_backend_optimization_level=0'.strip()
+  flags = [os.environ.get('XLA_FLAGS', ''), '--xla_backend_optimization_level=0']
+  if importlib.metadata.version('jaxlib').startswith('0.10.'):
+    flags.append('--xla_cpu_use_fusion_emitters=false')
+  os.environ['XLA_FLAGS'] = ' '.join(flags).strip()
 
 
 _take_a_core()  # Before JAX counts the cores.
