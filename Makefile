@@ -14,7 +14,7 @@ compare: $(VENV)/.installed
 
 test: lint
 	$(BIN)/python -m pytest -q -n 2 --dist=loadfile $(ARGS)
-	OPTIMISED=1 $(BIN)/python -m pytest -q -m bits
+	OPTIMISED=1 $(BIN)/python -m pytest -q -m bits $$(grep -l 'pytest.mark.bits' tests/test_*.py)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
