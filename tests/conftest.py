@@ -46,6 +46,20 @@ jax.config.update('jax_platforms', os.environ.get('JAX_PLATFORMS') or 'cpu')
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 
+# Files that take longest, the longest first.
+_LONG = (
+  'distributed', 'launch', 'accelerator', 'compress', 'codes_commands', 'prequential_code',
+  'training', 'backbone', 'two_devices', 'pilots', 'gaussian', 'codes_baselines', 'mesh_probe',
+  'aot', 'counting', 'comparison', 'energy', 'finetune', 'placement',
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  """Long files come first: with one of them last, one of two workers would wait for it."""
+  places = {f'test_{name}': place for place, name in enumerate(_LONG)}
+  items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.fixture(scope='session')
 def data_dir(tmp_path_factory) -> str:
   """Where the session's data sets are prepared, once."""
