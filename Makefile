@@ -13,8 +13,8 @@ compare: $(VENV)/.installed
 	$(BIN)/python -m launch.compare --config=experiments/digits.py --workdir=$(RESULTS) $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest -q -n 2 --dist=loadfile $(ARGS)
-	OPTIMISED=1 $(BIN)/python -m pytest -q -m bits
+	$(BIN)/python -m pytest -q -n 2 --dist=loadfile --no-loadscope-reorder $(ARGS)
+	OPTIMISED=1 $(BIN)/python -m pytest -q -m bits $$(grep -l 'pytest.mark.bits' tests/test_*.py)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

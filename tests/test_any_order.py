@@ -15,8 +15,6 @@ from models.config import ModelConfig
 import objectives
 from objectives import gaussian_diffusion, scoring
 
-pytestmark = pytest.mark.bits
-
 V, T = 3, 5
 # One more place than symbols: an end token, which is never coded and always seen.
 MODEL = ModelConfig(V, T + 1, 16, 2, 2)
@@ -87,6 +85,7 @@ def _encode(predictor, tokens):
   return sizes, out
 
 
+@pytest.mark.bits
 @KINDS
 @pytest.mark.parametrize('order', any_order.ORDERS)
 @pytest.mark.parametrize('steps', [(1,) * T, (1, 2, 2)])

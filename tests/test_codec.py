@@ -13,8 +13,6 @@ from codes import trained as trained_lib
 from models import transformer
 from models.config import ModelConfig
 
-pytestmark = pytest.mark.bits
-
 V, T = 7, 6
 CONFIG = ModelConfig(vocabulary=V, length=T, width=16, layers=2, heads=2)
 
@@ -66,6 +64,7 @@ def _bits(params, tokens_NxT, window=None, config=CONFIG):
   return -np.take_along_axis(log_p, tokens_NxT[..., None], -1)[..., 0].sum(1) / np.log(2)
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize(
   'tokens', [_random(50), np.zeros((20, T), int), _random(1), _random(0), np.full((9, T), V - 1)]
 )
@@ -80,6 +79,7 @@ def test_what_goes_in_comes_out_at_the_ideal_length(trained, tokens):
     assert sizes.payload_bits == 0
 
 
+@pytest.mark.bits
 def test_the_end_of_a_file_may_fall_inside_an_example(trained):
   data = np.random.default_rng(1).integers(0, V, 8 * T + 2)
   stream, sizes = _encode(trained, data, container.BYTES)
@@ -99,6 +99,7 @@ def _prefix_probability(params, tokens_T, length):
   return np.sum(2.0 ** -_bits(params, rows))
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize('window', [None, 2])
 def test_orders_and_windows_are_the_objectives(window):
   order = (3, 0, 5, 1, 4, 2)
@@ -118,6 +119,7 @@ def test_an_end_token_is_not_coded():
   assert sizes.symbols == 5 * T
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize(
   'changes',
   [{'mixer': 'recurrent', 'state': 8}, {'shared_layers': True, 'norm': 'post'}],

@@ -167,21 +167,21 @@ def test_noise_does_not_compress(vocabulary):
 
 
 def test_a_constant_costs_next_to_nothing():
-  tokens = np.full((50, 64), 5)
+  tokens = np.full((24, 64), 5)
   for row in baselines.table(made(tokens, 17, (8, 8)), 'test'):
     if row.name == 'uniform':
-      assert row.bits == pytest.approx(3_200 * math.log2(17))
+      assert row.bits == pytest.approx(1_536 * math.log2(17))
     elif row.bits is None:
       assert row.note.startswith('n/a: ') and 'is not installed' in row.note
     elif row.name == 'adaptive histogram':
       # After n of them n + 1/2 of n + 17/2; a batch shares what was known before it.
-      known = np.concatenate([np.full(b - a, a) for a, b in experts.chunks(50, 64)])
+      known = np.concatenate([np.full(b - a, a) for a, b in experts.chunks(24, 64)])
       assert row.bits == pytest.approx(64 * np.log2((known + 8.5) / (known + 0.5)).sum())
     elif row.name.startswith(('adaptive', 'counting')):
       assert 0 <= row.bits <= 8 * 700, row  # Learning and a header of some 400 bytes.
     elif 'histogram' in row.name:
-      # 50 of 50 seen once more, in 67 with the pseudocounts.
-      assert row.bits == pytest.approx(3_200 * math.log2(67 / 51))
+      # 24 of 24 seen once more, in 41 with the pseudocounts.
+      assert row.bits == pytest.approx(1_536 * math.log2(41 / 25))
     else:
       assert 0 <= row.bits <= 8 * 140, row
 

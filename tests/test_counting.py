@@ -11,8 +11,6 @@ from sklearn import datasets
 from codes import adaptive, codec, container, counting, decisions, experts, files, near, regression
 from data import markov
 
-pytestmark = pytest.mark.bits
-
 
 def _bits(layout, rows, **settings):
   return adaptive.Adaptive(adaptive.Settings(layout, **settings), rows.size).bits(rows)
@@ -23,6 +21,7 @@ def _digits(rows):
   return images.reshape(rows, 64), counting.Layout(17, 64, (8, 8, 1), True)
 
 
+@pytest.mark.bits
 def test_images_come_back_at_the_length_that_was_foretold():
   rows, layout = _digits(30)
   predictor = adaptive.Adaptive(adaptive.Settings(layout), rows.size)

@@ -122,14 +122,14 @@ def _losses(workdir):
 def test_processes_and_devices_change_nothing_and_a_run_moves_between_them(
   start, data_dir, tmp_path
 ):
-  """2 x 4, stopped by SIGTERM to one worker, 1 x 2, stopped, 2 x 4: as one device."""
+  """2 x 2, stopped by SIGTERM to one worker, 1 x 2, stopped, 2 x 2: as one device."""
   alone, moved = (str(tmp_path / name) for name in ('alone', 'moved'))
-  assert _codes(start(moved, 2, 4, first=_stopping(1, 8))) == [42, 42]
+  assert _codes(start(moved, 2, 2, first=_stopping(1, 8))) == [42, 42]
   first = max(_losses(moved))
   assert 8 <= first < 14
   assert _codes(start(moved, 1, 2, first=_stopping(0, 16))) == [42]
   assert 16 <= max(_losses(moved)) < STEPS
-  assert _codes(start(moved, 2, 4)) == [0, 0]
+  assert _codes(start(moved, 2, 2)) == [0, 0]
   config = digits.get_config('masked_diffusion')
   run.execute(experiment.build(configs.override(config, SETTINGS), data_dir), alone)
 
@@ -154,7 +154,7 @@ def test_processes_and_devices_change_nothing_and_a_run_moves_between_them(
 
 def test_a_killed_worker_takes_the_other_with_it(start, tmp_path):
   workdir = str(tmp_path / 'killed')
-  group = start(workdir, 2, 4, '--config.training.steps=100000', first=QUICK)
+  group = start(workdir, 2, 1, '--config.training.steps=100000', first=QUICK)
   _wait_for(workdir, 3, group)
   group[1].kill()
   assert _codes(group, seconds=60)[0] not in (0, 42)

@@ -350,11 +350,17 @@ def test_first_update_against_optax(ready):
                 weight_decay=0.01, mask=lambda p: jax.tree_util.tree_map_with_path(decayed, p)),
   )  # fmt: skip
   state, train = adam.init(whole), built.probe_dataset.train
+
+  @jax.jit
+  def step(whole, state, batch):
+    gradient = jax.grad(lambda p: loss(p, batch)[0])(whole)
+    updates, state = adam.update(gradient, state, whole)
+    return optax.apply_updates(whole, updates), state
+
+  predict = jax.jit(predict)
   for i, order in enumerate(finetuning.order_of_rows(16, 16, 3, (0, 1))):
     batch = {'tokens': train.tokens_NxT[rows[order]], 'label': labels[order]}
-    gradient = jax.grad(lambda p, b=batch: loss(p, b)[0])(whole)
-    updates, state = adam.update(gradient, state, whole)
-    whole = optax.apply_updates(whole, updates)
+    whole, state = step(whole, state, batch)
     expected = predict(whole, {'tokens': train.tokens_NxT[asked]})
     np.testing.assert_allclose(logits[i], expected, atol=2e-5)
   # The warm-up's first rate is 0: uniform still. Then it learns.

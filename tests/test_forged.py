@@ -22,8 +22,6 @@ import pytest
 
 from codes import adaptive, codec, container, counting, files
 
-pytestmark = pytest.mark.bits
-
 V, T = 7, 6
 LAYOUT = counting.Layout(V, T, (2, 3, 1), True)
 NETWORK = {

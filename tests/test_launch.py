@@ -54,7 +54,6 @@ def _wait_for_step(workdir, step: int) -> None:
   raise AssertionError(f'{workdir} never reached step {step}')
 
 
-@pytest.mark.bits
 def test_sigterm_then_kill_then_resume_equals_uninterrupted(data_dir, tmp_path):
   long = ('--config.training.steps=200', '--config.checkpoints.every=40')
   whole, broken = tmp_path / 'whole', tmp_path / 'broken'

@@ -32,8 +32,6 @@ from models import transformer
 from models.config import ModelConfig
 import objectives
 
-pytestmark = pytest.mark.bits
-
 V, T = 5, 6
 OPTIMIZER = {
   'learning_rate': 1e-2, 'warmup_steps': 2, 'end_fraction': 1.0, 'beta1': 0.9, 'beta2': 0.95,
@@ -90,7 +88,11 @@ def _decode(file):
     (60, {}),
     (60, {'replay': False}),
     (13, {'order': 'reversed', 'chunk': 4}),
-    (60, {'average': 4, 'calibrated': True, 'counts': True, 'part': 4, 'networks': 2}),
+    pytest.param(
+      60,
+      {'average': 4, 'calibrated': True, 'counts': True, 'part': 4, 'networks': 2},
+      marks=pytest.mark.bits,
+    ),
     (0, {}),
     (1, {}),
   ],
@@ -172,6 +174,7 @@ def test_a_run_that_goes_on_learns_as_optax_does():
   assert sizes.ideal_bits < 0.9 * frozen / np.log(2)
 
 
+@pytest.mark.bits
 def test_a_run_that_goes_on_is_decoded_by_that_run_alone():
   tokens, start = _tokens(60), _run()
   as_it_is = {**_network(updates=0)}
