@@ -24,7 +24,7 @@ SETTINGS = {
   'probe.finetune.folds': 2,
   'probe.finetune.learning_rates': (1e-3,),
   'probe.finetune.steps': 80,
-  'probe.finetune.all_steps': 80,
+  'probe.finetune.all_steps': 40,
   'probe.finetune.prequential.rows': 0,
 }
 _QUICK = {'probe.finetune.steps': 4, 'probe.finetune.all_steps': 4}

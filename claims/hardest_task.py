@@ -51,6 +51,9 @@ TAILS = {'hierarchy': 'exact tail', 'digits': 'tail'}
 LATENT = 'latent'
 _LITTLE = {
   'probe.suite': ('linear',),
+  'probe.linear.labels': (100,),
+  'evaluation.draws': 4,
+  'evaluators.validation.every': 10_000,  # Before and after training alone.
   'evaluators.probe.every': 0,
   'evaluators.probe.at': (),
   'evaluators.probe.last': False,
@@ -205,11 +208,11 @@ def judge(records: pd.DataFrame) -> Verdict:
   short = judging.short(*first.values(), *second.values())
   if short:
     return short
-  outcome = decide(first, second)
+  outcome, of = decide(first, second), signs({**first, **second})
   text = 'Nats of the hardest tenth of predictions, autoregressive less BERT (on the hierarchy by '
-  text += f'the source itself, on digits by the networks): {said(first, 1, 2)}. Points at 100 '
+  text += f'the source itself, on digits by the networks): {said(first, 1, 2, of)}. Points at 100 '
   text += 'labels for each nat more in the hardest tenth, over tasks of one objective: '
-  text += said(second)
+  text += said(second, of=of)
   if outcome == DEPENDS:
     text += '. It depends on what makes the task harder'
   own = slope(records, 'hierarchy', BERT, 'tail')

@@ -103,10 +103,15 @@ def outcome_of(tests: Mapping[str, Test], margin: float) -> str:
   return DEPENDS if any(found) else INDISTINCT
 
 
-def said(tests: Mapping[str, Test], scale: float = 100.0, digits: int = 1) -> str:
-  """'digits 3.1 (1.0 to 5.2, 5 seeds) [above]; ...'."""
+def said(
+  tests: Mapping[str, Test],
+  scale: float = 100.0,
+  digits: int = 1,
+  of: Mapping[str, int] | None = None,
+) -> str:
+  """'digits 3.1 (1.0 to 5.2, 5 seeds) [above]; ...'; `of` are signs of a larger family."""
   words = {1: ' [above]', -1: ' [below]', 0: ''}
-  of = signs(tests)
+  of = of or signs(tests)
   return '; '.join(f'{n} {t.text(scale, digits)}{words[of[n]]}' for n, t in tests.items())
 
 
