@@ -1,0 +1,134 @@
+"""Claim 6: what the law says of a key, by enumeration; and its judge on made-up records."""
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from claims import base
+from claims import joint_cipher as claim
+from claims.joint_cipher import ALONE, EXACT, KEY, KNOWN, UNKNOWN
+from codes import cipher, lengths
+from data import markov
+from runs import joint_cipher
+
+SMALL = joint_cipher.Setting(
+  symbols=3, length=6, x_rows=48, y_rows=40, width=16, layers=1, heads=2, chunk=8, updates=1
+)
+
+
+def test_the_law_pays_for_the_key_what_a_sum_over_all_keys_says():
+  chain = markov.draw_chain(2, 3, 6, 0.5)
+  plain = markov.sample(chain, 5, 0, 4).tokens_NxT
+  bits = joint_cipher.exact_bits(chain, plain)
+  np.testing.assert_allclose(bits, np.asarray(chain.nats(plain)) / math.log(2), rtol=1e-4)
+  y = np.array([2, 0, 1])[plain]
+  totals = [
+    joint_cipher.exact_bits(chain, cipher.deciphered(y, np.array(key))).sum()
+    for key in itertools.permutations(range(3))
+  ]
+  expected = -np.log2(np.mean(2.0 ** -np.array(totals)))
+  assert joint_cipher.key_bits(chain, y) == pytest.approx(expected)
+  # Never more than naming the key, and nothing where there is no text.
+  assert bits.sum() < joint_cipher.key_bits(chain, y) <= bits.sum() + math.log2(6) + 1e-9
+  assert joint_cipher.key_bits(chain, y[:0]) == pytest.approx(0)
+
+
+def test_networks_are_given_what_they_are_said_to_be_given(monkeypatch):
+  given = []
+
+  def bits(tokens, vocabulary, settings):
+    given.append((tokens, vocabulary))
+    return np.arange(len(tokens), dtype=float)
+
+  monkeypatch.setattr(joint_cipher.lengths, 'bits', bits)
+  found = joint_cipher.measure(3, SMALL)
+  known, unknown, alone = (tokens for tokens, _ in given)
+  assert {vocabulary for _, vocabulary in given} == {3}
+  assert len(known) == len(unknown) == 88 and len(alone) == 40
+  assert (known[:48] == unknown[:48]).all() and (unknown[48:] == alone).all()
+  # A permutation leads from what is deciphered to what is not.
+  pairs = {(int(a), int(b)) for a, b in zip(known[48:].ravel(), alone.ravel(), strict=True)}
+  assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs}) == 3
+  assert found['known'].tolist() == list(range(48, 88))
+  chain = markov.draw_chain(3, 3, 6, 0.5)
+  np.testing.assert_allclose(found['exact'], joint_cipher.exact_bits(chain, known[48:]))
+  assert 0 < found['key'] <= math.log2(6) + 1e-9
+
+
+def test_the_network_from_nothing_is_the_prequential_code():
+  found = joint_cipher.measure(3, SMALL)
+  assert found['alone'][:8] == pytest.approx(np.full(8, 6 * math.log2(3)), rel=1e-3)
+  assert all(len(found[name]) == 40 and np.isfinite(found[name]).all() for name in claim_codes())
+  assert found['exact'].sum() < found['alone'].sum()
+  assert lengths.either(3.0, 3.0) == pytest.approx(3.0)
+
+
+def claim_codes():
+  return (ALONE, UNKNOWN, KNOWN, EXACT)
+
+
+# The judge.
+
+
+def _records(saved, late=0.0, noise=5.0, seeds=5, seed=0) -> pd.DataFrame:
+  """The key saves 3,000 bits of 30,000, X alone the share `saved` of them; `late`: what is left
+  above the code with the key in the last quarter, as a share of all that is left."""
+  rng, rows, count = np.random.default_rng(seed), [], 400
+  quarter = np.arange(count) >= 300
+  for s in range(seeds):
+    of = {'source': 'markov', 'seed': s}
+    known = np.full(count, 27_000 / count) + 100 * s / count
+
+    def above(bits, late, known=known):
+      bits += noise * rng.normal()
+      return known + bits * np.where(quarter, late / 100, (1 - late) / 300)
+
+    each = {KNOWN: known, ALONE: above(3000.0, 0.25), UNKNOWN: above(3000.0 * (1 - saved), late)}
+    each[EXACT] = known * 0.9
+    rows += [
+      {**of, 'measure': m, 'value': x.sum(), 'each': base.packed(x)} for m, x in each.items()
+    ]
+    rows.append({**of, 'measure': KEY, 'value': 15.3})
+  return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+  'saved, late, noise, outcome',
+  [
+    (0.99, 0.0, 5.0, base.HOLDS),
+    (0.0, 0.25, 5.0, base.FAILS),  # the null: X is of no use
+    (0.3, 0.25, 5.0, base.FAILS),
+    (-0.5, 0.25, 5.0, base.FAILS),
+    (0.3, 0.0, 5.0, base.DEPENDS),
+    (0.65, 0.25, 5.0, base.INDISTINCT),
+    (0.8, 0.25, 300.0, base.INDISTINCT),
+  ],
+)
+def test_each_outcome(saved, late, noise, outcome):
+  records = _records(saved, late, noise)
+  verdict = claim.judge(records)
+  assert verdict.outcome == outcome, verdict.text
+  # The mixture never pays more than a bit above beginning anew.
+  assert verdict.number == pytest.approx(max(0.0, 100 * saved), abs=1 + noise / 15)
+  assert claim.ideal(records) == pytest.approx(1 - 15.3 / 3000, abs=1e-3)
+  assert len(claim.figure(records).axes) == 1
+
+
+def test_the_mixture_is_that_of_two_codes():
+  table = claim.totals(_records(0.0))
+  for _, row in table.iterrows():
+    assert row['joint'] == pytest.approx(lengths.either(row[UNKNOWN], row[ALONE]), abs=1e-6)
+
+
+def test_few_chains_decide_nothing():
+  assert claim.judge(_records(0.9, seeds=4)).outcome == base.CANT
+
+
+@pytest.mark.parametrize('saved, wrong', [(0.8, base.HOLDS), (0.5, base.FAILS)])
+def test_false_verdicts_are_rare(saved, wrong):
+  worlds = 60
+  outcomes = [claim.judge(_records(saved, 0.25, 150.0, seed=k)).outcome for k in range(worlds)]
+  assert outcomes.count(wrong) / worlds <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / worlds)
