@@ -5,6 +5,10 @@ alphabet. Codes are prequential (`codes.lengths`): the network codes a chunk, le
 goes on, first through X, then through Y; what it pays for Y includes what it has to find out about
 the key.
 
+A network that comes through any text is warmed up, so that two controls stand in the place of X,
+equally long: the text of an unrelated chain, and X read backwards, which has the frequencies and
+the entropy of X and another law.
+
 Shape suffixes: N sequences, T tokens, V symbols, J keys.
 """
 
@@ -16,7 +20,7 @@ import numpy as np
 from codes import cipher, learner, lengths
 from data import markov
 
-_KEY, _STREAM = 0x6B6579, 3
+_KEY, _STREAM, _OTHER = 0x6B6579, 3, 1000
 
 
 class Setting(NamedTuple):
@@ -45,12 +49,12 @@ def measure(seed: int, setting: Setting) -> dict[str, Any]:
   Returns:
     known, unknown, alone: bits (N,) of Y by a network after X with the key, after X without it, and
       from nothing.
+    unrelated, backwards: the same after the text of another chain, and after X read backwards.
     exact: bits (N,) by the chain itself with the key.
-    key: bits that the mixture over all keys, under the chain, pays beside `exact`.
+    key: bits that the mixture over all keys, under the chain, pays beside `exact`. Keys that a
+      symmetry of the chain makes alike cost nothing to tell apart.
   """
-  chain = markov.draw_chain(seed, setting.symbols, setting.length, setting.concentration)
-  rows = setting.x_rows + setting.y_rows
-  tokens = markov.sample(chain, _STREAM + (seed << 8), 0, rows).tokens_NxT
+  chain, tokens = _text(seed, setting, setting.x_rows + setting.y_rows)
   x, plain = tokens[: setting.x_rows], tokens[setting.x_rows :]
   key_V = np.random.default_rng((_KEY, seed)).permutation(setting.symbols)
   y = key_V[plain]
@@ -58,9 +62,17 @@ def measure(seed: int, setting: Setting) -> dict[str, Any]:
     'known': _after(x, cipher.deciphered(y, key_V), setting, seed),
     'unknown': _after(x, y, setting, seed),
     'alone': _after(y[:0], y, setting, seed),
+    'unrelated': _after(_text(_OTHER + seed, setting, len(x))[1], y, setting, seed),
+    'backwards': _after(x[:, ::-1], y, setting, seed),
     'exact': exact_bits(chain, plain),
     'key': key_bits(chain, y) - float(exact_bits(chain, plain).sum()),
   }
+
+
+def _text(seed: int, setting: Setting, rows: int) -> tuple[markov.Chain, np.ndarray]:
+  """A chain and sequences (rows, T) of it."""
+  chain = markov.draw_chain(seed, setting.symbols, setting.length, setting.concentration)
+  return chain, markov.sample(chain, _STREAM + (seed << 8), 0, rows).tokens_NxT
 
 
 def _after(x: np.ndarray, y: np.ndarray, setting: Setting, seed: int) -> np.ndarray:
