@@ -65,7 +65,7 @@ def totals(records: pd.DataFrame) -> pd.DataFrame:
   """Bits by seed and code, and of the Bayes mixtures of going on after a text and of beginning
   anew, one bit at most above the better: `joint` of X, `control` of the unrelated text."""
   table = judging.rows(records, measure=(*CODES, KEY))
-  table = table.pivot_table('value', 'seed', 'measure')
+  table = table.pivot(index='seed', columns='measure', values='value')
   table['joint'] = _either(table[UNKNOWN], table[ALONE])
   table['control'] = _either(table[UNRELATED], table[ALONE])
   return table
@@ -93,10 +93,12 @@ def ideal(records: pd.DataFrame) -> float:
 
 def late(records: pd.DataFrame, code: str) -> Test:
   """Bits a token above the code with the key, in the last quarter of Y."""
+  each = judging.rows(records, measure=(code, KNOWN)).pivot(
+    index='seed', columns='measure', values='each'
+  )
   found = {}
-  for seed, rows in records.groupby('seed'):
-    each = {row['measure']: row['each'] for _, row in rows.iterrows() if row['measure'] != KEY}
-    bits_N = unpacked(each[code]) - unpacked(each[KNOWN])
+  for seed, row in each.iterrows():
+    bits_N = unpacked(row[code]) - unpacked(row[KNOWN])
     found[seed] = bits_N[-(-3 * len(bits_N) // 4) :].mean() / LENGTH
   return judging.mean(pd.Series(found, dtype=float))
 
@@ -153,7 +155,7 @@ def figure(records: pd.DataFrame):
   made, (axis,) = drawing.panels(1, 2.8)
   each = judging.rows(records, measure=CODES).set_index(['measure', 'seed'])['each'].map(unpacked)
   for place, code in enumerate((ALONE, UNRELATED, BACKWARDS, UNKNOWN)):
-    mean = (each[code] - each[KNOWN]).mean()
+    mean = np.mean(list(each[code] - each[KNOWN]), axis=0)
     drawing.series(axis, range(1, len(mean) + 1), mean.cumsum(), place, NAMES[code], marker='')
   price = judging.by_seed(records, measure=KEY).mean()
   axis.axhline(price, color='black', linestyle='--', linewidth=1, label='what the key must cost')
@@ -181,6 +183,6 @@ CLAIM = Claim(
   'X backwards, which has the same frequencies. Else fails if the share is below 50 %, and is not '
   'distinguishable otherwise.',
   looked_at='The learning rate, on chain 100.',
-  pod='The same with x_rows=1,000,000 and a network of the preset small, whose embeddings alone '
-  'need to learn the key: runs/joint_cipher.py.',
+  pod='runs/joint_cipher.py with Setting(x_rows=1000000, width=512, layers=12, heads=8): longer X, '
+  'larger networks; seeds are independent jobs.',
 )

@@ -78,15 +78,15 @@ def _records(saved, late=0.0, noise=5.0, seeds=5, rng=None, backwards=1800.0) ->
   """Above 27,000 bits with the key: 3,000 from nothing, 2,000 after an unrelated text and, after X,
   what is left of them when X alone saves the share `saved`. `late`: what is left in the last
   quarter, as a share of all that is left."""
-  rng, rows, count = rng or np.random.default_rng(0), [], 400
-  quarter = np.arange(count) >= 300
+  rng, rows, count = rng or np.random.default_rng(0), [], 40
+  quarter = np.arange(count) >= 30
   for s in range(seeds):
     of = {'source': 'markov', 'seed': s}
     known = np.full(count, 27_000 / count) + 100 * s / count
 
     def above(bits, late, known=known):
       bits += noise * rng.normal()
-      return known + bits * np.where(quarter, late / 100, (1 - late) / 300)
+      return known + bits * np.where(quarter, late / 10, (1 - late) / 30)
 
     each = {KNOWN: known, ALONE: above(3000.0, 0.25), UNRELATED: above(2000.0, 0.25)}
     each |= {UNKNOWN: above(2000.0 * (1 - saved), late), BACKWARDS: above(backwards, 0.25)}
