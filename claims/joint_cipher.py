@@ -182,7 +182,11 @@ CLAIM = Claim(
   'those from nothing and after the unrelated chain are above that. Both need X to save more than '
   'X backwards, which has the same frequencies. Else fails if the share is below 50 %, and is not '
   'distinguishable otherwise.',
-  looked_at='The learning rate, on chain 100.',
+  looked_at='Chain 100, which is not judged, at seven pairs of a rate and updates a chunk; 0.003 and '
+  '4 had the fewest bits of Y from nothing and after X without the key together. There, above '
+  'the law: from nothing 3,079 bits, after X 2,868, with the key 643; in the last quarter 0.063 '
+  'and 0.013 bits a token above the code with the key. The limits were written before that; the '
+  'controls had not been run. Totals of quick sizes, chains 0 and 1, where X does not save yet.',
   pod='runs/joint_cipher.py with Setting(x_rows=1000000, width=512, layers=12, heads=8): longer X, '
   'larger networks; seeds are independent jobs.',
 )

@@ -35,8 +35,8 @@ class Setting(NamedTuple):
   layers: int = 2
   heads: int = 4
   chunk: int = 16
-  updates: int = 2
-  learning_rate: float = 2e-3
+  updates: int = 4
+  learning_rate: float = 3e-3
 
 
 def measure(seed: int, setting: Setting) -> dict[str, Any]:
