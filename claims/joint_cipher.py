@@ -182,7 +182,7 @@ CLAIM = Claim(
   'those from nothing and after the unrelated chain are above that. Both need X to save more than '
   'X backwards, which has the same frequencies. Else fails if the share is below 50 %, and is not '
   'distinguishable otherwise.',
-  looked_at='Chain 100, which is not judged, at seven pairs of a rate and updates a chunk; 0.003 and '
+  looked_at='Chain 100, which is not judged, at seven pairs of rate and updates a chunk; 0.003 and '
   '4 had the fewest bits of Y from nothing and after X without the key together. There, above '
   'the law: from nothing 3,079 bits, after X 2,868, with the key 643; in the last quarter 0.063 '
   'and 0.013 bits a token above the code with the key. The limits were written before that; the '
