@@ -51,9 +51,6 @@ TAILS = {'hierarchy': 'exact tail', 'digits': 'tail'}
 LATENT = 'latent'
 _LITTLE = {
   'probe.suite': ('linear',),
-  'probe.linear.labels': (100,),
-  'evaluation.draws': 4,
-  'evaluators.validation.every': 10_000,  # Before and after training alone.
   'evaluators.probe.every': 0,
   'evaluators.probe.at': (),
   'evaluators.probe.last': False,
