@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 import pathlib
 
-from claims import CLAIMS, pilots, publishing, records, running
+from claims import CLAIMS, pilots, publishing, records, running, sets
 from claims.base import FULL, QUICK, Claim, Verdict
 from claims.running import Places
 from claims.statements import STATEMENTS
@@ -93,5 +93,7 @@ def publish(chosen: Sequence[Claim], places: Places | None) -> None:
 def tune(places: Places, environment: dict[str, str], jobs: int | None) -> int:
   """Runs the pilots and prints what they say of learning rates."""
   failures = pilots.execute(places, environment, jobs)
-  print(pilots.text(places))
+  found, path = pilots.losses(places), pathlib.Path(places.workdir, 'pilots.csv')
+  records.write(path, found.to_csv(index=False))
+  print(f'{pilots.text(found)}\n{path}: they count once they are {sets.TRIED}')
   return pool.tell_failures(failures)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 import math
 
+from matplotlib.axes import Axes
 import numpy as np
 import pandas as pd
 
@@ -225,19 +226,24 @@ def judge(records: pd.DataFrame) -> Verdict:
   )
 
 
-def figure(records: pd.DataFrame):
-  made, (left, right) = drawing.panels(2, 2.8)
+def regrets(axis: Axes, records: pd.DataFrame) -> None:
+  """Regret over the FLOPs of a training, a line a code."""
   of = judging.rows(records, measure='regret')
   curves = ((REFERENCE, 'exact'), (DIFFUSION, BOUND), (DIFFUSION, CHAIN))
   for place, (objective, code) in enumerate(curves):
     mean = judging.rows(of, objective=objective, code=code).groupby('length')
     x, y = mean['flops'].mean(), mean['value'].mean()
     name = objective if code == 'exact' else f'{objective}, {code}'
-    drawing.series(left, x, y, place, name)
-  left.set_xscale('log')
-  left.set_yscale('log')
-  canvas.tidy(left, 'FLOPs of a whole training', 'regret, bits per dimension')
-  left.legend(fontsize=6, frameon=False)
+    drawing.series(axis, x, y, place, name)
+  axis.set_xscale('log')
+  axis.set_yscale('log')
+  canvas.tidy(axis, 'FLOPs of a whole training', 'regret, bits per dimension')
+  axis.legend(fontsize=6, frameon=False)
+
+
+def figure(records: pd.DataFrame):
+  made, (left, right) = drawing.panels(2, 2.8)
+  regrets(left, records)
   names = {CHAIN: 'chain rule', BOUND: 'bound'}
   rows = [
     (f'{names[code]}, {length:g} x', judging.mean(cell['log'] / math.log(10)))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from matplotlib.axes import Axes
 import numpy as np
 import pandas as pd
 
@@ -238,19 +239,25 @@ def judge(records: pd.DataFrame) -> Verdict:
   )
 
 
+def doses(axis: Axes, records: pd.DataFrame, source: str) -> None:
+  """The linear probe over the nats of the hardest tenth, a line an objective, a point a task."""
+  tail = TAILS[source]
+  of = judging.rows(records, source=source)
+  for place, (objective, rows) in enumerate(of.groupby('objective')):
+    table = rows.pivot_table('value', 'dose', 'measure')
+    if {tail, PRIMARY} <= set(table):
+      table = table.sort_values(tail)
+      drawing.series(axis, table[tail], table[PRIMARY], place, objective)
+      for dose, row in table.iterrows():
+        axis.annotate(dose, (row[tail], row[PRIMARY]), fontsize=5)
+  canvas.tidy(axis, 'nats, hardest tenth', 'at 100 labels', source, percent='y')
+  axis.legend(fontsize=5, frameon=False)
+
+
 def figure(records: pd.DataFrame):
   made, axes = drawing.panels(3, 2.6)
-  for axis, (source, tail) in zip(axes, TAILS.items(), strict=False):
-    of = judging.rows(records, source=source)
-    for place, (objective, rows) in enumerate(of.groupby('objective')):
-      table = rows.pivot_table('value', 'dose', 'measure')
-      if {tail, PRIMARY} <= set(table):
-        table = table.sort_values(tail)
-        drawing.series(axis, table[tail], table[PRIMARY], place, objective)
-        for dose, row in table.iterrows():
-          axis.annotate(dose, (row[tail], row[PRIMARY]), fontsize=5)
-    canvas.tidy(axis, 'nats, hardest tenth', 'at 100 labels', source, percent='y')
-    axis.legend(fontsize=5, frameon=False)
+  for axis, source in zip(axes, TAILS, strict=False):
+    doses(axis, records, source)
   levels = judging.rows(records, measure=LATENT, dose=PLAIN)
   for place, (objective, rows) in enumerate(levels.groupby('objective') if len(levels) else ()):
     mean = rows.groupby('level')['value'].mean()

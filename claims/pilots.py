@@ -2,6 +2,8 @@
 
 import os
 
+import pandas as pd
+
 from claims import running, sets
 from claims.running import Places
 from claims.sets import Spec
@@ -27,26 +29,23 @@ def execute(places: Places, environment: dict[str, str], jobs: int | None) -> li
   return pool.run_all(list(runs.values()), environment, jobs, running.timed(runs, pool.trained))
 
 
-def losses(name: str, objective: str, places: Places) -> dict[float, float]:
-  """Rate -> validation loss at the last step of every pilot that is finished."""
-  found = {}
-  for rate, spec in specs(name, objective):
-    record = configs.read_record(running.planned_run(spec, places).workdir)
-    if record is not None:
-      found[rate] = record['validation']['loss']
-  return found
-
-
-def text(places: Places) -> str:
-  """A line a set and objective: the losses by rate, and the lowest as a line of `sets.RATES`."""
-  lines = []
+def losses(places: Places) -> pd.DataFrame:
+  """The last validation loss of every pilot that is finished; columns as `sets.TRIED` has."""
+  rows = []
   for name, (_, objectives) in sets.PILOTS.items():
     for objective in objectives:
-      found = losses(name, objective, places)
-      if not found:
-        continue
-      best = min(found, key=found.get)
-      shown = ', '.join(f'{rate:g}: {loss:.4f}' for rate, loss in found.items())
-      edge = ' (at the edge of the grid)' if best in (min(found), max(found)) else ''
-      lines.append(f"('{name}', '{objective}'): {best:g},  # {shown}{edge}")
+      for rate, spec in specs(name, objective):
+        record = configs.read_record(running.planned_run(spec, places).workdir)
+        if record is not None:
+          loss = round(record['validation']['loss'], 4)
+          rows.append((name, objective, rate, loss))
+  return pd.DataFrame(rows, columns=('set', 'objective', 'learning_rate', 'validation_loss'))
+
+
+def text(found: pd.DataFrame) -> str:
+  """A line a set and objective: the rate of the lowest loss, and whether others would be tried."""
+  lines = []
+  for (name, objective), rate in sets.chosen(found).items():
+    edge = ' (at the edge of the grid)' if rate in (min(sets.GRID), max(sets.GRID)) else ''
+    lines.append(f'{name} {objective}: {rate:g}{edge}')
   return '\n'.join(lines)

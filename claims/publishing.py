@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from claims import records
+from claims import headline, records
 from claims.base import FULL, Claim, Verdict
 from claims.statements import STATEMENTS
 
@@ -111,10 +111,14 @@ def _embedded(path: pathlib.Path) -> str:
 
 
 def publish(claims: Mapping[int, Claim], root: pathlib.Path = records.ROOT) -> list[pathlib.Path]:
-  """Writes the page and the page of docs; returns where."""
+  """Writes the page, the page of docs and, where it can be, its picture; returns where."""
   folder = root / 'experiments' / 'results' / 'claims'
   made = rows(claims, folder)
   page, docs = folder / 'report.html', root / 'docs' / 'claims.md'
   records.write(page, render(made, 'claims.html'))
   records.write(docs, render(made, 'claims.md'))
-  return [page, docs]
+  drawn = headline.picture(folder)
+  if drawn is None:
+    return [page, docs]
+  records.write(docs.with_suffix('.png'), drawn)
+  return [page, docs, docs.with_suffix('.png')]

@@ -12,54 +12,33 @@ beside source, objective and seed. What a hierarchy draws, its grammar, follows 
 seeds are independent of one another; on digits all seeds have the same test images.
 
 Learning rates come from pilots, `launch.claims --pilots --workdir=DIR`: every set of PILOTS at the
-rates of GRID on PILOT_SEED, which no claim uses, the lowest validation loss of its own. RATES holds
-what they chose; what is not in it trains at the config's rate and is printed as untuned.
+rates of GRID on PILOT_SEED, which no claim uses, the lowest validation loss of its own. They stand
+in TRIED; what is not there trains at the config's rate and is printed as untuned.
 """
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import pathlib
 from typing import Any
+
+import pandas as pd
 
 PILOT_SEED = 100
 GRID = (1e-3, 3e-3, 1e-2, 3e-2)
-# (name in PILOTS, objective) -> learning rate, of experiments/results/claims/pilots.csv, where all
-# losses are; some of the smallest networks, and the worst to train, chose an edge of the grid.
-RATES: dict[tuple[str, str], float] = {
-  ('digits', 'autoregressive'): 0.003,
-  ('digits', 'masked'): 0.003,
-  ('digits', 'masked_diffusion'): 0.003,
-  ('digits', 'gaussian_diffusion'): 0.003,
-  ('digits_deep', 'autoregressive'): 0.003,
-  ('digits_deep', 'masked'): 0.003,
-  ('digits_w16', 'autoregressive'): 0.01,
-  ('digits_w32', 'autoregressive'): 0.01,
-  ('copy_w8', 'autoregressive'): 0.03,
-  ('copy_w16', 'autoregressive'): 0.03,
-  ('copy_w32', 'autoregressive'): 0.01,
-  ('hierarchy', 'autoregressive'): 0.01,
-  ('hierarchy', 'masked'): 0.003,
-  ('hierarchy', 'masked_diffusion'): 0.003,
-  ('digits_simple', 'gaussian_simple'): 0.01,
-  ('digits_small_default', 'autoregressive'): 0.01,
-  ('digits_small_no residual', 'autoregressive'): 0.001,
-  ('digits_small_no norm', 'autoregressive'): 0.03,
-  ('digits_small_post-norm', 'autoregressive'): 0.03,
-  ('digits_small_deeper', 'autoregressive'): 0.003,
-  ('markov', 'autoregressive'): 0.01,
-  ('markov', 'energy'): 0.001,
-  ('hierarchy_w8', 'autoregressive'): 0.03,
-  ('hierarchy_w16', 'autoregressive'): 0.03,
-  ('hierarchy_w32', 'autoregressive'): 0.01,
-  ('digits_shared', 'autoregressive'): 0.003,
-  ('hierarchy_shared', 'autoregressive'): 0.01,
-  ('hierarchy_tiny', 'autoregressive'): 0.03,
-  ('hierarchy_recurrent', 'autoregressive'): 0.01,
-  ('repeats', 'autoregressive'): 0.01,
-  ('pairs', 'autoregressive'): 0.003,
-  ('retellings', 'autoregressive'): 0.01,
-  ('copy_far', 'autoregressive'): 0.003,
-  ('copy_recurrent', 'autoregressive'): 0.01,
-}
+# Every pilot: set (name in PILOTS), objective, learning_rate, validation_loss.
+TRIED = pathlib.Path(__file__).parents[1] / 'experiments' / 'results' / 'claims' / 'pilots.csv'
+
+
+def chosen(losses: pd.DataFrame) -> dict[tuple[str, str], float]:
+  """(set, objective) -> the learning rate with the lowest loss, from columns as TRIED has."""
+  best = losses.loc[losses.groupby(['set', 'objective'])['validation_loss'].idxmin()]
+  return dict(
+    zip(zip(best['set'], best['objective'], strict=True), best['learning_rate'], strict=True)
+  )
+
+
+# Some of the smallest networks, and the worst to train, chose an edge of the grid.
+RATES: dict[tuple[str, str], float] = chosen(pd.read_csv(TRIED))
 # The objectives that the shared sets have pilots of; Gaussian diffusion needs levels of a scale.
 OF_SYMBOLS = ('autoregressive', 'masked', 'masked_diffusion')
 TRAINED = (*OF_SYMBOLS, 'gaussian_diffusion')
