@@ -238,7 +238,10 @@ def regrets(axis: Axes, records: pd.DataFrame) -> None:
   axis.set_xscale('log')
   axis.set_yscale('log')
   canvas.tidy(axis, 'FLOPs of a whole training', 'regret, bits per dimension')
-  axis.legend(fontsize=6, frameon=False)
+  axis.minorticks_off()
+  axis.set_yticks([0.1, 0.2, 0.5, 1.0], ['0.1', '0.2', '0.5', '1'])
+  axis.set_ylim(of['value'].min() / 2, of['value'].max() * 1.3)
+  axis.legend(fontsize=6, frameon=False, loc='lower left')
 
 
 def figure(records: pd.DataFrame):

@@ -28,15 +28,17 @@ def picture(folder: pathlib.Path = kept.COMMITTED) -> bytes | None:
   one of their claims has no records."""
   if not all(kept.committed(CLAIMS[number], folder) for number in NUMBERS):
     return None
-  made = canvas.blank(9.6, 2.9)
+  made = canvas.blank(9.6, 3.2)
   left, middle, right = made.subplots(1, 3)
   drawing.forest(left, sorted(advantages(folder).items()), 'points at 100 labels, AR less it', 100)
   hardest_task.doses(middle, kept.read_csv(kept.committed(CLAIMS[20], folder)), 'hierarchy')
   diffusion_compute.regrets(right, kept.read_csv(kept.committed(CLAIMS[24], folder)))
   for axis, title in zip(
-    made.axes, ('more linear?', 'because its task is harder?', 'at what compute?'), strict=True
+    made.axes,
+    ('Is it more linear?', 'Because its task is harder? (hierarchy)', 'What does equal regret cost?'),
+    strict=True,
   ):
-    axis.set_title(title, fontsize=8)
+    axis.set_title(title, fontsize=8, loc='left')
   target = io.BytesIO()
   made.savefig(target, format='png', dpi=110, metadata={'Software': None})
   return target.getvalue()
