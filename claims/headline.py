@@ -35,7 +35,11 @@ def picture(folder: pathlib.Path = kept.COMMITTED) -> bytes | None:
   diffusion_compute.regrets(right, kept.read_csv(kept.committed(CLAIMS[24], folder)))
   for axis, title in zip(
     made.axes,
-    ('Is it more linear?', 'Because its task is harder? (hierarchy)', 'What does equal regret cost?'),
+    (
+      'Is it more linear?',
+      'Because its task is harder? (hierarchy)',
+      'What does equal regret cost?',
+    ),
     strict=True,
   ):
     axis.set_title(title, fontsize=8, loc='left')

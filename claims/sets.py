@@ -2,7 +2,7 @@
 
 A run is told by its settings alone: claims that ask for the same ones get the same directory, and
 it is trained once. So ask for the plain sets where they do, and name settings only where the claim
-is about them; then name too where its learning rate is from (`tuned_as`), and add it to PILOTS.
+is about them; then name too where its learning rate is from (`tuned_as`), a line of `pilots.SETS`.
 
     sets.digits('masked', seed, budget)
     sets.hierarchy('autoregressive', seed, budget, {'model.layers': 8}, 'hierarchy_deep', layers=8)
@@ -11,21 +11,18 @@ The settings are overrides of the config file; the words after them are tags, co
 beside source, objective and seed. What a hierarchy draws, its grammar, follows the seed, so that
 seeds are independent of one another; on digits all seeds have the same test images.
 
-Learning rates come from pilots, `launch.claims --pilots --workdir=DIR`: every set of PILOTS at the
-rates of GRID on PILOT_SEED, which no claim uses, the lowest validation loss of its own. They stand
-in TRIED; what is not there trains at the config's rate and is printed as untuned.
+Learning rates come from pilots (claims/pilots.py), the lowest validation loss of a set's own. All
+are in TRIED; what is not there trains at the config's rate and is printed as untuned.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import dataclasses
 import pathlib
 from typing import Any
 
 import pandas as pd
 
-PILOT_SEED = 100
-GRID = (1e-3, 3e-3, 1e-2, 3e-2)
-# Every pilot: set (name in PILOTS), objective, learning_rate, validation_loss.
+# Every pilot: set (name in `pilots.SETS`), objective, learning_rate, validation_loss.
 TRIED = pathlib.Path(__file__).parents[1] / 'experiments' / 'results' / 'claims' / 'pilots.csv'
 
 
@@ -60,7 +57,7 @@ _NO_SAMPLES = {
 }
 # None along the training: the suite has it at the end, where it is asked for.
 _NO_LABEL_CODE = {'evaluators.label_code.at': (), 'evaluators.label_code.last': False}
-_NO_PROBE = {
+NO_PROBE = {
   'evaluators.probe.every': 0,
   'evaluators.probe.at': (),
   'evaluators.probe.last': False,
@@ -126,14 +123,18 @@ def spec(
   asked = 'optimizer.learning_rate' in settings
   if rate is not None and not asked:
     settings['optimizer.learning_rate'] = rate
-  overrides = tuple(f'--config.{field}={_text(value)}' for field, value in settings.items())
   tuned = not trains or rate is not None
-  return Spec(config, objective, seed, overrides, tuple(tags.items()), tuned)
+  return Spec(config, objective, seed, flags(settings), tuple(tags.items()), tuned)
 
 
-def _text(value: Any) -> str:
-  """As a flag reads it; a tuple of words needs its quotes."""
-  return repr(value) if isinstance(value, float | tuple) else str(value)
+def flags(settings: Mapping[str, Any]) -> tuple[str, ...]:
+  """'--config.FIELD=VALUE' as flags are read; a tuple of words needs its quotes."""
+  return tuple(
+    f'--config.{field}={value!r}'
+    if isinstance(value, float | tuple)
+    else f'--config.{field}={value}'
+    for field, value in settings.items()
+  )
 
 
 def digits(
@@ -170,7 +171,7 @@ def digits_deep(objective: str, seed: int, budget: str, **tags: Any) -> Spec:
     'model.width': 32,
     'training.steps': 60 if budget == 'quick' else 400,
     'probe.suite': ('linear',),
-    **_NO_PROBE,
+    **NO_PROBE,
   }
   return digits(objective, seed, budget, settings, 'digits_deep', **tags)
 
@@ -222,7 +223,7 @@ def hierarchy_wide(objective: str, seed: int, budget: str, width: int) -> Spec:
   """The hierarchy at another width, with nothing probed on the way; 64 is the plain set."""
   if width == 64:
     return hierarchy(objective, seed, budget, width=64)
-  own = {'model.width': width, 'model.heads': min(4, width // 4), **_NO_PROBE}
+  own = {'model.width': width, 'model.heads': min(4, width // 4), **NO_PROBE}
   return hierarchy(objective, seed, budget, own, f'hierarchy_w{width}', width=width)
 
 
@@ -239,7 +240,7 @@ def hierarchy_for(objective: str, seed: int, budget: str, length: float) -> Spec
     'optimizer.warmup_steps': max(1, steps // 8),
     'evaluators.validation.every': steps,
     'probe.suite': ('ridge',),
-    **_NO_PROBE,
+    **NO_PROBE,
   }
   return hierarchy(objective, seed, budget, own, length=float(length))
 
@@ -256,7 +257,7 @@ def noise(objective: str, seed: int, budget: str, structured: bool = False, **ta
     'probe.levels': False,
     'evaluation.draws': 4,
     'evaluators.validation.every': 100,
-    **_NO_PROBE,
+    **NO_PROBE,
     **_NO_SAMPLES,
     **_NO_LABEL_CODE,
     **(_QUICK if quick else {'probe.linear.labels': (100,)}),
@@ -289,7 +290,7 @@ def hierarchy_tiny(objective: str, seed: int, budget: str) -> Spec:
     'training.batch_size': 256,
     'evaluators.validation.every': 200,
     'probe.suite': ('ridge',),
-    **_NO_PROBE,
+    **NO_PROBE,
   }
   return hierarchy(objective, seed, budget, own, 'hierarchy_tiny')
 
@@ -297,7 +298,7 @@ def hierarchy_tiny(objective: str, seed: int, budget: str) -> Spec:
 def hierarchy_recurrent(objective: str, seed: int, budget: str, state: int) -> Spec:
   """The hierarchy with a recurrence of so many numbers where attention would be; no probe on the
   way."""
-  own = {'model.mixer': 'recurrent', 'model.state': state, **_NO_PROBE}
+  own = {'model.mixer': 'recurrent', 'model.state': state, **NO_PROBE}
   return hierarchy(objective, seed, budget, own, 'hierarchy_recurrent', state=state)
 
 
@@ -324,7 +325,7 @@ def copy_far(
     'training.batch_size': 64,
     'evaluation.draws': 4 if quick else 32,
     'evaluators.validation.every': 20 if quick else 100,
-    **_NO_PROBE,
+    **NO_PROBE,
     **_NO_SAMPLES,
     **_NO_LABEL_CODE,
     **({'optimizer.warmup_steps': 10} if quick else {}),
@@ -341,13 +342,13 @@ def copy_recurrent(objective: str, seed: int, budget: str, state: int) -> Spec:
 
 def hierarchy_shared(objective: str, seed: int, budget: str) -> Spec:
   """The hierarchy with one block's weights in all layers; no probe on the way."""
-  own = {'model.shared_layers': True, **_NO_PROBE}
+  own = {'model.shared_layers': True, **NO_PROBE}
   return hierarchy(objective, seed, budget, own, 'hierarchy_shared')
 
 
 def digits_shared(objective: str, seed: int, budget: str) -> Spec:
   """Digits with one block's weights in all layers."""
-  own = {'model.shared_layers': True, 'probe.suite': ('linear',), **_NO_PROBE}
+  own = {'model.shared_layers': True, 'probe.suite': ('linear',), **NO_PROBE}
   return digits(objective, seed, budget, own, 'digits_shared')
 
 
@@ -358,7 +359,7 @@ def digits_short(objective: str, seed: int, budget: str) -> Spec:
     'training.steps': 20 if quick else 100,
     'optimizer.warmup_steps': 5 if quick else 10,
     'probe.suite': ('ridge',),
-    **_NO_PROBE,
+    **NO_PROBE,
   }
   return digits(objective, seed, budget, own)
 
@@ -387,14 +388,10 @@ def digits_small(objective: str, seed: int, budget: str, network: str, order: st
     'probe.linear.labels': (100,),
     'evaluators.validation.every': 1000,
     **NETWORKS[network],
-    **_NO_PROBE,
+    **NO_PROBE,
   }
   tuned_as = f'digits_small_{network}'
   return digits(objective, seed, budget, own, tuned_as, network=network, order=order)
-
-
-def _of_network(network: str) -> Callable[..., Spec]:
-  return lambda objective, seed, budget: digits_small(objective, seed, budget, network, 'shuffled')
 
 
 # How documents of `repeats` repeat: a few words of their own, one word of four letters at a fixed
@@ -418,7 +415,7 @@ def repeats(objective: str, seed: int, budget: str, repeating: str, length: floa
     'evaluation.draws': 1,
     'evaluators.validation.every': 100,
     **REPEATS[repeating],
-    **_NO_PROBE,
+    **NO_PROBE,
     **_NO_SAMPLES,
     **_NO_LABEL_CODE,
   }
@@ -434,7 +431,7 @@ def pairs(objective: str, seed: int, budget: str) -> Spec:
     'training.steps': 60 if quick else 1000,
     'evaluation.draws': 1,
     'evaluators.validation.every': 20 if quick else 200,
-    **_NO_PROBE,
+    **NO_PROBE,
     **_NO_SAMPLES,
     **_NO_LABEL_CODE,
     **({'optimizer.warmup_steps': 10} if quick else {}),
@@ -451,16 +448,12 @@ def retellings(objective: str, seed: int, budget: str) -> Spec:
     'training.steps': 60 if quick else 1000,
     'evaluation.draws': 1,
     'evaluators.validation.every': 20 if quick else 200,
-    **_NO_PROBE,
+    **NO_PROBE,
     **_NO_SAMPLES,
     **_NO_LABEL_CODE,
     **({'optimizer.warmup_steps': 10} if quick else {}),
   }
   return spec('retellings', objective, seed, own, 'retellings')
-
-
-def _at_state(made: Callable[..., Spec], state: int) -> Callable[..., Spec]:
-  return lambda objective, seed, budget: made(objective, seed, budget, state)
 
 
 def markov(objective: str, seed: int, budget: str) -> Spec:
@@ -475,58 +468,3 @@ def markov(objective: str, seed: int, budget: str) -> Spec:
     **({'optimizer.warmup_steps': 10} if quick else {}),
   }
   return spec('markov', objective, seed, own, 'markov')
-
-
-def _at_width(made: Callable[..., Spec], width: int) -> Callable[..., Spec]:
-  return lambda objective, seed, budget: made(objective, seed, budget, width)
-
-
-def _simple(objective: str, seed: int, budget: str) -> Spec:
-  return digits(objective, seed, budget, tuned_as='digits_simple')
-
-
-# What pilots tune, by the name in RATES: the run of an objective, seed and budget; the objectives.
-# `pilot` makes it a run of one rate.
-PILOTS: dict[str, tuple[Callable[..., Spec], tuple[str, ...]]] = {
-  'digits': (digits, TRAINED),
-  'digits_deep': (digits_deep, ('autoregressive', 'masked')),
-  'digits_w16': (_at_width(digits_wide, 16), ('autoregressive',)),
-  'digits_w32': (_at_width(digits_wide, 32), ('autoregressive',)),
-  'copy_w8': (_at_width(copy, 8), ('autoregressive',)),
-  'copy_w16': (_at_width(copy, 16), ('autoregressive',)),
-  'copy_w32': (_at_width(copy, 32), ('autoregressive',)),
-  'hierarchy': (hierarchy, OF_SYMBOLS),
-  'digits_simple': (_simple, ('gaussian_simple',)),
-  **{f'digits_small_{name}': (_of_network(name), ('autoregressive',)) for name in NETWORKS},
-  'markov': (markov, ('autoregressive', 'energy')),
-  'hierarchy_w8': (_at_width(hierarchy_wide, 8), ('autoregressive',)),
-  'hierarchy_w16': (_at_width(hierarchy_wide, 16), ('autoregressive',)),
-  'hierarchy_w32': (_at_width(hierarchy_wide, 32), ('autoregressive',)),
-  'digits_shared': (digits_shared, ('autoregressive',)),
-  'hierarchy_shared': (hierarchy_shared, ('autoregressive',)),
-  'hierarchy_tiny': (hierarchy_tiny, ('autoregressive',)),
-  'hierarchy_recurrent': (_at_state(hierarchy_recurrent, 64), ('autoregressive',)),
-  'repeats': (
-    lambda objective, seed, budget: repeats(objective, seed, budget, 'words'),
-    ('autoregressive',),
-  ),
-  'pairs': (pairs, ('autoregressive',)),
-  'retellings': (retellings, ('autoregressive',)),
-  'copy_far': (copy_far, ('autoregressive',)),
-  'copy_recurrent': (_at_state(copy_recurrent, 128), ('autoregressive',)),
-}
-
-
-def pilot(name: str, objective: str, rate: float) -> Spec:
-  """The full run of a set at one rate, with little measured beside its validation loss."""
-  made = PILOTS[name][0](objective, PILOT_SEED, 'full')
-  ours = ('optimizer.learning_rate=', 'probe.suite=', 'evaluators.probe.', 'evaluation.draws=')
-  kept = [text for text in made.overrides if not text.removeprefix('--config.').startswith(ours)]
-  little = {
-    'optimizer.learning_rate': rate,
-    'probe.suite': ('ridge',),
-    'evaluation.draws': 1,
-    **_NO_PROBE,
-  }
-  kept += [f'--config.{field}={_text(value)}' for field, value in little.items()]
-  return dataclasses.replace(made, overrides=tuple(kept), tags=(('set', name), ('lr', rate)))

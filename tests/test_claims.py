@@ -91,12 +91,12 @@ def test_plans_of_all_claims_can_be_planned_and_have_the_seeds_of_a_verdict(plac
       names = [running.planned_piece(claim, piece, there).name for piece in made.pieces]
       assert len(set(names)) == len(names), claim.name
     seeds = {spec.seed for spec in made.all_runs}
-    assert not seeds or (len(seeds) >= 5 and sets.PILOT_SEED not in seeds), claim.name
+    assert not seeds or (len(seeds) >= 5 and pilots.SEED not in seeds), claim.name
 
 
 def test_objectives_of_all_plans_suit_their_data(places, data_dir):
   specs = [spec for claim in CLAIMS.values() for spec in claim.plan('quick').all_runs]
-  specs += [sets.pilot(name, o, 1e-3) for name, (_, names) in sets.PILOTS.items() for o in names]
+  specs += [pilots.pilot(name, o, 1e-3) for name, (_, names) in pilots.SETS.items() for o in names]
   kinds = {(spec.config, spec.objective): spec for spec in specs}
   assert ('hierarchy', 'masked') in kinds
   for spec in kinds.values():
@@ -328,7 +328,7 @@ def test_pilots_say_the_rate_of_the_lowest_validation_loss(places):
   for loss, (_, spec) in zip((3, 1, 2, 4), pilots.specs('digits', 'masked'), strict=True):
     _pretend([spec], places, validation={'loss': loss})
     config = running.planned_run(spec, places).config
-    assert config.training.seed == spec.seed == sets.PILOT_SEED and config.training.steps == 800
+    assert config.training.seed == spec.seed == pilots.SEED and config.training.steps == 800
   found = pilots.losses(places)
   assert found['learning_rate'].tolist() == [1e-3, 3e-3, 1e-2, 3e-2]
   assert found['validation_loss'].tolist() == [3, 1, 2, 4]
@@ -414,9 +414,9 @@ def test_a_field_younger_than_a_run_does_not_move_it(places, monkeypatch):
 
 def test_every_set_was_tuned_over_the_grid():
   tried = pd.read_csv(sets.TRIED)
-  every = {(name, one) for name, (_, all_) in sets.PILOTS.items() for one in all_}
+  every = {(name, one) for name, (_, all_) in pilots.SETS.items() for one in all_}
   assert every == set(sets.RATES)
   assert all(
-    set(own.learning_rate) == set(sets.GRID) for _, own in tried.groupby(['set', 'objective'])
+    set(own.learning_rate) == set(pilots.GRID) for _, own in tried.groupby(['set', 'objective'])
   )
   assert sets.RATES['hierarchy', 'masked'] == 3e-3
