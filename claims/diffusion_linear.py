@@ -59,12 +59,12 @@ def judge(records: pd.DataFrame) -> Verdict:
   if pooled:
     text += f'. With attentive pooling and all labels: {said(pooled)}'
   text += f'. BERT less diffusion: {said(against(records, BERT))}'
-  name, first = next(iter(tests.items()))
+  name, least = min(tests.items(), key=lambda item: item[1].mean)
   return Verdict(
     outcome,
-    100 * first.mean,
-    (100 * first.low, 100 * first.high),
-    f'points at 100 labels, autoregressive less diffusion, {name}',
+    100 * least.mean,
+    (100 * least.low, 100 * least.high),
+    f'points at 100 labels, autoregressive less diffusion, {name}, the least',
     f'{text}. For networks of a few hundred thousand parameters.',
     'Other sizes or data, or a diffusion probed at a level of noise of its own, with a difference '
     'of the other sign after Holm, on new seeds.',

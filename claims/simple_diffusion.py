@@ -33,8 +33,7 @@ def plan(budget: str) -> Plan:
   runs = []
   for seed in seeds(budget):
     runs.append(sets.digits(BOUND, seed, budget))
-    settings = {'evaluators.validation.every': 10_000}  # Before and after training alone.
-    runs.append(sets.digits(SIMPLE, seed, budget, settings, 'digits_simple'))
+    runs.append(sets.digits(SIMPLE, seed, budget, tuned_as='digits_simple'))
   return Plan(tuple(runs), (Piece('histogram', histogram, of=(runs[0],)),))
 
 

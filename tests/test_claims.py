@@ -12,7 +12,18 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from claims import CLAIMS, base, command, judging, pilots, publishing, records, running, sets
+from claims import (
+  CLAIMS,
+  base,
+  command,
+  headline,
+  judging,
+  pilots,
+  publishing,
+  records,
+  running,
+  sets,
+)
 from claims.base import Claim, Piece, Plan, Verdict
 from claims.statements import STATEMENTS
 from reports import canvas
@@ -322,6 +333,19 @@ def _none(budget: str) -> Plan:
 def test_the_page_of_docs_is_of_the_committed_records():
   made = publishing.rows(CLAIMS)
   assert publishing.render(made, 'claims.md') == (ROOT / 'docs' / 'claims.md').read_text()
+
+
+def test_the_picture_shows_what_the_verdicts_say(tmp_path):
+  found = headline.advantages(records.COMMITTED)
+  assert len(found) == 5
+  least = {
+    19: min(found[f'{source}, masked'].mean for source in ('digits', 'hierarchy')),
+    21: min(test.mean for name, test in found.items() if 'diffusion' in name),
+  }
+  for number, mean in least.items():
+    assert publishing.judged(CLAIMS[number]).number == pytest.approx(100 * mean)
+  assert headline.picture(tmp_path) is None
+  assert headline.picture().startswith(b'\x89PNG') and (ROOT / 'docs' / 'claims.png').is_file()
 
 
 def test_pilots_say_the_rate_of_the_lowest_validation_loss(places):
