@@ -60,8 +60,7 @@ def correlations(records: pd.DataFrame, source: str, objective: str) -> pd.Serie
   over the steps of a run."""
   own = judging.rows(records, source=source, objective=objective, measure=(LOSS, PROBE))
   found = {}
-  for seed, rows in own.groupby('seed'):
-    table = rows.pivot_table('value', 'step', 'measure').dropna()
+  for seed, table in own.pivot_table('value', ['seed', 'step'], 'measure').dropna().groupby('seed'):
     if len(table) > 2 and table[LOSS].nunique() > 1 and table[PROBE].nunique() > 1:
       found[seed] = scipy.stats.spearmanr(-table[LOSS], table[PROBE]).statistic
   return pd.Series(found, dtype=float)
