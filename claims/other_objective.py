@@ -55,26 +55,25 @@ def read(run: Finished) -> list[Row]:
   return rows + measures.curve(run, (LOSS, PROBE))
 
 
-def correlations(records: pd.DataFrame, source: str, objective: str) -> pd.Series:
-  """By seed: Spearman's correlation of the own validation loss, lower being better, with the probe
-  over the steps of a run."""
-  own = judging.rows(records, source=source, objective=objective, measure=(LOSS, PROBE))
-  found = {}
-  for seed, rows in own.groupby('seed'):
-    table = rows.pivot_table('value', 'step', 'measure').dropna()
-    if len(table) > 2 and table[LOSS].nunique() > 1 and table[PROBE].nunique() > 1:
-      found[seed] = scipy.stats.spearmanr(-table[LOSS], table[PROBE]).statistic
-  return pd.Series(found, dtype=float)
+def correlations(records: pd.DataFrame) -> dict[str, pd.Series]:
+  """By source and objective, a series by seed: Spearman's correlation of the own validation loss,
+  lower being better, with the probe over the steps of a run."""
+  own = judging.rows(records, measure=(LOSS, PROBE))
+  kinds = judging.rows(own, measure=LOSS)[['source', 'objective']].drop_duplicates()
+  found = {f'{source}, {objective}': {} for source, objective in kinds.itertuples(index=False)}
+  runs = ['source', 'objective', 'seed']
+  table = own.pivot_table('value', [*runs, 'step'], 'measure').dropna()
+  for (source, objective, seed), rows in table.groupby(runs):
+    loss, probe = (rows[name].to_numpy() for name in (LOSS, PROBE))
+    if len(rows) > 2 and np.ptp(loss) > 0 and np.ptp(probe) > 0:
+      found[f'{source}, {objective}'][seed] = scipy.stats.spearmanr(-loss, probe).statistic
+  return {name: pd.Series(seeds, dtype=float) for name, seeds in found.items()}
 
 
-def within(records: pd.DataFrame, each: bool = False) -> dict[str, Test]:
-  """Correlation along training, by source and objective; `each`: of which any may decide."""
-  kinds = judging.rows(records, measure=LOSS)[['source', 'objective']].drop_duplicates()
-  level = judging.LEVEL / max(1, len(kinds)) if each else judging.LEVEL
-  return {
-    f'{source}, {objective}': judging.mean(correlations(records, source, objective), level)
-    for source, objective in kinds.itertuples(index=False)
-  }
+def within(found: dict[str, pd.Series], each: bool = False) -> dict[str, Test]:
+  """The means over seeds of `correlations`; `each`: of which any may decide."""
+  level = judging.LEVEL / max(1, len(found)) if each else judging.LEVEL
+  return {name: judging.mean(of, level) for name, of in found.items()}
 
 
 def across(records: pd.DataFrame) -> dict[str, tuple[Test, Test]]:
@@ -106,7 +105,8 @@ def agreement(pairs: dict[str, tuple[Test, Test]]) -> dict[str, str]:
 
 
 def judge(records: pd.DataFrame) -> Verdict:
-  along = within(records)
+  found = correlations(records)
+  along = within(found)
   pairs = across(records)
   short = judging.short(*along.values(), *(test for pair in pairs.values() for test in pair))
   if short:
@@ -115,7 +115,7 @@ def judge(records: pd.DataFrame) -> Verdict:
     return Verdict(CANT, None, None, '', 'No two objectives have exact bits.', 'Exact bits of two.')
   said = agreement(pairs)
   coupled = all(test.above(COUPLED) for test in along.values())
-  apart = [name for name, test in within(records, True).items() if test.below(APART)]
+  apart = [name for name, test in within(found, True).items() if test.below(APART)]
   disagree = [name for name, kind in said.items() if kind == 'disagree']
   agree = [name for name, kind in said.items() if kind == 'agree']
   if apart:

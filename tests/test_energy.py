@@ -236,9 +236,9 @@ def test_a_trained_network_knows_the_ratios_of_probabilities():
     def step(carry, key):
       params, state = carry
       data_key, own_key = jax.random.split(key)
-      rows = jax.random.categorical(data_key, jnp.log(P), shape=(128,))
+      rows = jax.random.categorical(data_key, jnp.log(P), shape=(64,))
       batch = {'tokens': jnp.asarray(SEQUENCES)[rows], 'label': rows}
-      batch |= scoring.draw(own_key, 128, 0.0)
+      batch |= scoring.draw(own_key, 64, 0.0)
       gradient = jax.grad(lambda p: loss(p, batch)[0])(params)
       change, state = optimizer.update(gradient, state)
       return (optax.apply_updates(params, change), state), None

@@ -10,11 +10,13 @@ import sys
 import time
 import urllib.request
 
+import in_process
 import numpy as np
 import pytest
 import tiny
 
 from runs import run
+from runs.errors import UserError
 from training import metrics
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -46,16 +48,18 @@ def _train(workdir, data_dir, *overrides, objective='masked_diffusion'):
 
 def _wait_for_step(workdir, step: int) -> None:
   path = os.path.join(str(workdir), 'metrics.jsonl')
-  for _ in range(1200):
+  for _ in range(4800):
     rows = metrics.read_curve(path)
     if rows and rows[-1]['step'] >= step:
       return
-    time.sleep(0.05)
+    time.sleep(0.0125)
   raise AssertionError(f'{workdir} never reached step {step}')
 
 
-def test_sigterm_then_kill_then_resume_equals_uninterrupted(data_dir, tmp_path):
+def test_sigterm_then_kill_then_resume_equals_uninterrupted(data_dir, tmp_path, capsys):
   long = ('--config.training.steps=200', '--config.checkpoints.every=40')
+  # Evaluations take most of the time of such small steps.
+  long += ('--config.evaluators.validation.every=20', '--config.evaluators.probe.every=100')
   whole, broken = tmp_path / 'whole', tmp_path / 'broken'
   run.execute(tiny.build(data_dir, 'masked_diffusion', *long), str(whole))
 
@@ -83,10 +87,12 @@ def test_sigterm_then_kill_then_resume_equals_uninterrupted(data_dir, tmp_path):
   stripped = [[{k: v for k, v in row.items() if k not in timed} for row in c] for c in curves]
   assert stripped[0] == stripped[1]
 
-  code, out, _ = _finish(_train(broken, data_dir, *long))
-  assert code == 0 and 'is finished' in out
-  code, _, err = _finish(_train(broken, data_dir, *long, '--config.optimizer.learning_rate=0.1'))
-  assert code == 2 and 'optimizer.learning_rate 0.002 -> 0.1' in err
+  again = ('--config=experiments/digits.py:masked_diffusion', f'--workdir={broken}')
+  again += (f'--data_dir={data_dir}', *tiny.OVERRIDES, *long)
+  in_process.call('train', *again)
+  assert 'is finished' in capsys.readouterr().out
+  with pytest.raises(UserError, match='optimizer.learning_rate 0.002 -> 0.1'):
+    in_process.call('train', *again, '--config.optimizer.learning_rate=0.1')
 
 
 @pytest.fixture(scope='module')
