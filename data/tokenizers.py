@@ -25,7 +25,7 @@ _COLOURS = 256
 
 
 def area_sums(images: np.ndarray, height: int, width: int) -> tuple[np.ndarray, int]:
-  """Sums over equal rectangles, uint32 (N, height, width, C), and the parts in a rectangle.
+  """Sums over equal rectangles, uint64 (N, height, width, C), and the parts in a rectangle.
 
   Where height or width does not divide the image's, pixels are cut into equal parts until it does:
   32 rows to 12 are sums of 8 thirds. The area mean is the sum over the number of parts, exactly.
@@ -36,14 +36,21 @@ def area_sums(images: np.ndarray, height: int, width: int) -> tuple[np.ndarray, 
   rows, columns = images.shape[1:3]
   if not (1 <= height <= rows and 1 <= width <= columns):
     raise ValueError(f'{rows}x{columns} pixels can not be averaged to {height}x{width}')
-  parts = 1
+  sums, parts = images, 1
   for axis, old, new in ((1, rows, height), (2, columns, width)):
-    common = math.gcd(old, new)
-    cut = images if new == common else np.repeat(images, new // common, axis)
-    shape = (*images.shape[:axis], new, old // common, *images.shape[axis + 1 :])
-    images = cut.reshape(shape).sum(axis + 1, dtype=np.uint32)
-    parts *= old // common
-  return images, parts
+    if old != new:
+      sums = np.moveaxis(np.tensordot(sums, _overlaps(old, new), (axis, 0)), -1, axis)
+      parts *= old // math.gcd(old, new)
+  return sums.astype(np.uint64), parts
+
+
+def _overlaps(old: int, new: int) -> np.ndarray:
+  """How many parts every pixel has in every place, (old, new); float64, whose products are fast
+  and, of whole numbers below 2^53, exact."""
+  common = math.gcd(old, new)
+  first_O, first_N = np.arange(old) * (new // common), np.arange(new) * (old // common)
+  ends = np.minimum((first_O + new // common)[:, None], first_N + old // common)
+  return np.maximum(ends - np.maximum(first_O[:, None], first_N), 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,14 +126,14 @@ class GreyLevels(Tokenizer):
     if images.shape[-1] != 1:
       raise ValueError('grey levels need images of one channel')
     sums, pixels = area_sums(images, *self.size)
-    levels = sums * np.uint32(self.levels) // np.uint32(256 * pixels)
+    levels = sums * np.uint64(self.levels) // np.uint64(256 * pixels)
     return levels.astype(np.uint8).reshape(len(images), -1)
 
 
 def _mean_pixels(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   """Area means rounded to the nearest integer, halves up; uint8 (N, h, w, C)."""
   sums, pixels = area_sums(images, *size)
-  return ((2 * sums + np.uint32(pixels)) // np.uint32(2 * pixels)).astype(np.uint8)
+  return ((np.uint64(2) * sums + np.uint64(pixels)) // np.uint64(2 * pixels)).astype(np.uint8)
 
 
 @dataclasses.dataclass(frozen=True)

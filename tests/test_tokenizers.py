@@ -44,6 +44,21 @@ def test_grey_levels_against_a_loop_in_fractions(size, levels):
   assert f'{levels} grey levels' in tokenizer.note
 
 
+@pytest.mark.parametrize('size', [(333, 499), (1, 1)])
+def test_large_pictures_do_not_overflow(size):
+  images = np.stack([np.full((500, 500, 1), 200, np.uint8), pixels(500, 500, 1)])
+  grey = tokenizers.GreyLevels((500, 500), size, 256)(images).reshape(2, *size)
+  colours = tokenizers.Bytes((500, 500), size, 1)(images).reshape(2, *size)
+  assert (grey[0] == 200).all() and (colours[0] == 200).all()
+  corner = size[0] - 1, size[1] - 1
+  mean = sum(
+    down * across * int(images[1, i, j, 0])
+    for i, down in _shares(500, size[0], corner[0])
+    for j, across in _shares(500, size[1], corner[1])
+  )
+  assert grey[1][corner] == mean // 1 and colours[1][corner] == (2 * mean + 1) // 2
+
+
 def test_lossless_tokens_are_the_pixels():
   images = pixels(3, 4, 6, 3)
   tokenizer = tokenizers.Bytes((4, 6), (4, 6), 3)
