@@ -67,10 +67,9 @@ class Recoloured(tokenizers.Palette):
 
   def _means(self, tokens: np.ndarray) -> np.ndarray:
     """Mean colours in [-1, 1], float64 (n, 3), raster order."""
-    (rows, columns), (height, width) = self.source, self.size
-    colours = self.centres_Vx3.astype(np.float64)[tokens.reshape(-1, rows, columns)]
-    blocks = colours.reshape(-1, height, rows // height, width, columns // width, 3)
-    return blocks.mean((2, 4)).reshape(-1, 3)
+    colours = self.centres_Vx3.astype(np.float64)[tokens.reshape(-1, *self.source)]
+    sums, parts = tokenizers.area_sums(colours, *self.size)
+    return (sums / parts).reshape(-1, 3)
 
   def __call__(self, tokens: np.ndarray) -> np.ndarray:
     means = self._means(tokens)

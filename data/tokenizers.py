@@ -25,7 +25,9 @@ _COLOURS = 256
 
 
 def area_sums(images: np.ndarray, height: int, width: int) -> tuple[np.ndarray, int]:
-  """Sums over equal rectangles, uint64 (N, height, width, C), and the parts in a rectangle.
+  """Sums over equal rectangles (N, height, width, C), and the parts in a rectangle.
+
+  The sums are uint64, of float64 images float64.
 
   Where height or width does not divide the image's, pixels are cut into equal parts until it does:
   32 rows to 12 are sums of 8 thirds. The area mean is the sum over the number of parts, exactly.
@@ -41,7 +43,7 @@ def area_sums(images: np.ndarray, height: int, width: int) -> tuple[np.ndarray, 
     if old != new:
       sums = np.moveaxis(np.tensordot(sums, _overlaps(old, new), (axis, 0)), -1, axis)
       parts *= old // math.gcd(old, new)
-  return sums.astype(np.uint64), parts
+  return sums if images.dtype == np.float64 else sums.astype(np.uint64), parts
 
 
 def _overlaps(old: int, new: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Anyone's data by path: arrays in a file, pictures in directories."""
 
+from fractions import Fraction
 import os
 import subprocess
 import sys
@@ -125,7 +126,8 @@ def test_rows_of_test_that_stand_in_train(tmp_path):
   assert lines[4] == f'digest {dataset.digest}; kept in {dataset.kept.directory}'
 
 
-def test_cifar_in_given_colours_and_smaller(tmp_path):
+@pytest.mark.parametrize('size', [4, 3])  # 3: pixels are cut
+def test_cifar_in_given_colours_and_smaller(tmp_path, size):
   """The config's file, in little: 16x16 by area means of the colours, then the nearest colour."""
   tokens = RNG.integers(0, 9, (16, 64)).astype(np.uint16)
   path = save(tmp_path, train_tokens=tokens[:12], test_tokens=tokens[12:], palette=PALETTE,
@@ -138,13 +140,18 @@ def test_cifar_in_given_colours_and_smaller(tmp_path):
   np.testing.assert_array_equal(whole.test.tokens_NxT, tokens[12:])
   assert '64 pixels of 9 colours (palette ' in whole.note and 'colour error' not in whole.note
 
-  config.size = 4
+  config.size = size
   small = sources.load(config, str(tmp_path))
-  expected, errors = np.zeros((16, 16), int), np.zeros((16, 16))
-  for n, pixel in np.ndindex(16, 16):
-    row, column = 2 * (pixel // 4), 2 * (pixel % 4)
-    four = [tokens[n, 8 * (row + i) + column + j] for i in (0, 1) for j in (0, 1)]
-    mean = sum(PALETTE[token].astype(float) for token in four) / 4
+  expected, errors = np.zeros((16, size**2), int), np.zeros((16, size**2))
+  for n, pixel in np.ndindex(16, size**2):
+    mean = np.zeros(3)
+    for i, j in np.ndindex(8, 8):
+      # The share of the old pixel (i, j) that lies in the new one, both squares of the plane.
+      tall, wide = (
+        max(0, min((new + 1) * Fraction(8, size), old + 1) - max(new * Fraction(8, size), old))
+        for new, old in zip(divmod(pixel, size), (i, j), strict=True)
+      )
+      mean += float(tall * wide * size**2 / 64) * PALETTE[tokens[n, 8 * i + j]].astype(float)
     distances = [np.linalg.norm(mean - colour) for colour in PALETTE.astype(float)]
     expected[n, pixel], errors[n, pixel] = np.argmin(distances), 127.5 * min(distances)
   np.testing.assert_array_equal(small.test.tokens_NxT, expected[12:])
@@ -153,7 +160,7 @@ def test_cifar_in_given_colours_and_smaller(tmp_path):
   assert sorted(at + [np.flatnonzero((expected == row).all(1))[0]
                       for row in small.validation.tokens_NxT]) == list(range(12))  # fmt: skip
   assert small.kept.more['colour_error'] == pytest.approx(errors[at].mean())
-  assert not small.lossless and '4x4 pixels (area means of 8x8)' in small.note
+  assert not small.lossless and f'{size}x{size} pixels (area means of 8x8)' in small.note
 
 
 BAD = [
