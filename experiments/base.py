@@ -74,6 +74,9 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
         'seed': 0,
         'batch_size': 100,
         'draws': 64,  # of a stochastic objective, per test example
+        # Of test, for other codes of the same weights that take more passes than that; 0: all, and
+        # none for a code of more than 128 passes.
+        'chain_examples': 0,
         'samples': 32,  # drawn from every objective with a likelihood
         'validation_draws': 8,  # the same for the validation loss during training
       },

@@ -33,7 +33,8 @@ def verdicts(runs: Runs, measure: Tested = PRIMARY) -> list[dict]:
     (whether the table has other seeds too); difference (first - second, a fraction or bits),
     half_width of its 95 % interval, degrees (of freedom), p, p_holm (None for a control); reason,
     why there is no test, all of the numbers but `seeds` then being None; shared (whether the seeds
-    had training labels in common); verdict, the sentence.
+    had training labels in common); examples, how many test examples it is of where that is not
+    all; verdict, the sentence.
   """
   several = len({choice.grammar_of(run) for run in _comparable(runs)}) > 1
   made, known = [], {}
@@ -116,7 +117,7 @@ def _common(sides: Sequence[Runs], measure: Tested, unit: str) -> tuple[list[lis
     {kind: run for kind, run in has.items() if measure.read(run) is not None} for has in having
   ]
   common = sorted(set(measured[0]) & set(measured[1]), key=choice.replicate_order)
-  pair = dict.fromkeys((*_PAIR, 'means', 'reason', 'shared')) | {'unit': unit}
+  pair = dict.fromkeys((*_PAIR, 'means', 'reason', 'shared', 'examples')) | {'unit': unit}
   pair['alone'] = any(len(has) > len(common) for has in measured)
   place = 0 if unit == 'grammars' else 1
   counts = [
@@ -136,6 +137,8 @@ def _common(sides: Sequence[Runs], measure: Tested, unit: str) -> tuple[list[lis
 def _over_grammars(sides: Sequence[Runs], measure: Tested) -> dict:
   """Grammars are the units, each with labels and test examples of its own."""
   runs, pair = _common(sides, measure, 'grammars')
+  if pair['reason'] is None and any(measure.some(run) for run in itertools.chain(*runs)):
+    pair['reason'] = f'{measure.name} are known of some test examples only'
   if pair['reason']:
     return pair
   values = [summary.units(side, measure.read, True) for side in runs]
@@ -152,12 +155,13 @@ def _over_seeds(sides: Sequence[Runs], measure: Tested, known: dict) -> dict:
   for run in itertools.chain(*runs):
     if run['workdir'] not in known:
       known[run['workdir']] = measure.each(run)
-  first, second = ([known[run['workdir']] for run in side] for side in runs)
+  first, second = predictions.of_common([[known[run['workdir']] for run in s] for s in runs])
   reason = predictions.unpaired(first, second)
   if reason is not None:
     return pair | {'reason': reason}
   a_SxN, b_SxN = (np.stack([one.share_N for one in side]) for side in (first, second))
   pair['means'] = [float(a_SxN.mean()), float(b_SxN.mean())]
+  pair['examples'] = a_SxN.shape[1] if first[0].some or second[0].some else None
   pair['shared'] = predictions.share_labels(first)
   return pair | _numbers(statistics.crossed_t(a_SxN - b_SxN, 1 - LEVEL))
 
@@ -177,7 +181,8 @@ def _sentence(pair: Mapping, measure: Tested) -> str:
   size, half = measure.scale * pair['difference'], measure.scale * pair['half_width']
   digits = measure.digits
   text = f'{size:+.{digits}f} ± {half:.{digits}f} {measure.unit}, {count}'
-  if pair['alone']:
+  text += f', {pair["examples"]:,} test examples' if pair['examples'] else ''
+  if pair['alone'] or pair['examples']:
     means = (f'{measure.scale * mean:.{digits}f}' for mean in pair['means'])
     text += f' (means of these: {" and ".join(means)}; the table has all that there are)'
   if pair['control']:

@@ -146,7 +146,7 @@ def _regrets(results: Mapping, entries: Sequence[Mapping]) -> dict[str, Any]:
     for name, part in {None: entry, **entry['also']}.items():
       if part['regret'] is not None:
         label = entry['look'].label
-        label += f', {wording.also_text(name, part["code"])}' if name else ''
+        label += f', {wording.also_text(name, part)}' if name else ''
         by_grammar = {grammar: _of_grammar(runs, grammar, name) for grammar in entry['grammars']}
         parts.append({**part, 'label': label, 'wrong': entry['wrong'], 'by_grammar': by_grammar})
   grammars = list(dict.fromkeys(g for part in parts for g in part['by_grammar']))

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import functools
 import math
+import os
 
 import numpy as np
 
@@ -20,6 +22,7 @@ class Right:
     share_N: of a probe, of each test example the share of label draws under which it was classified
       rightly; of a code, its bits per dimension.
     labels_N: of the test examples; their numbers where a code has no labels.
+    some: whether these are but a choice of the test examples (`evaluation.chain_examples`).
     subsets: which subsets of the training labels the draws had; () where there is no such draw.
     disjoint: how many such subsets one deal of the training set holds; later ones are of another.
   """
@@ -28,6 +31,7 @@ class Right:
   labels_N: np.ndarray
   subsets: tuple[int, ...]
   disjoint: int
+  some: bool = False
 
 
 def right(run: Mapping, probe: str, labels: str) -> Right | str:
@@ -73,13 +77,15 @@ def exact_bits(run: Mapping) -> float | None:
 def exact_bits_of_each(run: Mapping) -> Right | str:
   """Bits per dimension of every test example by its exact code, or why they are not known."""
   name, cell = exact(run)
-  nats_N = reading.read_arrays(run['workdir'], (name,)).get(name)
+  chosen = f'{os.path.dirname(name)}/rows'
+  arrays = reading.read_arrays(run['workdir'], (name, chosen))
+  nats_N = arrays.get(name)
   if nats_N is None:
     return f'no nats are saved with seed {run["seed"]} of {run["objective"]}'
   bits_N = np.asarray(nats_N, np.float64) / (run['dims'] * math.log(2))
   if abs(bits_N.mean() - cell['bits_per_dim']) > _SAME * max(1, cell['bits_per_dim']):
     return f'the nats saved with seed {run["seed"]} of {run["objective"]} are not of its record'
-  return Right(bits_N, np.arange(len(bits_N)), (), 1)
+  return Right(bits_N, arrays.get(chosen, np.arange(len(bits_N))), (), 1, chosen in arrays)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +97,7 @@ class Tested:
     read: its value of a run, None where it has none.
     each: its value of every test example, or why that is not known.
     scale, unit, digits: of a difference in print.
+    some: whether a run's value is of a choice of the test examples.
   """
 
   name: str
@@ -99,6 +106,7 @@ class Tested:
   scale: float = 100.0
   unit: str = 'points'
   digits: int = 1
+  some: Callable[[Mapping], bool] = lambda run: False
 
 
 def _of_probe(probe: str, labels: str) -> Tested:
@@ -120,8 +128,24 @@ BESIDE = (
     1.0,
     'bits',
     4,
+    lambda run: bool(exact(run)[1].get('examples')),
   ),
 )
+
+
+def of_common(sides: Sequence[Sequence[Right | str]]) -> list[list[Right | str]]:
+  """The same of the test examples that all have, where a code was measured on some of them."""
+  every = [one for side in sides for one in side]
+  if any(isinstance(one, str) for one in every) or not any(one.some for one in every):
+    return [list(side) for side in sides]
+  rows = functools.reduce(np.intersect1d, [one.labels_N for one in every])
+  return [
+    [
+      dataclasses.replace(one, share_N=one.share_N[np.isin(one.labels_N, rows)], labels_N=rows)
+      for one in side
+    ]
+    for side in sides
+  ]
 
 
 def unpaired(first: Sequence[Right | str], second: Sequence[Right | str]) -> str | None:

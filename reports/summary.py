@@ -194,7 +194,9 @@ def _also(members: Sequence[Mapping], histogram: float | None) -> dict[str, dict
         f'{scored[0]["objective"]} scored by {name} is {codes[0]} and {codes[1]}: not one number'
       )
     made[name] = {'code': codes[0], 'replicates': len(scored), 'units': len(units(scored))}
-    made[name] |= _bits(scored, histogram) | _truth(scored)
+    # The histogram's bits are of all test examples.
+    some = next((run['examples'] for run in scored if run.get('examples')), None)
+    made[name] |= _bits(scored, None if some else histogram) | _truth(scored) | {'examples': some}
   return made
 
 

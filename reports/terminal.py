@@ -46,7 +46,7 @@ def _entry_rows(
   rows: list[list[str] | str] = [[*first, wording.repetitions_text(entry)]]
   rows += [[*under, '']] if any(under[2:]) else []
   rows += [
-    f'  also: {_bits(other)} {wording.also_text(name, other["code"])}'
+    f'  also: {_bits(other)} {wording.also_text(name, other)}'
     for name, other in entry['also'].items()
   ]
   if entry['linear_best_levels']:
@@ -107,8 +107,7 @@ def _about(label: str, entry: Mapping) -> list[str]:
   """Lines on one objective under the table."""
   lines = []
   for text, part in [(label, entry)] + [
-    (f'{label}, {wording.also_text(name, other["code"])}', other)
-    for name, other in entry['also'].items()
+    (f'{label}, {wording.also_text(name, other)}', other) for name, other in entry['also'].items()
   ]:
     if part.get('no_context_learned'):
       lines.append(f'{text}: no context learned (within 0.05 bits of the per-position histogram).')

@@ -163,10 +163,11 @@ def few_labels_of_raw(results: Mapping) -> str:
   return 'The raw input has no pretraining seed: its few labels are those of seed 0.'
 
 
-def also_text(name: str, code: str) -> str:
+def also_text(name: str, part: Mapping) -> str:
   """How else the same weights were scored: 'by masked diffusion\'s bound'."""
   words = name.replace('_', ' ')
-  return f"by {words}'s bound" if code == 'upper_bound' else f'by {words}'
+  text = f"by {words}'s bound" if part['code'] == 'upper_bound' else f'by {words}'
+  return f'{text}, {part["examples"]:,} test examples' if part.get('examples') else text
 
 
 def stderr_text(entry: Mapping) -> str:

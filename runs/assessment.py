@@ -32,7 +32,8 @@ VALIDATION, TEST = 8, 9
 _NORMALISER_STREAM = 6
 # Batches of a test split that are scored, and kept, as one piece.
 _PIECE = 20
-# A code beside the own one that takes more passes an example is left out: the chain rule takes T.
+# A code beside the own one that takes more passes an example (the chain rule takes T) is left out,
+# unless `evaluation.chain_examples` says of how many examples it is.
 _MOST_PASSES = 128
 # Parts of an evaluation that are not terms of a bound.
 _NOT_TERMS = ('nats', 'loss', 'regret', 'regret_by_count', 'token_accuracy')
@@ -154,16 +155,31 @@ def score(
     hidden = kept.piece('hidden', lambda: (_score_hidden(experiment, params, hiding, kept), {}))
     record['masked_cross_entropy'] = hidden[0]
   for name, other in objective.also(experiment.space).items():
-    wanted = experiment.config.evaluation.draws
-    if other.passes(wanted, experiment.space) > max(wanted, _MOST_PASSES):
+    asked = experiment.config.evaluation
+    passes, rows = other.passes(asked.draws, experiment.space), None
+    if asked.chain_examples and passes > asked.draws:
+      rows = chain_rows(experiment)
+    elif passes > max(asked.draws, _MOST_PASSES):
       record['also_left_out'].append(name)
       continue
-    record['also'][name], nats = kept.piece(
+    record['also'][name], found = kept.piece(
       f'also_{name}',
-      lambda n=name, other=other: _score_also(experiment, params, other, kept, f'also_{n}'),
+      lambda n=name, o=other, r=rows: _score_also(experiment, params, o, kept, f'also_{n}', r),
     )
-    arrays[f'also/{name}/nats'] = nats['nats']
+    arrays |= {f'also/{name}/{key}': values for key, values in found.items()}
   return record, arrays
+
+
+def chain_rows(experiment: Experiment) -> np.ndarray | None:
+  """The test examples, `evaluation.chain_examples` of them, that codes of many passes are of.
+
+  Drawn by the evaluation's seed, so the same for every run, in order; None: all.
+  """
+  count, size = experiment.config.evaluation.chain_examples, len(experiment.dataset.test)
+  if count >= size:
+    return None
+  rng = np.random.default_rng(experiment.config.evaluation.seed)
+  return np.sort(rng.choice(size, count, replace=False))
 
 
 def _normaliser(experiment: Experiment, params: Any) -> dict[str, Any]:
@@ -215,17 +231,23 @@ def _score_hidden(experiment: Experiment, params: Any, hiding: Any, kept: Parts)
 
 
 def _score_also(
-  experiment: Experiment, params: Any, other: Any, kept: Parts, name: str
+  experiment: Experiment,
+  params: Any,
+  other: Any,
+  kept: Parts,
+  name: str,
+  rows: np.ndarray | None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """Bits of the same parameters by another code."""
-  draws, values = _test_values(experiment, params, other, kept, name)
+  """Bits of the same parameters by another code, on all of test or on these rows of it."""
+  draws, values = _test_values(experiment, params, other, kept, name, rows=rows)
   cell = {
     'code': other.code.value,
     'evaluation_draws': draws,
+    'examples': None if rows is None else len(rows),
     **bits_cell(experiment, values['nats']),
     'truth': _truth(experiment, values, other.code),
   }
-  return cell, {'nats': values['nats']}
+  return cell, {'nats': values['nats']} | ({} if rows is None else {'rows': rows})
 
 
 def _test_values(
@@ -235,13 +257,15 @@ def _test_values(
   kept: Parts,
   name: str,
   beside: bool = False,
+  rows: np.ndarray | None = None,
 ) -> tuple[int, dict[str, np.ndarray]]:
-  """Draws an example and per-example values on the whole test split.
+  """Draws an example and per-example values on the whole test split, or on these rows of it.
 
   A large split is done, and kept under `name`, in pieces of so many batches: a stop costs the piece
   at hand.
   """
   test = experiment.dataset.test
+  test = test if rows is None else test.take(rows)
   draws = objective.draws(experiment.config.evaluation.draws, experiment.space)
   batch = evaluation.whole_batch(experiment.config.evaluation.batch_size, experiment.mesh)
   size, found = _PIECE * batch, []

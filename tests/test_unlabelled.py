@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 import records
@@ -14,6 +15,7 @@ from reports import reading, results
 from reports.errors import ReportError
 from runs import assessment, configs, experiment, plan, run
 from runs.errors import UserError
+from training import keys
 
 
 @pytest.fixture(scope='module')
@@ -101,3 +103,32 @@ def test_a_code_of_very_many_passes_is_left_out_and_the_report_says_so(
   assert record['also'] == {} and record['also_left_out'] == left_out
   notes = results.assemble(reading.find([tmp_path]))['notes']
   assert any('was not scored by chain rule in raster order' in note for note in notes)
+
+
+def test_a_code_of_many_passes_may_be_of_some_test_examples(tmp_path, data_dir):
+  """The very numbers that these examples have among all."""
+  found = {}
+  for count in (0, 5):
+    setting = f'--config.evaluation.chain_examples={count}'
+    built = tiny.build(data_dir, 'masked_diffusion', setting)
+    params = built.task.init(keys.key(0))
+    # At its start the network says the same of everything.
+    params = jax.tree.map(
+      lambda x: np.random.default_rng(1).normal(0, 0.3, x.shape).astype(np.float32), params
+    )
+    record, arrays = assessment.score(built, params)
+    found[count] = record['also'], arrays
+  for name in ('chain rule in raster order', 'chain rule in order of confidence'):
+    rows = found[5][1][f'also/{name}/rows']
+    assert len(rows) == 5 and len(set(rows)) == 5 and max(rows) < len(built.dataset.test)
+    some, every = (found[count][1][f'also/{name}/nats'] for count in (5, 0))
+    np.testing.assert_allclose(some, every[rows], rtol=1e-5)
+    assert np.std(some) > 1
+    cell, whole = (found[count][0][name] for count in (5, 0))
+    assert (cell['examples'], whole['examples']) == (5, None)
+    assert cell['bits_per_dim'] == pytest.approx(some.mean() / 64 / np.log(2))
+    assert cell['bits_per_dim_stderr'] == pytest.approx(
+      some.std(ddof=1) / np.sqrt(5) / 64 / np.log(2)
+    )
+  built = tiny.build(data_dir, 'masked_diffusion', '--config.evaluation.chain_examples=10000')
+  assert assessment.chain_rows(built) is None
