@@ -2,16 +2,25 @@
 """Fashion-MNIST: 14x14 area means of 16 grey levels.
 
 The pixels themselves, lossless: --config.data.size=28 --config.data.levels=256. Another labelled
-set to probe: --config.probe_data.name=mnist.
+set to probe: --config.probe_data.name=mnist. Two epochs, pilots and the rule of stopping are those
+of experiments/cifar10_small.py.
 """
 
 import ml_collections
 
-from experiments import base
+from experiments import base, cifar10_small
 
-TRAINED = ('autoregressive', 'masked', 'masked_diffusion', 'gaussian_diffusion')
-COMPARE = (*TRAINED, 'untrained', 'untrained_causal')
-SEEDS = (0,)
+TRAINED = (
+  'autoregressive',
+  'autoregressive+input_mask=0.15',
+  'masked',
+  'masked+ratio=0.5',
+  'masked_diffusion',
+  'block_diffusion+block=14',  # a row of pixels
+  'gaussian_diffusion',
+)
+COMPARE = (*TRAINED, 'supervised', 'untrained', 'untrained_causal', 'untrained_gaussian')
+SEEDS, PILOTS = cifar10_small.SEEDS, cifar10_small.PILOTS
 IMAGES = {'tokens': 'grey', 'size': 14, 'levels': 16, 'validation': 2000}
 
 
@@ -19,12 +28,5 @@ def get_config(objective: str = 'autoregressive') -> ml_collections.ConfigDict:
   config = base.get_base(objective)
   config.data.update({'name': 'fashion_mnist', **IMAGES})
   config.probe_data = ml_collections.ConfigDict({'name': '', **IMAGES})
-  config.training.batch_size = 64
-  config.training.steps = 400
-  config.evaluation.draws = 2
-  config.evaluation.validation_draws = 1
-  # An hour of two cores. All labels, noise levels and the slower probes: --config.probe.*.
-  config.probe.train_rows = 10_000
-  config.probe.levels = False
-  config.probe.suite = ('linear', 'ridge', 'knn', 'mlp', 'prequential', 'geometry')
+  cifar10_small.long(config, 1800)
   return config

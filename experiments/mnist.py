@@ -5,7 +5,7 @@ import ml_collections
 
 from experiments import fashion_mnist
 
-COMPARE, SEEDS = fashion_mnist.COMPARE, fashion_mnist.SEEDS
+COMPARE, SEEDS, PILOTS = fashion_mnist.COMPARE, fashion_mnist.SEEDS, fashion_mnist.PILOTS
 
 
 def get_config(objective: str = 'autoregressive') -> ml_collections.ConfigDict:
