@@ -8,6 +8,7 @@ recognised, what was interrupted goes on, and one failed run costs only itself.
 
 from collections.abc import Sequence
 import os
+import re
 import shlex
 
 from absl import flags
@@ -50,7 +51,18 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
     jobs=chosen.jobs,
     cache=chosen.compilation_cache,
     pilot_seeds=pilots,
+    part=_part(chosen.part),
   )
+
+
+def _part(text: str | None) -> tuple[int, int] | None:
+  """'2/3' -> (2, 3)."""
+  if text is None:
+    return None
+  found = re.fullmatch(r'([1-9]\d*)/([1-9]\d*)', text)
+  if not found or int(found[1]) > int(found[2]):
+    raise UserError(f'--part={text} must be I/N, the I-th of N parts, such as 1/2')
+  return int(found[1]), int(found[2])
 
 
 def _grid(name: str) -> list[float] | None:
@@ -101,6 +113,9 @@ def define_flags() -> None:
   )
   flags.DEFINE_list(
     'sizes', None, "Presets of the backbone, each trained and tuned; default: the config's own."
+  )
+  flags.DEFINE_string(
+    'part', None, 'I/N: trains the I-th of N shares of the runs, each machine in its own --workdir.'
   )
   flags.DEFINE_integer(
     'jobs', None, 'Runs at a time; default: one a core on CPU, one in all on accelerators.'

@@ -21,10 +21,11 @@ _PAIR = ('difference', 'half_width', 'degrees', 'p', 'p_holm')
 Runs = Sequence[Mapping]
 
 
-def verdicts(runs: Runs, measure: Tested = PRIMARY) -> list[dict]:
+def verdicts(runs: Runs, measure: Tested = PRIMARY, withheld: str | None = None) -> list[dict]:
   """A verdict for every pair of trained objectives, and a comparison of each with every control.
 
-  Only objectives of one size are compared, and none that saw labels in training.
+  Only objectives of one size are compared, and none that saw labels in training. `withheld` says
+  why nothing is to be tested yet.
 
   Returns:
     One dict a pair, those of trained objectives first: size; control (whether `second` is one);
@@ -41,7 +42,10 @@ def verdicts(runs: Runs, measure: Tested = PRIMARY) -> list[dict]:
   for (size, first, second), control in _pairs(runs):
     sides = [_runs_of(runs, size, name) for name in (first, second)]
     pair = {'size': size, 'control': control, 'first': first, 'second': second}
-    found = _over_grammars(sides, measure) if several else _over_seeds(sides, measure, known)
+    if withheld is not None:
+      found = _common(sides, measure, 'grammars' if several else 'seeds')[1] | {'reason': withheld}
+    else:
+      found = _over_grammars(sides, measure) if several else _over_seeds(sides, measure, known)
     made.append(pair | found)
   family = [pair for pair in made if pair['p'] is not None and not pair['control']]
   for pair, adjusted in zip(family, statistics.holm([p['p'] for p in family]), strict=True):
@@ -49,13 +53,13 @@ def verdicts(runs: Runs, measure: Tested = PRIMARY) -> list[dict]:
   return [pair | {'verdict': _sentence(pair, measure)} for pair in made]
 
 
-def beside(runs: Runs) -> list[dict]:
+def beside(runs: Runs, withheld: str | None = None) -> list[dict]:
   """{'measure' (its name), 'verdicts'} on every measure beside the primary one that can be tested:
   those of its pairs in which both sides have it."""
   made = []
   for measure in predictions.BESIDE:
     having = [run for run in runs if measure.read(run) is not None]
-    found = verdicts(having, measure)
+    found = verdicts(having, measure, withheld)
     if any(pair['p'] is not None for pair in found):
       made.append({'measure': measure.name, 'verdicts': found})
   return made

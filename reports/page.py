@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 
 from probes.measures import Measure, at, headline
-from reports import choice, fairness, reading, styles, summary, wording
+from reports import choice, fairness, planned, reading, styles, summary, wording
 from reports.captions import CAPTIONS
 
 _CONTROL_NAMES = {'pca': 'PCA of raw', 'random_relu': 'random ReLU of raw'}
@@ -33,11 +33,12 @@ def render(results: Mapping, pictures: Mapping[str, bytes]) -> str:
     trim_blocks=True,
     lstrip_blocks=True,
   )
-  environment.globals |= {'wording': wording, 'limits': summary}
+  environment.globals |= {'wording': wording, 'limits': summary, 'planned': planned}
   environment.globals['m'] = environment.get_template('macros.html').module
   looks = styles.styles(results)
   entries = [{**entry, 'look': looks[styles.kind_of(entry)]} for entry in results['summary']]
   return environment.get_template('page.html').render({
+    'plan': None,  # in a report of an earlier version
     **results,
     'results': results,
     'summary': entries,

@@ -22,6 +22,8 @@ SCHEMA = 1
 CODES = ('exact', 'upper_bound', 'estimate', 'none')
 # Directory of a comparison's pilot runs, and the .json of what they chose.
 PILOTS = 'pilots'
+# What a comparison said beforehand that it would measure.
+PLAN = 'plan.json'
 # Controls without a network: the input itself, and two features of it as wide as the network.
 RAW_CONTROLS = ('raw', 'pca', 'random_relu')
 
@@ -37,6 +39,8 @@ class Found:
     runs: the records of finished runs; `workdir` is where each was found.
     unfinished: {'name', 'log', 'reason'} for every run that has no readable record.
     begun: the configs of those.
+    failed: the configs of those among them that say that they failed.
+    plans: the plans of the comparison directories (`reports.planned`).
     controls: the merged controls.json of the comparison directories.
     pilots: the rows of pilots.json of the comparison directories.
     notes: one line for everything the reader of the report should know about the reading.
@@ -45,6 +49,8 @@ class Found:
   runs: list[dict] = dataclasses.field(default_factory=list)
   unfinished: list[dict] = dataclasses.field(default_factory=list)
   begun: list[dict] = dataclasses.field(default_factory=list)
+  failed: list[dict] = dataclasses.field(default_factory=list)
+  plans: list[dict] = dataclasses.field(default_factory=list)
   controls: dict = dataclasses.field(default_factory=dict)
   pilots: list[dict] = dataclasses.field(default_factory=list)
   notes: list[str] = dataclasses.field(default_factory=list)
@@ -85,14 +91,17 @@ def find(dirs: Iterable[str | os.PathLike]) -> Found:
       raise ReportError(f'{top} is not a directory')
     if top.parent.name == 'runs' and (top / 'run.json').exists():
       _read_controls(top.parent.parent / 'controls.json', found)  # a run named by itself
+    for place in (top, top.parent):
+      if place.resolve().name == 'runs':  # some of a comparison: its plan holds all the same
+        _read_plans(place.parent / PLAN, found)
     for where, names, files in os.walk(top):
       path = pathlib.Path(where)
       names.sort()
       if f'{PILOTS}.json' in files:
-        chosen = read_json(path / f'{PILOTS}.json')
-        found.pilots += chosen.get(PILOTS, ())
-        found.notes += chosen.get('notes', ())
+        _read_pilots(path / f'{PILOTS}.json', found)
         names[:] = [name for name in names if name != PILOTS]
+      if PLAN in files:
+        _read_plans(path / PLAN, found)
       if 'controls.json' in files:
         _read_controls(path / 'controls.json', found)
       if 'run.json' in files or 'config.json' in files:
@@ -116,6 +125,7 @@ def tell_apart(runs: Iterable[dict], fields: Sequence[str]) -> None:
       value = at(config, names)
       if value is None:
         raise ReportError(f'--by={field}: {run["workdir"]} has no such field in its config')
+      run.setdefault('objective_of_plan', run['objective'])
       run['objective'] += f' {names[-1]}={value}'
 
 
@@ -149,6 +159,8 @@ def _read_run(path: pathlib.Path, found: Found) -> None:
   log = next((str(log) for log in logs if log.exists()), str(path))
   found.unfinished.append({'name': path.name, 'log': log, 'reason': reason})
   found.begun.append(config_of(path))
+  if found.begun[-1] and read_json(path / 'state.json').get('state') == 'failed':
+    found.failed.append(found.begun[-1])
 
 
 def _fault(record: Any) -> str | None:
@@ -165,6 +177,33 @@ def _fault(record: Any) -> str | None:
   if record['code'] == 'none' and record.get('bits_per_dim') is not None:
     return 'run.json gives bits per dimension although its code is none'
   return None
+
+
+def _read_plans(path: pathlib.Path, found: Found) -> None:
+  for plan in read_json(path).get('plans', ()):
+    if plan not in found.plans:
+      found.plans.append(plan)
+      found.notes += [note for note in plan['notes'] if note not in found.notes]
+
+
+def _read_pilots(path: pathlib.Path, found: Found) -> None:
+  """What pilots chose; parts of a comparison have the same, or a note says that they have not."""
+  chosen = read_json(path)
+  for row in chosen.get(PILOTS, ()):
+    same = [
+      other
+      for other in found.pilots
+      if all(other.get(name) == row.get(name) for name in ('objective', 'size'))
+    ]
+    keys = ('learning_rate', 'clip_norm')
+    if any(other.get(key) != row.get(key) for other in same for key in keys):
+      found.notes.append(
+        f'{path} chose otherwise for {row["objective"]} than an earlier {path.name}: its runs are '
+        'not of one tuning'
+      )
+    if row not in same:
+      found.pilots.append(row)
+  found.notes += [note for note in chosen.get('notes', ()) if note not in found.notes]
 
 
 def _read_controls(path: pathlib.Path, found: Found) -> None:

@@ -6,7 +6,8 @@ Rules, in one place:
 - An interval or a verdict needs `MINIMUM_SEEDS` grammars where there are several, with seeds
   averaged inside each (they share it, so they are not independent), and as many seeds otherwise.
   Means are of the same units.
-- A verdict also needs what every run got right on every test example (arrays.npz).
+- A verdict also needs what every run got right on every test example (arrays.npz), and that all
+  runs of the plan that was written beforehand are done (`reports.planned`).
 - Exact codes and upper bounds of one objective are never averaged, and never ranked against
   each other. What the same weights cost by another code stands apart.
 - Absent is None (null, an empty CSV cell), never NaN.
@@ -22,6 +23,7 @@ from reports import (
   differences,
   intervals,
   label_regret,
+  planned,
   reading,
   regret,
   summary,
@@ -77,18 +79,21 @@ def assemble(
     smallest[size] = min(parameters, smallest.get(size, parameters))
   runs = sorted(runs, key=lambda run: _order(run, smallest))
   chosen = [run for run in runs if run['selected']]
-  made, (probe, labels) = differences.verdicts(runs), summary.PRIMARY
+  plan = planned.state(found)
+  withheld = planned.withheld(plan)
+  made, (probe, labels) = differences.verdicts(runs, withheld=withheld), summary.PRIMARY
   untested = differences.no_verdicts(runs, made)
   if (shared := differences.shared_labels(made)) is not None:
     notes.append(shared)
   entries = summary.summarise(runs, histogram)
   intervals.cross(entries, runs)
   return reading.plain({
-    'schema': reading.SCHEMA, **_common(runs), 'command': command,
+    'schema': reading.SCHEMA, **_common(runs), 'command': command or planned.command(plan),
+    'plan': plan,
     'primary': {'probe': probe, 'labels': labels, 'measure': 'accuracy'},
     'runs': runs, 'controls': _controls(found.controls, chosen),
     'summary': entries, 'no_verdicts': untested,
-    'verdicts': [] if untested else made, 'beside': differences.beside(runs),
+    'verdicts': [] if untested else made, 'beside': differences.beside(runs, withheld),
     'indistinct': differences.indistinct(runs, made),
     'equal_regret': regret.equal_regret(chosen, curves),
     'label_regret': label_regret.tables(found), 'theory': theory.correlations(chosen, curves),

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 import textwrap
 
 from probes.measures import Measure, at
-from reports import summary, wording
+from reports import planned, summary, wording
 
 WIDTH = 100
 
@@ -28,7 +28,8 @@ def terminal_table(results: Mapping) -> str:
     if bits is not None:
       rows.append([label, 'exact', f'{bits:.3f}', *[''] * (len(head) - 3)])
   table = aligned([head, *rows], left=(0, 1), width=WIDTH)
-  return '\n'.join([_title(results), '', *table, '', *_foot(results)])
+  top = [_title(results), *map(wrapped, planned.lines(results.get('plan')))]
+  return '\n'.join([*top, '', *table, '', *_foot(results)])
 
 
 def _entry_rows(

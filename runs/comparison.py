@@ -7,7 +7,7 @@ import shlex
 import jax
 
 from reports import report, terminal
-from runs import pilots, plan, pool
+from runs import announced, pilots, plan, pool, shares
 from training import preemption
 
 
@@ -27,6 +27,7 @@ def compare(
   jobs: int | None,
   cache: str | None,
   pilot_seeds: Sequence[int] | None = None,
+  part: shares.Part | None = None,
 ) -> int:
   """Runs all that `plan.make` plans, probes the controls, reports; returns the exit code.
 
@@ -38,9 +39,12 @@ def compare(
     cache: directory of compiled programs; None for one in `workdir`.
     pilot_seeds: of runs apart, by which rates and clip norms are chosen; None to choose them by the
       runs themselves.
+    part: trains no more than this share of the runs (`shares.share`), and says so in the report.
+      The controls are probed by the first part.
 
   Raises:
-    UserError: what can't be planned; pilots that are results too, or of which a kind all failed.
+    UserError: what can't be planned; pilots that are results too, or of which a kind all failed;
+      pilots that other parts have.
   """
 
   def planned(**more) -> tuple[list[plan.PlannedRun], list[str]]:
@@ -64,24 +68,33 @@ def compare(
   jax.config.update('jax_compilation_cache_dir', environment['JAX_COMPILATION_CACHE_DIR'])
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
   failures = []
+  mine = shares.share(runs, part)
+  own_pilots = shares.share(first, part) if first else []
+  announced.write(
+    runs, workdir, command=command, rates=rates, clips=clips, pilot_seeds=pilot_seeds, sizes=sizes,
+    notes=notes,
+  )  # fmt: skip
   if first:
-    plan.write_manifest(first, workdir)
-    failures += pool.run_all(first, environment, jobs)
+    plan.write_manifest(own_pilots, workdir)
+    failures += pool.run_all(own_pilots, environment, jobs)
     preemption.check()
+    shares.need_pilots(first, part, workdir)
     tuned, said = pilots.choose(first, workdir)
     for note in said:
       print(note)
     runs, _ = planned(tuned=tuned)
-  plan.write_manifest(runs, workdir)
-  failures += pool.run_all(runs, environment, jobs)
+    mine = shares.share(runs, part)
+  plan.write_manifest(mine, workdir)
+  failures += pool.run_all(mine, environment, jobs)
   preemption.check()
-  plan.write_controls(runs[0], workdir, data_dir)
+  if part is None or part[0] == 1:
+    plan.write_controls(runs[0], workdir, data_dir)
   results = report.build(
     [workdir],
     workdir,
     command=command,
     failures=[f.as_row() for f in failures],
-    notes=notes,
+    notes=[shares.note(part)] if part else [],
   )
   return show(results, workdir, failures, tensorboard=True)
 

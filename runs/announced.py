@@ -1,0 +1,72 @@
+"""WORKDIR/plan.json: what a comparison is going to measure, written before its first result.
+
+Who adds seeds until a difference shows, or stops at one, gets differences where there are none.
+So reports hold a comparison against this file (`reports.planned`): until all of it is done there is
+no verdict, and what was added once results were there is said.
+"""
+
+from collections.abc import Sequence
+import datetime
+import glob
+import json
+import os
+from typing import Any
+
+from reports import choice, reading, summary
+from runs import experiment, plan
+from training.metrics import write_atomically
+
+
+def write(
+  runs: Sequence[plan.PlannedRun],
+  workdir: str,
+  *,
+  command: str,
+  rates: Sequence[float] | None,
+  clips: Sequence[float] | None,
+  pilot_seeds: Sequence[int] | None,
+  sizes: Sequence[str] | None,
+  notes: Sequence[str],
+) -> None:
+  """Writes the plan; after the first result an earlier one stays, and another is put behind it.
+
+  Args:
+    runs: the results, all of them, also where this machine trains a share.
+    workdir: of the comparison.
+    command, rates, clips, pilot_seeds, sizes: as in `comparison.compare`.
+    notes: of the plan, for the reader of the report.
+  """
+  path = os.path.join(workdir, reading.PLAN)
+  pattern = os.path.join(glob.escape(workdir), 'runs', '*', 'run.json')
+  before = len(glob.glob(pattern))
+  earlier = reading.read_json(path).get('plans', []) if before else []
+  grids = {'learning_rates': list(rates or ()), 'clip_norms': list(clips or ())}
+  made: dict[str, Any] = {
+    'rows': list({run.kind: _row(run, bool(sizes)) for run in runs}.values()),
+    'replicates': _once([_replicate(run) for run in runs]),
+    **grids,
+    'pilot_seeds': list(pilot_seeds or ()),
+    'primary': dict(zip(('probe', 'labels'), summary.PRIMARY, strict=True)),
+  }
+  if any(all(one.get(name) == value for name, value in made.items()) for one in earlier):
+    return
+  now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
+  made |= {'command': command, 'notes': list(notes), 'written': now, 'results_before': before}
+  os.makedirs(workdir, exist_ok=True)
+  write_atomically(path, json.dumps({'plans': [*earlier, made]}, indent=1) + '\n')
+
+
+def _row(run: plan.PlannedRun, sized: bool) -> dict[str, Any]:
+  """An objective as reports name it, its size where several were asked for, its updates."""
+  name = ' '.join(filter(None, (run.config.objective.name, run.config.variant)))
+  size = run.config.model.preset if sized else None
+  return {'objective': name, 'size': size, 'steps': run.steps}
+
+
+def _replicate(run: plan.PlannedRun) -> dict[str, Any]:
+  grammar = choice.grammar_of({'settings_of_data': experiment.source(run.config)})
+  return {'grammar': grammar, 'seed': run.config.training.seed}
+
+
+def _once(values: Sequence[dict]) -> list[dict]:
+  return [value for place, value in enumerate(values) if value not in values[:place]]

@@ -1,0 +1,61 @@
+"""One comparison on several machines: which runs each of them trains."""
+
+from collections.abc import Sequence
+import os
+
+from reports import reading
+from runs import plan
+from runs.errors import UserError
+
+Part = tuple[int, int]  # (I, N): the I-th of N parts, from 1
+
+
+def share(runs: Sequence[plan.PlannedRun], part: Part | None) -> list[plan.PlannedRun]:
+  """The runs of one part, in the order of the plan; all of them without a part.
+
+  Runs that differ in nothing but seed, and so cost the same, are dealt out in turn, and the next
+  kind goes on where the last one ended: no part has two runs more than another, neither of any kind
+  nor in all.
+
+  Raises:
+    UserError: there are fewer runs than parts.
+  """
+  if part is None:
+    return list(runs)
+  number, parts = part
+  if parts > len(runs):
+    raise UserError(f'--part={number}/{parts}: there are only {len(runs)} runs to share')
+  alike = sorted(runs, key=lambda run: (run.kind, str(run.tuning)))
+  own = {run.name for run in alike[number - 1 :: parts]}
+  return [run for run in runs if run.name in own]
+
+
+def need_pilots(pilots: Sequence[plan.PlannedRun], part: Part | None, workdir: str) -> None:
+  """UserError while pilots of the other parts are not here: the choice is by all of them.
+
+  One that failed there counts as being here.
+  """
+  own = {run.name for run in share(pilots, part)}
+  lacking = [run for run in pilots if run.name not in own and not _ended(run.workdir)]
+  if lacking:
+    number, parts = part or (1, 1)
+    raise UserError(
+      f'the pilots of part {number} of {parts} are done, {len(lacking)} of the others are not '
+      f'here: copy the directory {reading.PILOTS} of every part into {workdir} (checkpoints may be '
+      'left out), then start the same command again, on every machine'
+    )
+
+
+def note(part: Part) -> str:
+  """What the report of a part says of itself."""
+  return (
+    f'THIS IS PART {part[0]} OF {part[1]} of a comparison: launch.report on the directories of all '
+    'parts makes the report of the whole'
+  )
+
+
+def _ended(workdir: str) -> bool:
+  """Whether a run is finished, or failed."""
+  if reading.read_run(workdir) is not None:
+    return True
+  return reading.read_json(os.path.join(workdir, 'state.json')).get('state') == 'failed'

@@ -1,0 +1,164 @@
+"""What was said before the first result: reports hold a comparison against it."""
+
+import json
+import pathlib
+
+from records import assemble, make_record, render, write_run
+import tiny
+
+from reports import planned, terminal
+from runs import announced, plan
+
+OBJECTIVES = ('autoregressive', 'masked', 'untrained')
+
+
+def _plan(seeds, *, written='2026-11-01', before=0, rows=OBJECTIVES, **changes) -> dict:
+  return {
+    'rows': [{'objective': name, 'size': None, 'steps': 800 * (name != 'untrained')}
+             for name in rows],
+    'replicates': [{'grammar': None, 'seed': seed} for seed in seeds],
+    'learning_rates': [], 'clip_norms': [], 'pilot_seeds': [],
+    'primary': {'probe': 'linear', 'labels': '100'}, 'command': 'make it', 'notes': ['left out'],
+    'written': written, 'results_before': before,
+  } | changes  # fmt: skip
+
+
+def _write(top: pathlib.Path, *plans: dict) -> None:
+  top.mkdir(parents=True, exist_ok=True)
+  (top / 'plan.json').write_text(json.dumps({'plans': list(plans)}))
+
+
+def _runs(top: pathlib.Path, seeds, objectives=OBJECTIVES, **changes) -> None:
+  for objective in objectives:
+    for seed in seeds:
+      write_run(top, make_record(objective, seed, **changes))
+
+
+def _said(results: dict) -> str:
+  """The terminal's text in one line; the page says the same of the plan."""
+  page = ' '.join(render(results).replace('&#39;', "'").split())
+  assert all(line in page for line in planned.lines(results['plan']))
+  return ' '.join(terminal.terminal_table(results).split())
+
+
+def test_fewer_seeds_than_planned_are_preliminary_and_never_a_verdict(tmp_path):
+  """Five seeds are enough for a test, but seven were to be."""
+  _write(tmp_path, _plan(range(7)))
+  _runs(tmp_path, range(5))
+  results = assemble(tmp_path)
+  assert results['verdicts'] == [] and results['beside'] == []
+  assert results['no_verdicts'] == 'preliminary, 6 planned runs are not done'
+  assert not any(found['tested'] for found in results['indistinct'])
+  text = _said(results)
+  assert (
+    'planned: 7 seeds × 3 rows, 21 runs; done: 15 runs; complete: 5 seeds × 3 rows: PRELIMINARY, '
+    'no verdict before all of it is done'
+  ) in text
+  _runs(tmp_path, (5, 6))
+  results = assemble(tmp_path)
+  assert [pair['seeds'] for pair in results['verdicts']] == [7, 7, 7]
+  assert results['verdicts'][0]['p'] is not None
+  assert 'planned: 7 seeds × 3 rows, 21 runs; done: all' in _said(results)
+  assert 'PRELIMINARY' not in _said(results)
+  assert results['command'] == 'make it' and results['notes'].count('left out') == 1
+
+
+def test_a_run_that_is_missing_in_one_row_holds_all_verdicts_back(tmp_path):
+  _write(tmp_path, _plan(range(5)))
+  _runs(tmp_path, range(5), OBJECTIVES[:2])
+  _runs(tmp_path, range(4), OBJECTIVES[2:])
+  assert assemble(tmp_path)['verdicts'] == []
+  assert 'complete: 4 seeds × 3 rows' in _said(assemble(tmp_path))
+  # One that began and goes on is missing, too; one that failed has ended.
+  path = tmp_path / 'runs' / 'untrained-4'
+  path.mkdir()
+  config = tiny.config('untrained', '--config.training.seed=4').to_dict()
+  (path / 'config.json').write_text(json.dumps({'config': config}, default=list))
+  for state, tested in (('running', False), ('preempted', False), ('failed', True)):
+    (path / 'state.json').write_text(json.dumps({'state': state}))
+    assert bool(assemble(tmp_path)['verdicts']) == tested
+  assert '15 runs; done: 14 runs; failed: 1' in _said(assemble(tmp_path))
+
+
+def test_seeds_added_once_results_were_there_are_told(tmp_path):
+  _write(tmp_path, _plan(range(5)), _plan(range(7), written='2026-11-02', before=15))
+  _runs(tmp_path, range(7))
+  results = assemble(tmp_path)
+  assert results['verdicts']
+  assert '2 seeds were added later than the first plan, once 15 results were there' in _said(
+    results
+  )
+  _write(tmp_path, _plan(range(7), before=3))
+  assert 'written when 3 results were there already' in _said(assemble(tmp_path))
+  # Fewer than were planned at first is no way out.
+  _write(tmp_path, _plan(range(9)), _plan(range(7), written='2026-11-02', before=21))
+  assert assemble(tmp_path)['no_verdicts'] == 'preliminary, 6 planned runs are not done'
+
+
+def test_parts_of_a_plan_are_one_plan_and_others_are_later(tmp_path):
+  _write(tmp_path / 'b', _plan(range(5), written='2026-11-02'))
+  _write(tmp_path / 'a', _plan(range(5), written='2026-11-03'))
+  _runs(tmp_path / 'a', (0, 2, 4))
+  _runs(tmp_path / 'b', (1, 3))
+  assert assemble(tmp_path / 'a')['plan']['done'] == 9
+  assert not assemble(tmp_path / 'a' / 'runs')['plan']['complete']
+  (one,) = (tmp_path / 'a' / 'runs').glob('masked-0-*')
+  assert assemble(one)['plan']['done'] == 1
+  joined = assemble(tmp_path / 'a', tmp_path / 'b')
+  assert joined['plan']['complete'] and joined['plan']['added'] == []
+  assert [one['written'] for one in joined['plan']['plans']] == ['2026-11-02']
+  _write(tmp_path / 'b', _plan(range(4), written='2026-11-02'))
+  joined = assemble(tmp_path / 'a', tmp_path / 'b')
+  assert '1 seeds were added later than the first plan:' in _said(joined)
+
+
+def test_a_grid_is_done_when_all_of_it_is_and_pilots_leave_one_point(tmp_path):
+  grid = {'learning_rates': [1e-3, 2e-3], 'clip_norms': []}
+  _runs(tmp_path, range(5), OBJECTIVES[:2], learning_rate=1e-3)
+  for seed in range(5):
+    write_run(tmp_path, make_record('untrained', seed, learning_rate=None), f'untrained-{seed}')
+  _write(tmp_path, _plan(range(5), pilot_seeds=[100], **grid))
+  assert assemble(tmp_path)['plan']['complete']
+  _write(tmp_path, _plan(range(5), **grid))
+  found = assemble(tmp_path)['plan']
+  assert (found['runs'], found['done'], found['whole'], found['complete']) == (25, 15, 0, False)
+  _runs(tmp_path, range(5), OBJECTIVES[:2], learning_rate=2e-3)
+  assert assemble(tmp_path)['plan']['complete']
+
+
+def test_without_a_plan_nothing_is_held_back(tmp_path):
+  _runs(tmp_path, range(5))
+  results = assemble(tmp_path)
+  assert results['plan'] is None and results['verdicts'] and 'planned:' not in _said(results)
+  assert 'none was written beforehand' in render(results)
+
+
+# As a comparison writes it.
+
+
+def _announce(top: pathlib.Path, seeds, names=('masked+ratio=0.5', 'untrained'), **changes) -> dict:
+  given = {'command': 'c', 'rates': None, 'clips': [1.0], 'pilot_seeds': None, 'notes': []}
+  runs, _ = plan.make(
+    'experiments/hierarchy.py', names, seeds, None, [], str(top), '', sizes=changes.get('sizes')
+  )
+  announced.write(runs, str(top), **{'sizes': None} | given | changes)
+  return json.loads((top / 'plan.json').read_text())['plans']
+
+
+def test_a_plan_may_change_until_the_first_result(tmp_path):
+  _announce(tmp_path, [0])
+  (one,) = _announce(tmp_path, [0, 1], sizes=['nano', 'micro'])
+  assert one['rows'] == [
+    {'objective': 'masked ratio=0.5', 'size': 'nano', 'steps': 1000},
+    {'objective': 'untrained', 'size': 'nano', 'steps': 0},
+    {'objective': 'masked ratio=0.5', 'size': 'micro', 'steps': 1000},
+    {'objective': 'untrained', 'size': 'micro', 'steps': 0},
+  ]
+  assert one['replicates'] == [{'grammar': g, 'seed': s} for g in (0, 1, 2) for s in (0, 1)]
+  assert (one['clip_norms'], one['results_before']) == ([1.0], 0)
+  (tmp_path / 'runs' / 'any').mkdir(parents=True)
+  (tmp_path / 'runs' / 'any' / 'run.json').write_text('{}')
+  assert _announce(tmp_path, [0, 1], sizes=['nano', 'micro'], command='again') == [one]
+  first, second = _announce(tmp_path, [0, 1, 2], sizes=['nano', 'micro'])
+  assert first == one and second['results_before'] == 1 and len(second['replicates']) == 9
+  assert first['written'] <= second['written']
