@@ -1,5 +1,6 @@
 """Several processes on this machine: the same numbers, one stop for all, no one left hanging."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -15,8 +16,8 @@ import tiny
 
 from experiments import digits
 from runs import configs, experiment, run
-from training import distributed, metrics, sharding
-from training.errors import DistributedError
+from training import distributed, loop, metrics, sharding
+from training.errors import DistributedError, Preempted
 
 ROOT = pathlib.Path(__file__).parent.parent
 STEPS = 24
@@ -108,6 +109,7 @@ def stopping(self, step, metrics):
 loop._Log.follow = stopping"""
 
 
+ENDLESS = ('--config.training.steps=100000', '--config.evaluators.validation.every=0')
 # Silence is noticed sooner than in real runs.
 QUICK = """
 from training import watchdog
@@ -120,18 +122,21 @@ def _losses(workdir):
 
 
 def test_processes_and_devices_change_nothing_and_a_run_moves_between_them(
-  start, data_dir, tmp_path
+  start, data_dir, tmp_path, monkeypatch
 ):
-  """2 x 2, stopped by SIGTERM to one worker, 1 x 2, stopped, 2 x 2: as one device."""
+  """2 x 2, stopped by SIGTERM to one worker, one device, stopped, 2 x 2: as one device."""
   alone, moved = (str(tmp_path / name) for name in ('alone', 'moved'))
   assert _codes(start(moved, 2, 2, first=_stopping(1, 8))) == [42, 42]
   first = max(_losses(moved))
   assert 8 <= first < 14
-  assert _codes(start(moved, 1, 2, first=_stopping(0, 16))) == [42]
-  assert 16 <= max(_losses(moved)) < STEPS
+  config = configs.override(digits.get_config('masked_diffusion'), SETTINGS)
+  asked = itertools.chain([False] * (15 - first), itertools.repeat(True))
+  with monkeypatch.context() as patch, pytest.raises(Preempted):
+    patch.setattr(loop.preemption, 'asked_here', lambda: next(asked))
+    run.execute(experiment.build(config, data_dir), moved)
+  assert first < max(_losses(moved)) < STEPS
   assert _codes(start(moved, 2, 2)) == [0, 0]
-  config = digits.get_config('masked_diffusion')
-  run.execute(experiment.build(configs.override(config, SETTINGS), data_dir), alone)
+  run.execute(experiment.build(config, data_dir), alone)
 
   expected = _losses(alone)
   assert sorted(expected) == list(range(1, STEPS + 1))
@@ -154,7 +159,7 @@ def test_processes_and_devices_change_nothing_and_a_run_moves_between_them(
 
 def test_a_killed_worker_takes_the_other_with_it(start, tmp_path):
   workdir = str(tmp_path / 'killed')
-  group = start(workdir, 2, 1, '--config.training.steps=100000', first=QUICK)
+  group = start(workdir, 2, 1, *ENDLESS, first=QUICK)
   _wait_for(workdir, 3, group)
   group[1].kill()
   assert _codes(group, seconds=60)[0] not in (0, 42)
@@ -165,7 +170,7 @@ def test_a_killed_worker_takes_the_other_with_it(start, tmp_path):
 @pytest.mark.parametrize('paused', [0, 1])
 def test_a_process_that_stands_still_ends_the_run_with_one_line_each(paused, start, tmp_path):
   workdir = str(tmp_path / 'paused')
-  group = start(workdir, 2, 1, '--config.training.steps=100000', first=QUICK)
+  group = start(workdir, 2, 1, *ENDLESS, first=QUICK)
   _wait_for(workdir, 3, group)
   group[paused].send_signal(signal.SIGSTOP)
   time.sleep(9)

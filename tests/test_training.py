@@ -52,27 +52,38 @@ class _Failing:
     return self._batches.rows(step, rows)
 
 
+@pytest.fixture(scope='module')
+def uninterrupted(data_dir, tmp_path_factory):
+  """A run that nothing disturbed: its experiment, directory and record."""
+  experiment, workdir = tiny.build(data_dir), str(tmp_path_factory.mktemp('whole'))
+  return experiment, workdir, run.execute(experiment, workdir)
+
+
 @pytest.mark.parametrize(
   'name', ['masked_diffusion', pytest.param('autoregressive', marks=pytest.mark.bits)]
 )
-def test_interrupted_and_resumed_equals_uninterrupted(name, data_dir, tmp_path):
-  whole, broken = str(tmp_path / 'whole'), str(tmp_path / 'broken')
-  experiment = tiny.build(data_dir, name)
-  run.execute(experiment, whole)
-  failing = tiny.build(data_dir, name)
+def test_interrupted_and_resumed_equals_uninterrupted(name, data_dir, tmp_path, request):
+  broken, few = str(tmp_path / 'broken'), ()
+  if name == 'masked_diffusion':
+    experiment, whole, _ = request.getfixturevalue('uninterrupted')
+  else:
+    few = ('--config.evaluators.probe.every=0', '--config.evaluation.samples=0')
+    experiment, whole = tiny.build(data_dir, name, *few), str(tmp_path / 'whole')
+    run.execute(experiment, whole)
+  failing = tiny.build(data_dir, name, *few)
   failing.__dict__['batches'] = _Failing(failing.batches, at=6)
   with pytest.raises(RuntimeError, match='power cut'):
     run.execute(failing, broken)
   assert run.read_record(broken) is None
-  run.execute(tiny.build(data_dir, name), broken)
+  run.execute(tiny.build(data_dir, name, *few), broken)
   _assert_same_run(experiment, whole, broken)
 
 
-def test_a_row_is_written_once_however_often_a_run_is_stopped(data_dir, tmp_path, monkeypatch):
+def test_a_row_is_written_once_however_often_a_run_is_stopped(
+  uninterrupted, data_dir, tmp_path, monkeypatch
+):
   """Stopped where a row is due, it goes on, is killed before the next checkpoint, and goes on."""
-  whole, broken = str(tmp_path / 'whole'), str(tmp_path / 'broken')
-  experiment = tiny.build(data_dir)
-  run.execute(experiment, whole)
+  (experiment, whole, _), broken = uninterrupted, str(tmp_path / 'broken')
   asked = iter([False] * 4)
   with monkeypatch.context() as patch:
     patch.setattr(loop.preemption, 'asked_here', lambda: next(asked, True))
@@ -87,10 +98,9 @@ def test_a_row_is_written_once_however_often_a_run_is_stopped(data_dir, tmp_path
   _assert_same_run(experiment, whole, broken)
 
 
-def test_record_and_arrays_agree(data_dir, tmp_path):
-  experiment = tiny.build(data_dir)
-  record = run.execute(experiment, str(tmp_path))
-  arrays = run.read_arrays(str(tmp_path))
+def test_record_and_arrays_agree(uninterrupted):
+  experiment, whole, record = uninterrupted
+  arrays = run.read_arrays(whole)
   nats = arrays['nats'].astype(np.float64)
   assert record['bits_per_dim'] == pytest.approx(nats.mean() / 64 / np.log(2))
   stderr = nats.std(ddof=1) / np.sqrt(300) / 64 / np.log(2)
@@ -101,7 +111,7 @@ def test_record_and_arrays_agree(data_dir, tmp_path):
   stderr = shares.std(ddof=1) / np.sqrt(300)
   assert record['token_accuracy_stderr'] == pytest.approx(stderr, rel=1e-5)
   assert record['token_accuracy_of'] == 'hidden tokens' and not record['terms']
-  curve = [row for row in metrics.read_curve(str(tmp_path / 'metrics.jsonl'))
+  curve = [row for row in metrics.read_curve(f'{whole}/metrics.jsonl')
            if 'validation/loss' in row]  # fmt: skip
   assert curve[0]['validation/token_accuracy'] == pytest.approx(1 / 17, rel=1e-5)  # uniform
   assert curve[-1]['validation/token_accuracy'] == record['validation']['token_accuracy']
@@ -113,10 +123,10 @@ def test_record_and_arrays_agree(data_dir, tmp_path):
   assert 8 * 8 <= record['tokens_scored'] <= record['tokens_seen']
   assert record['train_flops'] == 8 * 3 * 8 * experiment.model.forward_flops()
   # Restored parameters give the very number that the record holds.
-  state, _ = run.restore(experiment, str(tmp_path), best=False)
+  state, _ = run.restore(experiment, whole, best=False)
   again, _ = assessment.score(experiment, state.params)
   assert again['bits_per_dim'] == record['bits_per_dim']
-  assert json.load(open(tmp_path / 'run.json')) == json.loads(json.dumps(record))
+  assert json.load(open(f'{whole}/run.json')) == json.loads(json.dumps(record))
 
 
 def test_autoregressive_scores_every_token(data_dir, tmp_path):
@@ -152,10 +162,10 @@ def _truncate(directory: str) -> None:
   os.truncate(largest, os.path.getsize(largest) // 2)
 
 
-def test_truncated_checkpoint_is_named_and_the_previous_one_offered(data_dir, tmp_path):
-  whole, broken = str(tmp_path / 'whole'), str(tmp_path / 'broken')
-  experiment = tiny.build(data_dir)
-  run.execute(experiment, whole)
+def test_truncated_checkpoint_is_named_and_the_previous_one_offered(
+  uninterrupted, data_dir, tmp_path
+):
+  (experiment, whole, _), broken = uninterrupted, str(tmp_path / 'broken')
   failing = tiny.build(data_dir)
   failing.__dict__['batches'] = _Failing(failing.batches, at=5)
   with pytest.raises(RuntimeError):
