@@ -55,11 +55,17 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
           examples, a fit that cannot be certified.
   """
   selection.check(features, ('train', 'validation', 'test'))
-  sizes, left_out = selection.fitting(features.labels_train, config.labels, features.classes)
-  results, arrays = {'left_out': left_out} if left_out else {}, {}
-  results['all'], arrays['all/predictions'], arrays['all/usable_bits'] = _all_labels(
-    features, config
-  )
+  whole, predictions, usable = _all_labels(features, config)
+  left_out = selection.fitting(features.labels_train, config.labels, features.classes)[1]
+  results, arrays = few(features, config, seed)
+  results = ({'left_out': left_out} if left_out else {}) | {'all': whole} | results
+  return results, {'all/predictions': predictions, 'all/usable_bits': usable} | arrays
+
+
+def few(features, config, seed: int) -> tuple[dict, dict]:
+  """The part of `evaluate` that follows `features.pretraining_seed`: each number of labels."""
+  sizes, _ = selection.fitting(features.labels_train, config.labels, features.classes)
+  results, arrays = {}, {}
   for size in sizes:
     numbers = selection.subset_numbers(features, config.draws)
     subsets = [

@@ -42,6 +42,7 @@ class Found:
     failed: the configs of those among them that say that they failed.
     plans: the plans of the comparison directories (`reports.planned`).
     controls: the merged controls.json of the comparison directories.
+    raw: the raw input with the labels of every seed, as records of runs as far as that goes.
     pilots: the rows of pilots.json of the comparison directories.
     notes: one line for everything the reader of the report should know about the reading.
   """
@@ -52,6 +53,7 @@ class Found:
   failed: list[dict] = dataclasses.field(default_factory=list)
   plans: list[dict] = dataclasses.field(default_factory=list)
   controls: dict = dataclasses.field(default_factory=dict)
+  raw: list[dict] = dataclasses.field(default_factory=list)
   pilots: list[dict] = dataclasses.field(default_factory=list)
   notes: list[str] = dataclasses.field(default_factory=list)
 
@@ -215,6 +217,10 @@ def _read_controls(path: pathlib.Path, found: Found) -> None:
     raise ReportError(f'{path} cannot be read: {error}') from error
   if not isinstance(controls, dict):
     raise ReportError(f'{path} is not an object')
+  if 'raw_by_seed' not in found.controls:
+    for seed, cells in controls.get('raw_by_seed', {}).items():
+      where = path.parent / 'controls' / f'seed{seed}'
+      found.raw.append({'seed': int(seed), 'probes': {'linear': cells}, 'workdir': str(where)})
   for name, value in controls.items():
     if name in found.controls and found.controls[name] != value:
       found.notes.append(f'{path} disagrees with an earlier controls.json about {name}; kept that')

@@ -81,7 +81,8 @@ def assemble(
   chosen = [run for run in runs if run['selected']]
   plan = planned.state(found)
   withheld = planned.withheld(plan)
-  made, (probe, labels) = differences.verdicts(runs, withheld=withheld), summary.PRIMARY
+  made = differences.verdicts([*runs, *_raw(found.raw, runs)], withheld=withheld)
+  probe, labels = summary.PRIMARY
   untested = differences.no_verdicts(runs, made)
   if (shared := differences.shared_labels(made)) is not None:
     notes.append(shared)
@@ -125,6 +126,20 @@ def _devices(run: Mapping) -> str | None:
     return None
   kind, platform = made['device_kind'], made.get('platform')
   return f'{made.get("devices", 1)} × {kind}' + ('' if kind == platform else f' ({platform})')
+
+
+def _raw(raw: Sequence[Mapping], runs: Sequence[Mapping]) -> list[dict]:
+  """The raw input with each seed's labels as one more control of every size; [] where grammars are
+  repeated, for it is of one."""
+  if len({choice.grammar_of(run) for run in runs}) > 1:
+    return []
+  settings = runs[0].get('settings_of_data')
+  kind = {'objective': 'raw input', 'trained': False, 'selected': True, 'code': 'none'}
+  return [
+    {**one, **kind, 'size': size, 'settings_of_data': settings}
+    for size in dict.fromkeys(run.get('size') for run in runs)
+    for one in raw
+  ]
 
 
 def _controls(controls: Mapping, runs: Sequence[Mapping]) -> dict:

@@ -160,7 +160,9 @@ def few_labels_of_raw(results: Mapping) -> str:
   counts = (results['controls'].get('raw') or {}).get('linear') or {}
   if not set(counts) - {'all'}:
     return ''
-  return 'The raw input has no pretraining seed: its few labels are those of seed 0.'
+  seeds = [int(seed) for seed in results['controls'].get('raw_by_seed') or (0,)]
+  of = f'seed {seeds[0]}' if len(seeds) == 1 else f'each of the {len(seeds)} seeds'
+  return f'The raw input has no pretraining seed: its few labels are those of {of}.'
 
 
 def also_text(name: str, part: Mapping) -> str:

@@ -7,7 +7,7 @@ import shlex
 import jax
 
 from reports import report, terminal
-from runs import announced, pilots, plan, pool, shares
+from runs import announced, controls, pilots, plan, pool, shares
 from training import preemption
 
 
@@ -88,7 +88,7 @@ def compare(
   failures += pool.run_all(mine, environment, jobs)
   preemption.check()
   if part is None or part[0] == 1:
-    plan.write_controls(runs[0], workdir, data_dir)
+    controls.write(runs, workdir, data_dir)
   results = report.build(
     [workdir],
     workdir,

@@ -10,16 +10,13 @@ import json
 import os
 import re
 import sys
-from typing import Any
 
 from etils import epath
 import ml_collections
 
-from codes import histogram
 from models.config import PRESETS
 import objectives
-from probes import baselines, features
-from runs import assessment, checks, configs, experiment, levels, ordering, parents, variants, whole
+from runs import checks, configs, experiment, ordering, parents, variants
 from runs import run as run_lib
 from runs.errors import UserError
 from training.metrics import write_atomically
@@ -31,8 +28,6 @@ _DEFAULT = (
   'gaussian_diffusion',
   'supervised',
 )
-# Real examples shown beside samples.
-_PICTURES = 32
 # Initial parameters as each objective's backbone is called and scaled.
 _CONTROLS = ('untrained', 'untrained_causal', 'untrained_gaussian')
 
@@ -298,51 +293,3 @@ def _plan(path, variant, kind, size, tuning, seed, tag, arguments, workdir, data
   if size is not None and (config.model.width or config.model.layers or config.model.heads):
     raise UserError(f'--sizes: {path} itself says how large the backbone is (config.model)')
   return PlannedRun(label, directory, config, command, kind, tuning)
-
-
-def _probed(name: str, found: features.Features, config: ml_collections.ConfigDict) -> dict:
-  """Results by probe of a control; one that fails is named on stderr."""
-  results, failed, _ = assessment.fit_probes(lambda: found, config)
-  for probe, why in failed.items():
-    print(f'control {name}: probe {probe} FAILED: {why}', file=sys.stderr)
-  return results
-
-
-def write_controls(planned: PlannedRun, workdir: str, data_dir: str) -> None:
-  """Probes of the raw input and the codes that know nothing, to WORKDIR/controls.json."""
-  path = os.path.join(workdir, 'controls.json')
-  built = experiment.build(planned.config, data_dir, planned.workdir)
-  dataset, probed, width = built.dataset, built.probe_dataset, built.model.width
-  asked = configs.plain(planned.config)
-  key = {name: asked[name] for name in ('data', 'probe_data', 'probe', 'evaluation')}
-  key |= {'width': width, 'data_hash': [dataset.digest, probed.digest]}
-  # A control has no pretraining seed, which the subsets of few labels follow.
-  key |= {'label_subsets_of_seed': 0}
-  try:
-    with open(path, encoding='utf-8') as file:
-      if json.load(file).get('of') == key:
-        return
-  except (OSError, json.JSONDecodeError):
-    pass
-  wide = {}
-  if built.probed:
-    raw = built.raw_features()
-    wide = {
-      'raw': raw,
-      'pca': baselines.pca(raw, width),
-      'random_relu': baselines.random_relu(raw, width, planned.config.evaluation.seed),
-    }
-  controls: dict[str, Any] = {
-    'of': key,
-    **{name: _probed(name, found, planned.config) for name, found in wide.items()},
-    'majority': assessment.majority(built),
-    'histogram_bits_per_dim': assessment.histogram_bits(dataset),
-    'uniform_bits_per_dim': histogram.uniform_bits(dataset.vocabulary),
-  }
-  if dataset.shape:
-    controls['real_samples'] = dataset.test.tokens_NxT[:_PICTURES].tolist()
-  if probed.latents and 'train' in probed.latents:
-    by_split = {'train': raw.train, 'validation': raw.validation}
-    found = levels.fit_latents(by_split, probed, planned.config)['linear']
-    controls['raw_latents'] = {name: by_layer[0] for name, by_layer in found.items()}
-  write_atomically(path, whole.dumps(controls))

@@ -1,6 +1,7 @@
 """What a comparison consists of, and runs on a source whose truth is known."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 import tiny
 
 from experiments import hierarchy
-from runs import assessment, configs, experiment, levels, plan, run
+from probes import linear
+from runs import assessment, configs, controls, experiment, levels, plan, run
 from runs.errors import UserError
 
 _TINY = (
@@ -245,3 +247,30 @@ def test_a_grid_of_clip_norms_is_planned_with_the_rates(data_dir, tmp_path):
     'untrained-seed0',
   ]  # fmt: skip
   assert runs[0].config.optimizer.clip_norm == 0.5
+
+
+def test_the_raw_input_is_probed_with_the_labels_of_every_seed(tmp_path, data_dir):
+  planned = [
+    plan.PlannedRun('', str(tmp_path), tiny.config('masked', f'--config.training.seed={seed}'), [])
+    for seed in (3, 1)
+  ]
+  controls.write(planned, str(tmp_path), data_dir)
+  made = json.loads((tmp_path / 'controls.json').read_text())
+  built = tiny.build(data_dir, 'masked')
+  draws = []
+  for seed in (1, 3):
+    raw = dataclasses.replace(built.raw_features(), pretraining_seed=seed)
+    expected, arrays = linear.evaluate(raw, built.config.probe.linear, built.config.evaluation.seed)
+    with np.load(tmp_path / 'controls' / f'seed{seed}' / 'arrays.npz') as saved:
+      np.testing.assert_array_equal(saved['labels'], raw.labels_test)
+      for count in ('10', '40'):
+        assert made['raw_by_seed'][str(seed)][count] == expected[count]
+        np.testing.assert_array_equal(
+          saved[f'linear/{count}/predictions'], arrays[f'{count}/predictions']
+        )
+    draws += expected['40']['draws']
+  cell = made['raw']['linear']['40']
+  assert (cell['draws'], cell['subsets']) == (draws, [2, 3, 6, 7])
+  assert cell['accuracy'] == pytest.approx(np.mean(draws))
+  assert cell['stderr'] == pytest.approx(np.std(draws, ddof=1) / 2)
+  assert made['raw']['linear']['all'] == expected['all']

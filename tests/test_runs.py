@@ -21,6 +21,7 @@ from runs import (
   baselines,
   compressing,
   configs,
+  controls,
   experiment,
   finetuning,
   joint,
@@ -105,8 +106,8 @@ OPENERS = {
   ),
   'baselines': lambda w: baselines.measure(None, w, (), 'test', '', lambda text: None),
   'compress, export': lambda w: compressing.export(_coder(w), 'test', f'{w}/test.bin'),
-  'controls': lambda w: plan.write_controls(
-    plan.PlannedRun('', w, configs.from_plain(configs.read_saved(w)['config']), []), w, ''
+  'controls': lambda w: controls.write(
+    [plan.PlannedRun('', w, configs.from_plain(configs.read_saved(w)['config']), [])], w, ''
   ),
 }  # fmt: skip
 

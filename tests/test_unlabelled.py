@@ -13,7 +13,7 @@ from data import sources
 from experiments import noise, text_file
 from reports import reading, results
 from reports.errors import ReportError
-from runs import assessment, configs, experiment, plan, run
+from runs import assessment, configs, controls, experiment, plan, run
 from runs.errors import UserError
 from training import keys
 
@@ -54,11 +54,11 @@ def test_the_hash_of_the_data_is_on_record(finished):
 def test_controls_without_labels(finished, tmp_path):
   built, _, top = finished
   planned = plan.PlannedRun('a', str(tmp_path), built.config, [])
-  plan.write_controls(planned, str(tmp_path), str(top))
-  controls = json.loads((tmp_path / 'controls.json').read_text())
-  assert 'raw' not in controls and controls['uniform_bits_per_dim'] == 8
+  controls.write([planned], str(tmp_path), str(top))
+  made = json.loads((tmp_path / 'controls.json').read_text())
+  assert 'raw' not in made and made['uniform_bits_per_dim'] == 8
   # Every position always holds the same letter.
-  assert controls['histogram_bits_per_dim'] < 2
+  assert made['histogram_bits_per_dim'] < 2
 
 
 def test_what_is_named_to_be_probed_needs_labels(tmp_path):

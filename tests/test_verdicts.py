@@ -307,3 +307,37 @@ def test_exact_bits_of_some_test_examples_are_compared_on_those(tmp_path):
   assert 'masked_diffusion > autoregressive by 0.1498 ' in found['verdict']
   assert '5 seeds, 120 test examples (means of these: 1.' in found['verdict']
   assert 'by chain rule, 120 test examples' in said(results)
+
+
+def test_the_raw_input_is_a_control_with_the_labels_of_every_seed(tmp_path):
+  """Its predictions are paired with those of the runs of the same seed."""
+  write(tmp_path, {'autoregressive': range(5), 'masked': range(5)})
+  rng, by_seed, right = np.random.default_rng(11), {}, []
+  labels = np.arange(500) % 10
+  for seed in range(5):
+    correct = rng.random((3, 500)) < 0.6
+    right.append(correct.mean(0))
+    by_seed[seed] = {'100': {'accuracy': float(correct.mean()), 'disjoint': 60}}
+    by_seed[seed]['100'] |= {'subsets': [3 * seed + draw for draw in range(3)]}
+    where = tmp_path / 'controls' / f'seed{seed}'
+    where.mkdir(parents=True)
+    predictions = np.where(correct, labels, (labels + 1) % 10)
+    np.savez(where / 'arrays.npz', labels=labels, **{'linear/100/predictions': predictions})
+  controls = {'raw': {'linear': {'100': by_seed[0]['100']}}, 'raw_by_seed': by_seed}
+  (tmp_path / 'controls.json').write_text(json.dumps(controls))
+  results = assemble(tmp_path)
+  (found,) = [
+    v for v in results['verdicts'] if (v['first'], v['second']) == ('masked', 'raw input')
+  ]
+  mine = []
+  for seed in range(5):
+    with np.load(run_of(tmp_path, 'masked', seed) / 'arrays.npz') as arrays:
+      mine.append((arrays['linear/100/predictions'] == arrays['labels']).mean(0))
+  difference = np.array(mine) - np.array(right)
+  a, b = difference.mean(1).var(ddof=1) / 5, difference.mean(0).var(ddof=1) / 500
+  degrees = (a + b) ** 2 / (a**2 / 4 + b**2 / 499)
+  assert found['difference'] == pytest.approx(difference.mean())
+  assert found['half_width'] == pytest.approx(scipy.stats.t.ppf(0.975, degrees) * np.sqrt(a + b))
+  assert found['control'] and found['p_holm'] is None
+  assert 'masked minus raw input (control): +' in said(results)
+  assert 'its few labels are those of each of the 5 seeds' in said(results)
