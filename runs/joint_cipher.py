@@ -16,6 +16,7 @@ import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.special
 
 from codes import cipher, learner, lengths
 from data import markov
@@ -67,6 +68,44 @@ def measure(seed: int, setting: Setting) -> dict[str, Any]:
     'exact': exact_bits(chain, plain),
     'key': key_bits(chain, y) - float(exact_bits(chain, plain).sum()),
   }
+
+
+def counted(seed: int, setting: Setting) -> dict[str, float]:
+  """Bits of the Y of `measure` by counts of pairs, each begun at a half (Krichevsky and Trofimov,
+  1981): what a code without a network makes of the same texts.
+
+  Returns:
+    counted alone: from nothing.
+    counted known: after X, with the key.
+    counted keys: after X, by the mixture over all V! keys, equally likely.
+  """
+  _, tokens = _text(seed, setting, setting.x_rows + setting.y_rows)
+  x, plain = tokens[: setting.x_rows], tokens[setting.x_rows :]
+  seen, new = _counts(x, setting.symbols), _counts(plain, setting.symbols)
+  keys_JxV = np.array(list(itertools.permutations(range(setting.symbols))))
+  # Y deciphered by every key is the plain text with its symbols permuted; the first does nothing.
+  first_Jx1xV = new[0][keys_JxV][:, None]
+  pairs_JxVxV = new[1:][keys_JxV[:, :, None], keys_JxV[:, None, :]]
+  by_key_J = half_count_bits(seen, np.concatenate([first_Jx1xV, pairs_JxVxV], axis=1))
+  return {
+    'counted alone': float(half_count_bits(np.zeros_like(new), new)),
+    'counted known': float(by_key_J[0]),
+    'counted keys': float(np.log2(len(keys_JxV)) - np.logaddexp2.reduce(-by_key_J)),
+  }
+
+
+def _counts(tokens_NxT: np.ndarray, symbols: int) -> np.ndarray:
+  """(1 + V, V): of first symbols, then of what follows each symbol."""
+  first_V = np.bincount(tokens_NxT[:, 0], minlength=symbols)
+  return np.concatenate([first_V[None], cipher.counts(tokens_NxT, symbols, 1)])
+
+
+def half_count_bits(seen: np.ndarray, new: np.ndarray) -> np.ndarray:
+  """Bits of draws with counts `new` (..., C, V) in C contexts, by the frequencies so far, half a
+  count more, where `seen` (C, V) had been drawn before; (...,)."""
+  gammaln, prior = scipy.special.gammaln, seen + 0.5
+  nats = gammaln((prior + new).sum(-1)) - gammaln(prior.sum(-1))
+  return (nats - (gammaln(prior + new) - gammaln(prior)).sum(-1)).sum(-1) / np.log(2)
 
 
 def _text(seed: int, setting: Setting, rows: int) -> tuple[markov.Chain, np.ndarray]:

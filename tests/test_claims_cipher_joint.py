@@ -10,7 +10,17 @@ import pytest
 
 from claims import base
 from claims import joint_cipher as claim
-from claims.joint_cipher import ALONE, BACKWARDS, CODES, EXACT, KEY, KNOWN, UNKNOWN, UNRELATED
+from claims.joint_cipher import (
+  ALONE,
+  BACKWARDS,
+  CODES,
+  COUNTED,
+  EXACT,
+  KEY,
+  KNOWN,
+  UNKNOWN,
+  UNRELATED,
+)
 from codes import cipher, lengths
 from data import markov
 from runs import joint_cipher
@@ -71,13 +81,35 @@ def test_the_network_from_nothing_is_the_prequential_code():
   assert found['exact'].sum() < found['alone'].sum()
 
 
+def test_counts_pay_what_they_pay_one_symbol_after_another():
+  setting = SMALL._replace(x_rows=5, y_rows=4)
+  found = joint_cipher.counted(2, setting)
+  _, tokens = joint_cipher._text(2, setting, 9)
+  x, plain = tokens[:5], tokens[5:]
+
+  def paid(before, text):
+    counts, total = np.full((4, 3), 0.5), 0.0  # the last row is of first symbols
+    for rows, charged in ((before, False), (text, True)):
+      for row in rows:
+        for last, symbol in zip([3, *row[:-1]], row, strict=True):
+          total -= charged * math.log2(counts[last, symbol] / counts[last].sum())
+          counts[last, symbol] += 1
+    return total
+
+  assert found['counted alone'] == pytest.approx(paid(x[:0], plain))
+  assert found['counted known'] == pytest.approx(paid(x, plain))
+  y = np.array([1, 2, 0])[plain]  # whatever the key is, the mixture over all is the same
+  every = [paid(x, np.array(key)[y]) for key in itertools.permutations(range(3))]
+  assert found['counted keys'] == pytest.approx(-np.log2(np.mean(2.0 ** -np.array(every))))
+
+
 # The judge.
 
 
-def _records(saved, late=0.0, noise=5.0, seeds=5, rng=None, backwards=1800.0) -> pd.DataFrame:
+def _records(saved, late=0.0, noise=5.0, seeds=5, rng=None, backwards=1800.0, counted=2500.0):
   """Above 27,000 bits with the key: 3,000 from nothing, 2,000 after an unrelated text and, after X,
   what is left of them when X alone saves the share `saved`. `late`: what is left in the last
-  quarter, as a share of all that is left."""
+  quarter, as a share of all that is left. `counted`: counts from nothing."""
   rng, rows, count = rng or np.random.default_rng(0), [], 40
   quarter = np.arange(count) >= 30
   for s in range(seeds):
@@ -95,6 +127,8 @@ def _records(saved, late=0.0, noise=5.0, seeds=5, rng=None, backwards=1800.0) ->
       {**of, 'measure': m, 'value': x.sum(), 'each': base.packed(x)} for m, x in each.items()
     ]
     rows.append({**of, 'measure': KEY, 'value': 15.3})
+    counts = known.sum() + np.array([counted, counted - 240, counted - 225])
+    rows += [{**of, 'measure': m, 'value': x} for m, x in zip(COUNTED, counts, strict=True)]
   return pd.DataFrame(rows)
 
 
@@ -130,6 +164,14 @@ def test_whoever_begins_anew_pays_no_more_than_from_nothing():
     assert row['control'] == pytest.approx(lengths.either(row[UNRELATED], row[ALONE]), abs=1e-6)
   equal = pd.Series([5.0])
   assert claim._either(equal, equal).item() == pytest.approx(5.0)
+
+
+def test_a_compressor_that_counts_beat_can_not_fail_the_statement():
+  verdict = claim.judge(_records(0.0, 0.25, counted=-440.0))
+  assert verdict.outcome == base.CANT and '440' in verdict.text
+  assert verdict.number == pytest.approx(0, abs=1)
+  assert claim.judge(_records(0.99, counted=-440.0)).outcome == base.HOLDS
+  assert claim.judge(_records(0.3, 0.0, counted=-440.0)).outcome == base.DEPENDS
 
 
 def test_few_chains_decide_nothing():

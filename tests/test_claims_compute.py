@@ -56,6 +56,24 @@ def test_each_outcome(ratios, outcome):
     assert verdict.interval[0] < verdict.number < verdict.interval[1]
 
 
+def test_it_depends_on_what_tells_the_outcomes_apart():
+  text = diffusion_compute.judge(_records({BOUND: 12.0, CHAIN: 4.5}, noise=0.02)).text
+  assert 'It depends on the code.' in text
+  # Three times the compute at the plain length, twelve at four times that.
+  records = _records({BOUND: 12.0, CHAIN: 12.0}, noise=0.02)
+  short = records['objective'].eq(DIFFUSION) & records['length'].eq(1)
+  records.loc[short, 'value'] *= 4**-0.7
+  verdict = diffusion_compute.judge(records)
+  assert verdict.outcome == base.DEPENDS
+  assert 'It depends on how low the regret is.' in verdict.text
+  growth = verdict.text.split('by the bound grows ')[1].split(' ')[0]
+  assert float(growth) == pytest.approx(4, rel=0.1)
+  mixed = {(BOUND, 4): 'holds', (CHAIN, 4): 'holds', (BOUND, 1): 'holds', (CHAIN, 1): 'fails'}
+  assert diffusion_compute._on(mixed) == 'the code and on how low the regret is'
+  across = mixed | {(CHAIN, 4): base.INDISTINCT, (BOUND, 1): base.INDISTINCT}
+  assert diffusion_compute._on(across) == 'the code and on how low the regret is'
+
+
 def test_noise_few_grammars_and_an_impossible_number_decide_nothing():
   same = {BOUND: 12.0, CHAIN: 12.0}
   assert diffusion_compute.judge(_records(same, noise=1.0)).outcome == base.INDISTINCT

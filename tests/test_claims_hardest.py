@@ -73,6 +73,23 @@ def test_a_slope_is_that_of_least_squares():
     assert found.mean == pytest.approx(np.mean(expected), rel=1e-4) and found.seeds == 5
 
 
+def test_slopes_among_networks_that_learnt_nothing_are_called_so():
+  records, rng = _records({}), np.random.default_rng(1)
+  plain = records['source'].eq('hierarchy') & records['dose'].eq(PLAIN)
+  own = records[plain & records['objective'].eq(BERT) & records['measure'].eq(PRIMARY)]
+  untrained = own.assign(objective='untrained', value=own['value'] + 0.01 * rng.normal(size=5))
+  nats = records[plain & records['objective'].isin((AR, BERT)) & records['measure'].eq('tail')]
+  most = nats.assign(measure='max', value=nats['value'].where(nats['objective'].eq(AR), 5.0))
+  verdict = hardest_task.judge(pd.concat([records, untrained, most]))
+  assert 'the slope there says little' in verdict.text
+  assert 'largest is, autoregressive less BERT: hierarchy -3.0' in verdict.text
+  found = hardest_task.floor(pd.concat([records, untrained]))
+  wanted = (own['value'].to_numpy() - untrained['value'].to_numpy()).mean()
+  assert list(found) == [PLAIN, 'most', 'block'] and found[PLAIN].mean == pytest.approx(wanted)
+  learnt = hardest_task.judge(pd.concat([records, untrained.assign(value=0.2)]))
+  assert 'untrained network' in learnt.text and 'says little' not in learnt.text
+
+
 def test_a_premise_of_both_signs_depends_on_the_source():
   records = _records(dict.fromkeys(FAMILIES, 0.3))
   tail = records['source'].eq('digits') & records['measure'].eq('tail')
@@ -90,7 +107,7 @@ def test_few_seeds_decide_nothing():
 def test_every_dose_is_a_run_of_its_own_at_both_budgets():
   for budget in base.BUDGETS:
     made = hardest_task.plan(budget)
-    assert len(made.runs) == len(hardest_task.kinds()) * base.SEEDS[budget]
+    assert len(made.runs) == (len(hardest_task.kinds()) + 1) * base.SEEDS[budget]
     told = {(spec.config, spec.objective, spec.overrides) for spec in made.runs}
     assert len(told) == len(made.runs)
 

@@ -113,6 +113,22 @@ def test_what_is_beside_is_of_the_source_it_names():
   assert abs(more_linear.beside(records, CODE)['digits'].mean) < 0.02
 
 
+def test_what_training_adds_is_told_from_what_the_mask_does():
+  causal = ('digits', 'untrained_causal'), ('hierarchy', 'untrained_causal')
+  shift = dict.fromkeys((('digits', AR), ('hierarchy', AR), *causal), 0.15)
+  records = _records(shift)
+  verdict = more_linear.judge(records)
+  assert verdict.outcome == base.HOLDS and 'rather than the causal mask' in verdict.text
+  for source in more_linear.SOURCES:
+    mean = records[(records['measure'] == PRIMARY) & (records['source'] == source)]
+    mean = mean.groupby('objective')['value'].mean()
+    wanted = mean[AR] - mean['untrained_causal'] - mean[BERT] + mean['untrained']
+    found = more_linear.added(records, source)
+    assert found.mean == pytest.approx(wanted, abs=1e-4) and found.low < 0 < found.high
+  own = {('digits', AR): 0.25, ('hierarchy', AR): 0.25}
+  assert 'rather than' not in more_linear.judge(_records(own)).text
+
+
 @pytest.mark.parametrize('claim', [more_linear, diffusion_linear])
 def test_false_verdicts_are_rare(claim):
   """Nothing differs but what the test images happen to favour: a sign is shown once in twenty."""
