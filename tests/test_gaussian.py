@@ -19,6 +19,7 @@ SPACE = base.Space(vocabulary=V, length=1, dims=1, ordinal=True)
 PRIOR = np.random.default_rng(0).dirichlet(np.ones(V) * 0.7)
 ENTROPY = float(-np.sum(PRIOR * np.log(PRIOR)))
 X = (2 * np.arange(V) + 1) / V - 1
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(120)
 
 
 def _optimal(params, inputs, *, pattern, shift=False, time_B=None):
@@ -31,12 +32,11 @@ def _optimal(params, inputs, *, pattern, shift=False, time_B=None):
 def _denoiser_error(gamma: float) -> np.ndarray:
   """E ||x - E[x|z]||^2 for each level by Gauss-Hermite quadrature in float64."""
   alpha, sigma = 1 / math.sqrt(1 + math.exp(gamma)), 1 / math.sqrt(1 + math.exp(-gamma))
-  nodes, weights = np.polynomial.hermite_e.hermegauss(120)
-  z = alpha * X[:, None] + sigma * nodes[None]
+  z = alpha * X[:, None] + sigma * NODES[None]
   log_q = np.log(PRIOR) - (z[..., None] - alpha * X) ** 2 / (2 * sigma**2)
   q = np.exp(log_q - log_q.max(-1, keepdims=True))
   mean = (q / q.sum(-1, keepdims=True)) @ X
-  return (X[:, None] - mean) ** 2 @ (weights / weights.sum())
+  return (X[:, None] - mean) ** 2 @ (WEIGHTS / WEIGHTS.sum())
 
 
 def _quadrature_bound(low: float, high: float, points: int = 1501) -> float:
@@ -47,12 +47,11 @@ def _quadrature_bound(low: float, high: float, points: int = 1501) -> float:
   alpha2, sigma2 = 1 / (1 + math.exp(high)), 1 / (1 + math.exp(-high))
   prior = PRIOR @ (0.5 * (sigma2 + alpha2 * X**2 - 1 - math.log(sigma2)))
   alpha, sigma = 1 / math.sqrt(1 + math.exp(low)), 1 / math.sqrt(1 + math.exp(-low))
-  nodes, weights = np.polynomial.hermite_e.hermegauss(120)
-  z = alpha * X[:, None] + sigma * nodes[None]
+  z = alpha * X[:, None] + sigma * NODES[None]
   log_w = -((z[..., None] - alpha * X) ** 2) / (2 * sigma**2)
   log_z = np.log(np.sum(np.exp(log_w - log_w.max(-1, keepdims=True)), -1)) + log_w.max(-1)
   own = np.take_along_axis(log_w, np.arange(V)[:, None, None].repeat(120, 1), -1)[..., 0]
-  return float(diffusion + prior + PRIOR @ ((log_z - own) @ (weights / weights.sum())))
+  return float(diffusion + prior + PRIOR @ ((log_z - own) @ (WEIGHTS / WEIGHTS.sum())))
 
 
 def _objective_bound(objective, own, times: int = 1200, nodes: int = 60) -> tuple[float, dict]:
