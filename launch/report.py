@@ -1,11 +1,13 @@
 """Rebuilds the report from finished runs.
 
   python -m launch.report [--out=DIR] DIR [DIR...]
+  python -m launch.report [--markdown] results.json
 
 Each DIR is a run, a comparison, or a directory above them. Writes results.json, results.csv,
 report.html and report/*.png to --out (the directory itself where only one is named) and prints the
 table. With --by=optimizer.weight_decay, say, runs that differ in that field stand beside each other
-instead of being refused.
+instead of being refused. Of a results.json alone, such as a kept one, it prints the table and
+writes nothing; --markdown prints the tables as Markdown, as a README shows them.
 """
 
 from collections.abc import Sequence
@@ -22,21 +24,28 @@ def define_flags() -> None:
   flags.DEFINE_list(
     'by', [], 'Config fields whose values stand apart, such as optimizer.weight_decay.'
   )
+  flags.DEFINE_bool('markdown', False, 'Print Markdown.')
   flags.DEFINE_multi_string('dirs', [], 'Directories to read, beside the positional ones.')
 
 
 def main(argv: Sequence[str]) -> None:
   """Builds the report and prints its table."""
-  from reports import report, terminal
+  from reports import markdown, report, terminal
 
+  show = markdown.text if flags.FLAGS.markdown else terminal.terminal_table
   dirs = [*argv[1:], *flags.FLAGS.dirs]
   if not dirs:
     raise UserError('name at least one run or comparison directory')
+  if any(pathlib.Path(name).is_file() for name in dirs):
+    if len(dirs) > 1 or flags.FLAGS.out or flags.FLAGS.by:
+      raise UserError(f'{dirs[0]}: a results.json is shown alone, without --out and --by')
+    print(show(report.read(dirs[0])))
+    return
   if flags.FLAGS.out is None and len(dirs) > 1:
     raise UserError('several directories: say with --out=DIR where the report goes')
   out = flags.FLAGS.out or dirs[0]
   results = report.build(dirs, out, by=flags.FLAGS.by)
-  print(terminal.terminal_table(results))
+  print(show(results))
   print(f'\n{pathlib.Path(out) / "report.html"}')
 
 

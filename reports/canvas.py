@@ -4,6 +4,7 @@ Only matplotlib's object interface is used, so nothing here touches a display or
 """
 
 from collections.abc import Sequence
+import textwrap
 from typing import Any
 
 from matplotlib import axes, figure, ticker
@@ -14,6 +15,9 @@ from reports.styles import DPI, INK, Style
 
 # Names that a legend inside an axis has room for.
 _INSIDE = 7
+_LETTER = 0.068  # inches of a letter in a legend
+# Letters of a title that the narrowest panel has room for.
+_TITLE = 36
 End = tuple[float, float, str, str]  # of a line: x, y, its name, its colour
 
 
@@ -41,17 +45,39 @@ def tidy(axis: axes.Axes, x: str, y: str, title: str = '', percent: str = '') ->
       one.set_major_formatter(ticker.FuncFormatter(lambda value, _: f'{100 * value:.4g}%'))
 
 
-def legend(axis: axes.Axes, loc: str = 'best') -> None:
-  """The names of an axis' lines: inside it, or below the figure where they are many."""
+def narrow(title: str) -> str:
+  """A title as lines that the narrowest panel has room for."""
+  return '\n'.join(textwrap.wrap(title, _TITLE, break_on_hyphens=False))
+
+
+def legend(axis: axes.Axes, loc: str = 'best', inside: int = _INSIDE) -> None:
+  """The names of an axis' lines: in it, or below the figure where they are more than `inside`."""
   handles, names = axis.get_legend_handles_labels()
   look = {'frameon': False, 'fontsize': 8.5, 'labelcolor': INK}
-  if len(names) <= _INSIDE:
+  if len(names) <= inside:
     axis.legend(loc=loc, **look)
     return
   made = axis.figure
-  across = 2 if max(map(len, names)) > 30 else 3
+  wide = _LETTER * max(map(len, names)) + 0.45
+  across = min(3, max(1, int(made.get_figwidth() / wide)))
   made.set_figheight(made.get_figheight() + 0.2 * -(-len(names) // across))
   made.legend(handles, names, loc='outside lower center', ncols=across, **look)
+
+
+def free_place(markers: Sequence, taken: Sequence, distance: float) -> tuple[int, np.ndarray]:
+  """Beside which of `markers` a short text has most room, and its offset (x, y) from there.
+
+  Args:
+    markers: (x, y) of those that the text may belong to.
+    taken: (x, y) of everything there is, these markers too.
+    distance: of the text from its marker, in the same unit.
+  """
+  offsets = distance * np.array([(0, 1), (1, 0), (0.7, 0.7), (0.7, -0.7), (-0.7, 0.7), (0, -1)])
+  places_MxOx2 = np.asarray(markers)[:, None] + offsets
+  away = places_MxOx2[:, :, None] - np.asarray(taken)
+  room_MxO = np.round(np.hypot(away[..., 0], away[..., 1]).min(-1), 3)
+  which, offset = np.unravel_index(np.argmax(room_MxO), room_MxO.shape)  # the first of equals
+  return int(which), offsets[offset]
 
 
 def label_ends(axis: axes.Axes, ends: Sequence[End]) -> None:

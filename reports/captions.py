@@ -15,7 +15,7 @@ CAPTIONS = {
     'Bits against the probe',
     'One marker a run. Filled: exact code. Open with an arrow: an upper bound, the code is at '
     'most this long. Objectives without a likelihood stand apart; they have no place on the axis '
-    'of bits.',
+    'of bits. Where objectives are many, numbers stand for them, at one of their markers.',
   ),
   'label_codes': (
     'Bits against codes of the labels',

@@ -70,6 +70,13 @@ def rows(results: Mapping) -> dict[str, list[Cell]]:
     'bits, last training batches': _bits(groups, lambda run: run.get('train_bits_per_dim')),
     'log Z on test': [_normaliser(runs) for runs in groups],
     'bits on validation': _bits(groups, lambda run: at(run, ('validation', 'bits_per_dim'))),
+    'at the FLOPs of the cheapest: step': over(_whole, 'at_equal_flops', 'step'),
+    'at the FLOPs of the cheapest: bits on validation': _bits(
+      groups, lambda run: at(run, ('at_equal_flops', 'bits_per_dim'))
+    ),
+    'at the FLOPs of the cheapest: small probe': over(
+      wording.percent_text, 'at_equal_flops', 'accuracy'
+    ),
     'wall seconds': over(_whole, 'wall_seconds'),
     'test bits at the best step': _bits(groups, lambda run: best(run).get('bits_per_dim')),
     f'{" ".join(summary.PRIMARY)} at the best step': [

@@ -7,7 +7,7 @@ So do those of `figures_probes`, `figures_samples`, `figures_scaling`, `figures_
 
 from collections.abc import Mapping, Sequence
 
-from matplotlib import axes, figure, ticker, transforms
+from matplotlib import axes, figure, patheffects, ticker, transforms
 import numpy as np
 
 from probes.measures import at
@@ -15,6 +15,8 @@ from reports import canvas, styles, summary
 from reports.styles import FAINT, Style
 
 _ACCURACY = 'test accuracy of the probe'
+# Objectives up to which their names stand beside their markers; more have numbers there.
+_NAMED = 4
 
 
 # Pictures of the results.
@@ -34,11 +36,14 @@ def bits_against_accuracy(results: Mapping) -> figure.Figure | None:
     kind for kind, runs in groups.items() if any(r['bits_per_dim'] is not None for r in runs)
   ]
   apart = [kind for kind in groups if kind not in coded]
-  made = canvas.blank(8.2, 4.3)
+  made = canvas.blank(8.2 + 0.3 * max(0, len(apart) - 3), 4.3)
   ratios = [3.0, 0.42 * max(len(apart), 1) + 0.3]
   left, right = made.subplots(1, 2, sharey=True, width_ratios=ratios)
-  for kind in coded:
-    _coded_markers(left, groups[kind], pair, looks[kind])
+  drawn = [
+    (kind, points)
+    for kind in coded
+    if (points := _coded_markers(left, groups[kind], pair, looks[kind]))
+  ]
   for place, kind in enumerate(apart):
     values = [summary.accuracy(run, *pair) for run in groups[kind]]
     values = [value for value in values if value is not None]
@@ -60,6 +65,7 @@ def bits_against_accuracy(results: Mapping) -> figure.Figure | None:
   right.set_xlim(-0.6, max(len(apart), 1) - 0.4)
   right.set_facecolor('#F6F6F6')
   left.margins(x=0.16, y=0.12)
+  _name(left, [(looks[kind], groups[kind][0]['code'], points) for kind, points in drawn])
   if not coded:
     left.set_xticks([])
     left.set_xlabel('no run has a likelihood')
@@ -68,24 +74,56 @@ def bits_against_accuracy(results: Mapping) -> figure.Figure | None:
   return made
 
 
-def _coded_markers(axis: axes.Axes, runs: Sequence[dict], pair: tuple[str, str], style: Style):
+def _coded_markers(
+  axis: axes.Axes, runs: Sequence[dict], pair: tuple[str, str], style: Style
+) -> list[tuple[float, float]]:
+  """Draws a marker a run that has bits and the probe; returns where."""
   points = [(run['bits_per_dim'], summary.accuracy(run, *pair)) for run in runs]
   points = [point for point in points if None not in point]
   if not points:
-    return
-  bound = runs[0]['code'] == 'upper_bound'
-  sign = {'upper_bound': ' (≤)', 'estimate': ' (≈)'}.get(runs[0]['code'], '')
+    return []
+  code = runs[0]['code']
   x, y = zip(*points, strict=True)
+  face = 'white' if _sign(code) else style.colour
   axis.plot(x, y, style.marker, color=style.colour, markersize=7, linestyle='none', alpha=0.85,
-            markerfacecolor='white' if sign else style.colour, markeredgewidth=1.6)  # fmt: skip
-  if bound:  # the likelihood's own bits lie somewhere to the left of a bound
+            markerfacecolor=face, markeredgewidth=1.6)  # fmt: skip
+  if code == 'upper_bound':  # the likelihood's own bits lie somewhere to the left of a bound
     shifted = transforms.offset_copy(axis.transData, axis.figure, x=-24, units='points')
     for point in points:
       arrow = {'arrowstyle': '->', 'color': style.colour, 'shrinkA': 4}
       axis.annotate('', point, point, xycoords=shifted, textcoords='data', arrowprops=arrow)
-  top = max(points, key=lambda point: point[1])
-  axis.annotate(style.label + sign, top, xytext=(0, 8), ha='center',
-                textcoords='offset points', color=style.colour, fontsize=9)  # fmt: skip
+  return points
+
+
+def _sign(code: str) -> str:
+  return {'upper_bound': ' (≤)', 'estimate': ' (≈)'}.get(code, '')
+
+
+def _name(axis: axes.Axes, drawn: Sequence[tuple[Style, str, list[tuple[float, float]]]]) -> None:
+  """Names a few objectives at their highest marker; of more, numbers there and a legend below."""
+  if len(drawn) <= _NAMED:
+    for style, code, points in drawn:
+      top = max(points, key=lambda point: point[1])
+      axis.annotate(style.label + _sign(code), top, xytext=(0, 8), ha='center',
+                    textcoords='offset points', color=style.colour, fontsize=9)  # fmt: skip
+    return
+  for number, (style, code, _) in enumerate(drawn, start=1):
+    face = 'white' if _sign(code) else style.colour
+    axis.plot([], [], style.marker, color=style.colour, markersize=6, linestyle='none',
+              markerfacecolor=face, markeredgewidth=1.4,
+              label=f'{number} {style.label}{_sign(code)}')  # fmt: skip
+  canvas.legend(axis, inside=0)
+  axis.figure.canvas.draw()  # settles how far markers are apart
+  points_of_pixels = 72 / axis.figure.dpi
+  markers = [points_of_pixels * axis.transData.transform(points) for _, _, points in drawn]
+  taken = list(np.concatenate(markers))
+  halo = [patheffects.withStroke(linewidth=2, foreground='white')]
+  for number, ((style, _, points), own) in enumerate(zip(drawn, markers, strict=True), start=1):
+    which, offset = canvas.free_place(own, taken, 11)
+    taken.append(own[which] + offset)
+    axis.annotate(str(number), points[which], xytext=tuple(offset), textcoords='offset points',
+                  ha='center', va='center', color=style.colour, fontsize=8.5, fontweight='bold',
+                  path_effects=halo)  # fmt: skip
 
 
 def accuracy_by_layer(results: Mapping) -> figure.Figure | None:

@@ -106,6 +106,7 @@ def _panels(
       _line(axis, x_SxX, y_SxX, looks[kind], kind[1], 3 + 1.2 * sizes.index(kind[1]))
     runs = groups[members[0][0]]
     title = objective + (' (saw all labels)' if runs[0].get('saw_labels') else '')
+    title = canvas.narrow(title)
     canvas.tidy(axis, name(runs), '' if place % across else _Y_LABEL, title, percent + 'y')
     axis.margins(0.08)
     if len(sizes) > 1:
@@ -161,7 +162,7 @@ def label_codes(results: Mapping) -> figure.Figure | None:
       _code_panel(axis, entry, looks)
       bound = entry['code'] == 'upper_bound'
       x = 'validation bits per dimension' + (' (≤)' if bound else '')
-      title = f'{objective}, ' + ('upper bound' if bound else 'exact')
+      title = canvas.narrow(f'{objective}, ' + ('upper bound' if bound else 'exact'))
       y = f'label code, {learner}, bits' if across == 0 else ''
       canvas.tidy(axis, x if down == len(rows) - 1 else '', y, title if down == 0 else '')
       axis.margins(0.12)

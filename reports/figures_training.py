@@ -113,4 +113,5 @@ def accuracy_during_training(results: Mapping, curves: Curves) -> figure.Figure 
   if not kinds or not _curve_panel(axis, results, curves, key, True, kinds):
     return None
   canvas.tidy(axis, 'training FLOPs', 'validation accuracy of the small probe', percent='y')
+  canvas.legend(axis)
   return made

@@ -12,7 +12,18 @@ from typing import Any
 import jinja2
 
 from probes.measures import Measure, at, headline
-from reports import choice, fairness, planned, reading, styles, summary, wording
+from reports import (
+  choice,
+  compute,
+  fairness,
+  pairs,
+  planned,
+  predictions,
+  reading,
+  styles,
+  summary,
+  wording,
+)
 from reports.captions import CAPTIONS
 
 _CONTROL_NAMES = {'pca': 'PCA of raw', 'random_relu': 'random ReLU of raw'}
@@ -33,7 +44,8 @@ def render(results: Mapping, pictures: Mapping[str, bytes]) -> str:
     trim_blocks=True,
     lstrip_blocks=True,
   )
-  environment.globals |= {'wording': wording, 'limits': summary, 'planned': planned}
+  environment.globals |= {'wording': wording, 'limits': summary, 'planned': planned, 'pairs': pairs}
+  environment.globals['spent'] = compute  # `compute` is what results.json has
   environment.globals['m'] = environment.get_template('macros.html').module
   looks = styles.styles(results)
   entries = [{**entry, 'look': looks[styles.kind_of(entry)]} for entry in results['summary']]
@@ -42,6 +54,7 @@ def render(results: Mapping, pictures: Mapping[str, bytes]) -> str:
     **results,
     'results': results,
     'summary': entries,
+    'primary_name': predictions.PRIMARY.name,
     **_columns(results),
     'raw_controls': [_control_name(results, name) for name in _measured_controls(results)],
     'measures': _measures(results),
@@ -62,7 +75,7 @@ def _columns(results: Mapping) -> dict[str, Any]:
     'codes': {entry['code'] for entry in entries},
     'grammars': list(dict.fromkeys(g for entry in entries for g in entry['grammars'])),
     'seeds': list(dict.fromkeys(seed for entry in entries for seed in entry['seed_values'])),
-    'pairs': summary.probe_counts(results['runs'], results['controls'].get('raw')),
+    'probed': summary.probe_counts(results['runs'], results['controls'].get('raw')),
     'also': any(entry['also'] for entry in entries),
     'levels': any(entry['linear_best_levels'] for entry in entries),
     'tokens': any(entry['token_accuracy'] is not None for entry in entries),

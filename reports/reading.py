@@ -154,7 +154,8 @@ def _read_run(path: pathlib.Path, found: Found) -> None:
     if reason is None:
       if record.get('variant'):
         record['objective'] += f' {record["variant"]}'
-      found.runs.append({**record, 'workdir': str(path)})
+      spent = read_json(path / 'spent.json').get('cpu_seconds')
+      found.runs.append({**record, 'cpu_seconds': spent, 'workdir': str(path)})
       return
   logs = [*sorted(path.glob('*.log')), *sorted(path.glob('log*.txt'))]
   logs += [path.parent / f'{path.name}.log', path.parent.parent / 'logs' / f'{path.name}.log']

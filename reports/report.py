@@ -46,6 +46,16 @@ def build(
   return made
 
 
+def read(path: str | os.PathLike) -> dict:
+  """A results.json as `build` returned it; ReportError where it is none of this version."""
+  found = reading.read_json(path)
+  needed = ('schema', 'summary', 'runs', 'controls', 'no_verdicts', 'beside', 'plan', 'compute')
+  lacking = [name for name in needed if name not in found]
+  if lacking:
+    raise ReportError(f'{path} is no results.json of this version: it lacks {", ".join(lacking)}')
+  return found
+
+
 def _write(
   out: pathlib.Path, made: Mapping, pngs: Mapping[str, bytes], marks: Mapping[str, list]
 ) -> None:

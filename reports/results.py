@@ -20,7 +20,9 @@ from typing import Any
 from reports import (
   certificates,
   choice,
+  compute,
   differences,
+  equal_flops,
   intervals,
   label_regret,
   planned,
@@ -78,6 +80,7 @@ def assemble(
     size, parameters = str(run.get('size')), run.get('parameters_backbone') or 0
     smallest[size] = min(parameters, smallest.get(size, parameters))
   runs = sorted(runs, key=lambda run: _order(run, smallest))
+  equal_flops.add(runs, curves)
   chosen = [run for run in runs if run['selected']]
   plan = planned.state(found)
   withheld = planned.withheld(plan)
@@ -90,7 +93,7 @@ def assemble(
   intervals.cross(entries, runs)
   return reading.plain({
     'schema': reading.SCHEMA, **_common(runs), 'command': command or planned.command(plan),
-    'plan': plan,
+    'plan': plan, 'compute': compute.total(runs, found.pilots),
     'primary': {'probe': probe, 'labels': labels, 'measure': 'accuracy'},
     'runs': runs, 'controls': _controls(found.controls, chosen),
     'summary': entries, 'no_verdicts': untested,

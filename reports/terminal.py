@@ -4,9 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 import textwrap
 
 from probes.measures import Measure, at
-from reports import planned, summary, wording
+from reports import compute, pairs, planned, predictions, summary, wording
 
 WIDTH = 100
+_NAME = 21  # letters of an objective in a table of pairs
 
 
 def terminal_table(results: Mapping) -> str:
@@ -88,20 +89,34 @@ def _foot(results: Mapping) -> list[str]:
   if results['equal_regret']:
     lines.append(wording.PUBLISHED)
   if results['verdicts']:
-    lines += [wording.verdicts_text(results), *wording.verdict_lines(results['verdicts'])]
+    lines += [wording.verdicts_text(results)]
+    lines += _verdicts(results['verdicts'], predictions.PRIMARY.name)
   else:
     lines.append(f'No verdicts: {results["no_verdicts"]}.')
   if results['beside']:
     lines.append(wording.other_verdicts_text())
   for other in results['beside']:
-    lines += [f'{other["measure"]}: {line}' for line in wording.verdict_lines(other['verdicts'])]
+    lines += _verdicts(other['verdicts'], other['measure'], f'{other["measure"]}: ')
   lines += wording.indistinct_lines(results)
-  lines += results['notes']
+  lines += [*results['notes'], *compute.lines(results.get('compute'))]
   for state in ('failures', 'unfinished'):
     word = 'failed' if state == 'failures' else 'unfinished'
     lines += [f'{word}: {run["name"]} ({run.get("reason") or "unknown"}), log {run.get("log")}'
               for run in results[state]]  # fmt: skip
   return [wrapped(line) for line in lines]
+
+
+def _verdicts(made: Sequence[Mapping], measure: str, start: str = '') -> list[str]:
+  """Sentences; where there are many a table."""
+  if not pairs.are_many(made):
+    return [start + line for line in wording.verdict_lines(made)]
+  rows = [
+    [*(pairs.shortened(name, _NAME) for name in row[:2]), *row[2:]]
+    for row in (pairs.HEAD, *pairs.rows(made, measure))
+  ]
+  return [*filter(None, [start.rstrip()]), '', *aligned(rows, left=(0, 1, 6), width=WIDTH), ''] + (
+    pairs.notes(made, measure)
+  )
 
 
 def _about(label: str, entry: Mapping) -> list[str]:

@@ -13,6 +13,8 @@ PUBLISHED = (
   'here.'
 )
 
+# Pairs that are named one by one.
+_FEW_PAIRS = 6
 LOWER_BOUND = (
   'Regret is a lower bound: the mean length of a code minus the least mean of all learners tried '
   'on the same labels; a learner that nobody tried may do better.'
@@ -206,12 +208,18 @@ def _and(names: Sequence[str]) -> str:
 
 
 def indistinct_lines(results: Mapping) -> list[str]:
-  """In plain words, which objectives can't be told apart, on what, and which nobody tested."""
+  """In plain words, which objectives can't be told apart, on what, and which nobody tested.
+
+  Where it is neither all pairs nor few of them, how many: the tables say which.
+  """
   lines = []
   for found in results['indistinct']:
     several, pairs = found['objectives'], found['pairs']
-    every = len(pairs) == len(several) * (len(several) - 1) // 2
+    of_all = len(several) * (len(several) - 1) // 2
+    every, many = len(pairs) == of_all, len(pairs) > _FEW_PAIRS
     who = _and(several) if every else '; '.join(map(_and, pairs))
+    if many and not every:
+      who = f'{len(pairs)} of the {of_all} pairs of {len(several)} objectives'
     start = f'{_prefix(results, found["size"])}on {found["measure"]}, '
     if found['tested']:
       none = every and len(several) > 2

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import json
 import os
 
-from reports import choice, reading
+from reports import choice, compute, reading
 from runs import plan
 from runs.errors import UserError
 from training.metrics import write_atomically
@@ -84,6 +84,7 @@ def choose(
       row['tried'] = [
         {name: other[name] for name in (*choice.GRID, 'seed')}
         | {'loss': (other.get('validation') or {}).get('loss')}
+        | compute.of_run(other)
         for other in alike
       ]
       rows.append(row)

@@ -27,6 +27,7 @@ from runs import (
   parts,
   provenance,
   single_epoch,
+  spent,
   whole,
 )
 from runs.assembled import Experiment
@@ -123,7 +124,7 @@ def execute(
     made |= {name: began.get(name) for name in ('data_order', 'data_ordered_by')}
     checkpoints = checkpoint.Checkpoints(os.path.join(workdir, _BEGUN), writes=True)
     known = {**made, **(known or {})}
-    with telling(workdir):
+    with spent.counted(workdir), telling(workdir):
       try:
         tracer = profile.Tracer(workdir, profiled)
         parent = began.get('init_from')

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import inspect
 from types import SimpleNamespace
 from unittest import mock
 
@@ -13,7 +14,7 @@ from launch import entry
 def call(name: str, *arguments: str) -> None:
   """The main of launch.NAME with these words of its command line; raises what it raises."""
   module, values = importlib.import_module(f'launch.{name}'), flags.FlagValues()
-  kinds = ('string', 'bool', 'integer', 'float', 'list', 'enum')
+  kinds = ('string', 'bool', 'integer', 'float', 'list', 'enum', 'multi_string')
   own = {
     f'DEFINE_{kind}': functools.partial(getattr(flags, f'DEFINE_{kind}'), flag_values=values)
     for kind in kinds
@@ -21,4 +22,5 @@ def call(name: str, *arguments: str) -> None:
   argv, overrides = entry.config_overrides([name, *arguments])
   with mock.patch.object(module, 'flags', SimpleNamespace(FLAGS=values, **own)):
     module.define_flags()
-    module.main(values(argv), overrides)
+    takes_config = len(inspect.signature(module.main).parameters) > 1
+    module.main(values(argv), *([overrides] if takes_config else []))

@@ -1,0 +1,112 @@
+"""A report's tables as Markdown, from results.json alone: what a README shows of it."""
+
+from collections.abc import Mapping, Sequence
+
+from probes.measures import Measure, at, headline
+from reports import compute, pairs, planned, predictions, summary, wording
+
+
+def text(results: Mapping) -> str:
+  """The result table, every other probe, the verdicts, the plan, the compute and the command."""
+  parts = [_table(*_results(results)), _table(*_probes(results))]
+  parts.append(
+    f'{_sentence(wording.tuning_text(results))} {wording.intervals_text(results)}'.strip()
+  )
+  measured = [(predictions.PRIMARY.name, results['verdicts'])]
+  measured += [(other['measure'], other['verdicts']) for other in results['beside']]
+  for name, verdicts in measured:
+    if verdicts:
+      rows = _table(pairs.HEAD, pairs.rows(verdicts, name))
+      parts.append(f'Verdicts on {name}:\n\n{rows}\n\n{" ".join(pairs.notes(verdicts, name))}')
+  if not results['verdicts']:
+    parts.append(f'No verdicts: {results["no_verdicts"]}.')
+  told = [*planned.lines(results.get('plan')), *compute.lines(results.get('compute'))]
+  parts.append(' '.join(map(_sentence, told)))
+  if results['command']:
+    parts.append(f'```sh\n{results["command"]}\n```')
+  return '\n\n'.join(filter(None, parts)) + '\n'
+
+
+def _sentence(line: str) -> str:
+  return f'{line[0].upper()}{line[1:]}.'
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  if not rows or len(head) < 2:
+    return ''
+  lines = [head, ['---'] * len(head), *rows]
+  return '\n'.join(
+    f'| {" | ".join(cell.replace("|", "/").replace(chr(10), " ") for cell in line)} |'
+    for line in lines
+  )
+
+
+def _results(results: Mapping) -> tuple[list[str], list[list[str]]]:
+  """What the result table of the page has: bits, other codes, the linear probe."""
+  probed = summary.probe_counts(results['runs'], results['controls'].get('raw'))
+  also = any(entry['also'] for entry in results['summary'])
+  counts = [labels if labels == 'all' else f'{labels} labels' for _, labels in probed]
+  head = [f'{results["dataset"]}, test', 'bits/dim', *(['by another code'] * also), *counts]
+  rows = []
+  for label, entry in zip(wording.names(results), results['summary'], strict=True):
+    cells = [label, _bits(entry)]
+    if also:
+      cells.append('; '.join(
+        f'{_bits(other)} {wording.also_text(name, other["code"])}'
+        for name, other in entry['also'].items()
+      ))  # fmt: skip
+    for probe, labels in probed:
+      name = f'{probe}_{labels}'
+      star = r'\*' if entry.get('saw_labels') and labels != 'all' else ''
+      spread = wording.spread_text(entry, name, name, 100, 1)
+      cells.append(wording.percent_text(entry.get(name)) + star + _in_brackets(spread))
+    rows.append([*cells, wording.repetitions_text(entry)])
+  blank = [''] * also
+  if raw := results['controls'].get('raw'):
+    values = [wording.percent_text(at(raw, (*pair, 'accuracy'))) for pair in probed]
+    rows.append([wording.raw_text(results), '', *blank, *values, ''])
+  if guess := results['controls'].get('majority'):
+    values = [wording.percent_text(guess['accuracy'])] * len(probed)
+    rows.append(['majority class', '', *blank, *values, ''])
+  for name, label in (('histogram', 'per-position histogram'), ('uniform', 'uniform')):
+    if (bits := results['controls'].get(f'{name}_bits_per_dim')) is not None:
+      rows.append([label, wording.bits_text(bits, 'exact'), *blank, *[''] * len(probed), ''])
+  return [*head, wording.unit_word(results)], rows
+
+
+def _bits(part: Mapping) -> str:
+  spread = wording.spread_text(part, 'bits_per_dim', 'bits', 1, 3)
+  return wording.bits_text(part['bits_per_dim'], part['code']) + _in_brackets(spread)
+
+
+def _in_brackets(spread: str) -> str:
+  return f' ({spread})' if spread else ''
+
+
+def _probes(results: Mapping) -> tuple[list[str], list[list[str]]]:
+  """Every other probe, with its interval or range."""
+  entries = results['summary']
+  taken = [one for one in headline() if any(one.name in e['measures'] for e in entries)]
+  head = ['every other probe', *(f'{one.title}, {_unit(one)}' for one in taken)]
+  rows = [
+    [label, *(_mean(entry['measures'].get(one.name), one) for one in taken)]
+    for label, entry in zip(wording.names(results), entries, strict=True)
+  ]
+  if (raw := results['controls'].get('raw')) and taken:
+    values = [wording.value_text(at(raw, one.path), one.unit) for one in taken]
+    rows.append([wording.raw_text(results), *values])
+  return head, rows
+
+
+def _unit(measure: Measure) -> str:
+  return wording.UNITS[measure.unit][2] or 'ratio'
+
+
+def _mean(found: Mapping | None, measure: Measure) -> str:
+  if found is None:
+    return '–'
+  mean, _, decimals = wording.measure_texts(
+    measure, found['mean'], found.get('stderr'), found.get('spread')
+  )
+  scale = wording.UNITS[measure.unit][0]
+  return mean + _in_brackets(wording.spread_text(found, 'mean', 'mean', scale, decimals))

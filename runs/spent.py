@@ -1,0 +1,33 @@
+"""WORKDIR/spent.json: the CPU time that a run took, over all its starts."""
+
+from collections.abc import Iterator
+import contextlib
+import json
+import os
+import time
+
+from etils import epath
+
+from training import distributed
+from training.metrics import write_atomically
+
+
+@contextlib.contextmanager
+def counted(workdir: str) -> Iterator[None]:
+  """Adds the CPU seconds of all cores that the body took, also where it is stopped.
+
+  Not counted: starting Python, and what a start did that was killed outright. Of several processes
+  of one run the first counts itself alone.
+  """
+  start = time.process_time()
+  try:
+    yield
+  finally:
+    if distributed.is_primary():
+      path = epath.Path(workdir, 'spent.json')
+      before = 0.0
+      with contextlib.suppress(OSError, ValueError, KeyError):
+        before = json.loads(path.read_text())['cpu_seconds']
+      with contextlib.suppress(OSError):
+        text = json.dumps({'cpu_seconds': round(before + time.process_time() - start, 2)})
+        write_atomically(os.path.join(workdir, 'spent.json'), text + '\n')

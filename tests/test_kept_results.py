@@ -1,0 +1,162 @@
+"""What a kept results.json gives by itself, and what a report says of compute."""
+
+import json
+import shutil
+
+import in_process
+import pytest
+from records import assemble, make_record, render, write_comparison, write_run
+
+from reports import compute, fairness, markdown, pairs, pictures, reading, report, terminal
+from reports import results as results_lib
+from reports.errors import ReportError
+from runs import spent
+
+
+@pytest.fixture(scope='module', name='kept')
+def kept_results(tmp_path_factory) -> tuple:
+  """(results.json of five seeds in a directory of its own, what the report returned)."""
+  top = write_comparison(tmp_path_factory.mktemp('five'), seeds=5)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(pictures, 'draw', lambda *_: ({}, {}))
+    made = report.build([top], top, command='python -m launch.compare --workdir=DIR')
+  where = tmp_path_factory.mktemp('clone') / 'results.json'
+  shutil.copy(top / 'results.json', where)
+  shutil.rmtree(top)  # Nothing of the runs is needed.
+  return where, made
+
+
+def test_a_kept_results_json_gives_the_tables_of_its_report(kept, capsys):
+  where, made = kept
+  in_process.call('report', str(where))
+  assert capsys.readouterr().out == terminal.terminal_table(made) + '\n'
+  in_process.call('report', str(where), '--markdown')
+  assert capsys.readouterr().out == markdown.text(made) + '\n'
+  assert list(where.parent.iterdir()) == [where]
+
+
+def test_every_number_of_the_markdown_is_in_the_results(kept):
+  _, made = kept
+  tables = [
+    [[cell.strip() for cell in line.strip('|').split(' | ')] for line in block.split('\n')]
+    for block in markdown.text(made).split('\n\n')
+    if block.startswith('| ')
+  ]
+  assert all(len({len(row) for row in table}) == 1 for table in tables)
+  head, _, *rows = tables[0]
+  assert head == ['digits, test', 'bits/dim', 'all', '10 labels', '40 labels', '100 labels',
+                  '250 labels', 'seeds']  # fmt: skip
+  by_name = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+  for entry in made['summary']:
+    cells = by_name[entry['objective']]
+    low, high = (100 * value for value in entry['linear_100_ci95'])
+    star = r'\*' if entry['saw_labels'] else ''
+    expected = f'{100 * entry["linear_100"]:.1f}{star} ({low:.1f}–{high:.1f})'
+    assert (cells['100 labels'], cells['seeds']) == (expected, '5')
+    if entry['code'] == 'upper_bound':
+      low, high = entry['bits_ci95']
+      assert cells['bits/dim'] == f'≤ {entry["bits_per_dim"]:.3f} ({low:.3f}–{high:.3f})'
+  raw = made['controls']['raw']['linear']['40']['accuracy']
+  assert by_name['raw input']['40 labels'] == f'{100 * raw:.1f}'
+  head, _, *rows = tables[1]
+  knn = head.index('kNN, centred, %')
+  for row, entry in zip(rows, made['summary'], strict=False):
+    low, high = (100 * value for value in entry['measures']['knn/accuracy']['mean_ci95'])
+    mean = 100 * entry['measures']['knn/accuracy']['mean']
+    assert (row[0], row[knn]) == (entry['objective'], f'{mean:.1f} ({low:.1f}–{high:.1f})')
+  # One row for each pair, the same as on the page.
+  assert tables[2][0] == list(pairs.HEAD)
+  name = 'the linear probe at 100 labels'
+  assert [[cell.strip() for cell in row] for row in tables[2][2:]] == pairs.rows(
+    made['verdicts'], name
+  )
+  assert '```sh\npython -m launch.compare --workdir=DIR\n```' in markdown.text(made)
+
+
+def test_what_is_no_results_json_is_one_line(kept, tmp_path):
+  where, _ = kept
+  old = {k: v for k, v in json.loads(where.read_text()).items() if k != 'no_verdicts'}
+  (tmp_path / 'results.json').write_text(json.dumps(old))
+  with pytest.raises(ReportError, match='no results.json of this version: it lacks no_verdicts'):
+    in_process.call('report', str(tmp_path / 'results.json'))
+  with pytest.raises(Exception, match='shown alone, without --out and --by'):
+    in_process.call('report', str(where), f'--out={tmp_path}')
+
+
+# Compute.
+
+
+def test_compute_is_the_sum_of_all_runs_and_pilots(tmp_path):
+  for seed, seconds in enumerate((3600, 1800)):
+    record = make_record('autoregressive', seed, wall_seconds=seconds, train_flops=2e12 + seed)
+    record |= {'tokens_seen': 1000, 'init_from': {'tokens_seen': 400, 'train_flops': 5e11}}
+    path = write_run(tmp_path, record)
+    (path / 'spent.json').write_text(json.dumps({'cpu_seconds': 2 * seconds}))
+  tried = {'train_flops': 1e12, 'tokens_seen': 10, 'wall_seconds': 36, 'cpu_seconds': 72}
+  row = {'objective': 'autoregressive', 'size': 'nano', 'learning_rate': 2e-3, 'clip_norm': None}
+  row |= {'learning_rates': [1e-3, 2e-3], 'clip_norms': [], 'of': ['seed 9'], 'tried': [tried] * 2}
+  (tmp_path / 'pilots.json').write_text(json.dumps({'pilots': [row], 'notes': []}))
+  results = assemble(tmp_path)
+  assert results['compute'] == {
+    'results': {'runs': 2, 'train_flops': 3e12 + 1, 'tokens_seen': 1200, 'wall_seconds': 5400,
+                'cpu_seconds': 10800},
+    'pilots': {'runs': 2, 'train_flops': 2e12, 'tokens_seen': 20, 'wall_seconds': 72,
+               'cpu_seconds': 144},
+  }  # fmt: skip
+  first, second = compute.lines(results['compute'])
+  assert first == (
+    'compute of results (2 runs): 3e12 training FLOPs, 1,200 tokens, 1.5 hours of training, 3.0 '
+    'core-hours with evaluation and probes'
+  )
+  assert second.endswith('0.02 hours of training, 0.04 core-hours with evaluation and probes')
+  assert first in render(results)
+  assert first in ' '.join(terminal.terminal_table(results).split())
+  (path / 'spent.json').unlink()
+  results = assemble(tmp_path)
+  assert results['compute']['results']['cpu_seconds'] is None
+  assert 'core-hours not known' in compute.lines(results['compute'])[0]
+
+
+def test_cpu_time_is_added_over_starts_also_of_one_that_failed(tmp_path, monkeypatch):
+  times = iter([10.0, 12.5, 3.0, 4.0])
+  monkeypatch.setattr(spent.time, 'process_time', lambda: next(times))
+  with spent.counted(str(tmp_path)):
+    pass
+  with pytest.raises(ValueError), spent.counted(str(tmp_path)):
+    raise ValueError
+  assert reading.read_json(tmp_path / 'spent.json') == {'cpu_seconds': 3.5}
+
+
+def test_objectives_at_the_compute_of_the_cheapest(tmp_path):
+  """The curve has a point every 100 of 800 steps; the second pays twice for a step."""
+  for objective, per_step in (('autoregressive', 1e9), ('masked_diffusion', 2e9)):
+    record = make_record(objective, 0, flops_per_step=per_step, train_flops=800 * per_step)
+    write_run(tmp_path, record)
+  write_run(tmp_path, make_record('untrained', 0))
+  found = reading.find([tmp_path])
+  curves = reading.read_curves(found.runs)
+  results = results_lib.assemble(found, curves)
+  runs = {run['objective']: run for run in results['runs']}
+  for objective, step in (('autoregressive', 800), ('masked_diffusion', 400)):
+    (point,) = [p for p in curves[runs[objective]['workdir']] if p['step'] == step]
+    assert runs[objective]['at_equal_flops'] == {
+      'flops': 800e9,
+      'step': step,
+      'bits_per_dim': point['validation/bits_per_dim'],
+      'accuracy': point['probe/linear/accuracy'],
+    }
+  rows = fairness.rows(results)
+  assert [cell.text for cell in rows['at the FLOPs of the cheapest: step']] == ['800', '400', '–']
+  (bits,) = [
+    run['at_equal_flops']['bits_per_dim'] for run in results['runs'] if run['code'] == 'upper_bound'
+  ]
+  assert rows['at the FLOPs of the cheapest: bits on validation'][1].text == f'≤ {bits:.3f}'
+  assert 'inside the schedule' in render(results)
+
+
+def test_at_equal_compute_there_is_no_such_row(tmp_path):
+  for objective in ('autoregressive', 'masked'):
+    write_run(tmp_path, make_record(objective, 0))
+  results = assemble(tmp_path)
+  assert not any('at_equal_flops' in run for run in results['runs'])
+  assert 'at the FLOPs of the cheapest: step' not in fairness.rows(results)
