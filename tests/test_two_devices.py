@@ -86,10 +86,14 @@ for number, made in enumerate(both(
   'masked', '--config.data.order=easy_to_hard', f'--config.data.order_by={parent}'
 )):
   orders.append(ordering.rows(made, f'{where}/{number}'))
-np.testing.assert_array_equal(*orders)
+scores = [np.load(f'{where}/{number}/order.npz')['scores'] for number in (0, 1)]
+np.testing.assert_allclose(*scores, rtol=1e-5)
+# Where two examples cost the same but for the last bits, either may come first.
+np.testing.assert_allclose(scores[0][orders[0]], scores[0][orders[1]], rtol=1e-5)
+assert np.mean(orders[0] != orders[1]) < 0.02
 assert not np.array_equal(orders[0], np.arange(1197))
-scores = np.load(f'{where}/1/order.npz')['scores'][orders[1]]
-assert np.all(np.diff(scores) >= 0) and np.ptp(scores) > 5
+ranked = scores[1][orders[1]]
+assert np.all(np.diff(ranked) >= 0) and np.ptp(ranked) > 5
 print('equal')
 """
 
