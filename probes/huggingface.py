@@ -75,17 +75,19 @@ class Checkpoint:
     if not os.path.isfile(os.path.join(path, 'config.json')):
       raise ValueError(f'{path} is no checkpoint: it has no config.json')
     self._model, loaded = self._load(transformers.AutoModel, 'a model', output_loading_info=True)
-    # A head for pooled features makes no hidden state.
-    missing = sorted(n for n in loaded['missing_keys'] if not n.split('.')[0] == 'pooler')
+    # A head for pooled features makes no hidden state, and of two halves only one is run.
+    self._halves = hasattr(self._model, 'encoder') and hasattr(self._model, 'decoder')
+    unused = {'pooler', 'decoder'} if self._halves else {'pooler'}
+    missing = sorted(n for n in loaded['missing_keys'] if n.split('.')[0] not in unused)
     wrong = missing + sorted(str(key) for key in loaded['mismatched_keys'])
     if wrong:
       raise ValueError(f'{path} lacks weights, {len(wrong)} of them, such as {wrong[0]}')
     if (self._model.config.model_type == 'imagegpt') != (kind == 'image_gpt'):
       raise ValueError(f"{path} is of type '{self._model.config.model_type}', not --kind={kind}")
     self._device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    self._model = self._model.float().eval().to(self._device)
-    names = [name.rpartition('.')[2] for name, _ in self._model.named_parameters()]
-    self._cls = 'cls_token' in names
+    self._model = self._half().float().eval().to(self._device)
+    names = {name.rpartition('.')[2] for name, _ in self._model.named_parameters()}
+    self._cls = not names.isdisjoint({'cls_token', 'class_embedding'})
     self._prepare = {'vision': self._images, 'text': self._texts, 'image_gpt': self._shifted}[kind]
     if kind == 'vision':
       self._processor = self._image_processor()
@@ -102,26 +104,46 @@ class Checkpoint:
       inputs: images NxHxWx3 uint8, a list of N texts, or tokens NxT.
 
     Raises:
-      ValueError: the model can't run on them, or its layers differ in width.
+      ValueError: the model can't run on them or draws at random, or its layers differ in width.
     """
     for start in range(0, len(inputs), size):
       prepared, valid_BxT = self._prepare(inputs[start : start + size])
-      prepared = {name: tensor.to(self._device) for name, tensor in prepared.items()}
-      try:
-        with self._torch.no_grad():
-          found = self._model(**prepared, output_hidden_states=True).hidden_states
-      except (TypeError, ValueError, RuntimeError, IndexError, NotImplementedError) as error:
-        raise ValueError(f'{self._path} does not run on this: {_line(error)}') from error
-      shapes = {tuple(state.shape) for state in found or ()}
-      if len(shapes) != 1 or len(next(iter(shapes))) != 3:
+      layers = self._layers(prepared)
+      if not start and not np.allclose(layers, self._layers(prepared), 1e-3, 1e-3, equal_nan=True):
         raise ValueError(
-          f'{self._path}: layers must all be examples x positions x width, not '
-          f'{", ".join(map(str, sorted(shapes))) or "hidden"}'
+          f'{self._path} draws at random, as masked autoencoders hide patches: two passes over the '
+          'same examples differ'
         )
-      layers = np.stack([state.cpu().numpy() for state in found])
       if valid_BxT is None:
         valid_BxT = np.ones(layers.shape[1:3], bool)
       yield States(layers, valid_BxT, self._cls)
+
+  def _half(self) -> Any:
+    """The encoder, of a model of images or texts in two halves: its tower, its encoder."""
+    tower = {'vision': 'vision_model', 'text': 'text_model'}.get(self._kind, '')
+    if hasattr(self._model, tower):
+      self.notes.append(f'of {self._model.config.model_type} its {tower} alone is run')
+      return getattr(self._model, tower)
+    if self._halves:
+      self.notes.append(f'of {self._model.config.model_type} its encoder alone is run')
+      return self._model.get_encoder()
+    return self._model
+
+  def _layers(self, prepared: dict[str, Any]) -> np.ndarray:
+    """(L+1, B, T, D) of one batch; ValueError as `states` says."""
+    prepared = {name: tensor.to(self._device) for name, tensor in prepared.items()}
+    try:
+      with self._torch.no_grad():
+        found = self._model(**prepared, output_hidden_states=True).hidden_states
+    except (TypeError, ValueError, RuntimeError, IndexError, NotImplementedError) as error:
+      raise ValueError(f'{self._path} does not run on this: {_line(error)}') from error
+    shapes = {tuple(state.shape) for state in found or ()}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 3:
+      raise ValueError(
+        f'{self._path}: layers must all be examples x positions x width, not '
+        f'{", ".join(map(str, sorted(shapes))) or "hidden"}'
+      )
+    return np.stack([state.cpu().numpy() for state in found])
 
   def _load(self, loader: Any, what: str, **arguments: Any) -> Any:
     try:
@@ -152,8 +174,8 @@ class Checkpoint:
 
   def _texts(self, texts: Sequence[str]) -> tuple[dict[str, Any], np.ndarray]:
     most = [self._most, getattr(self._model.config, 'max_position_embeddings', None)]
-    most += [self._tokenizer.model_max_length]  # Astronomical where it is not known.
-    most = min(number for number in most if number)
+    most += [self._tokenizer.model_max_length]  # Astronomical where it is not known,
+    most = min(2**31 - 1, *(number for number in most if number))  # beyond what it can be asked.
     whole = self._tokenizer(list(texts))['input_ids']
     empty = [text for text, ids in zip(texts, whole, strict=True) if not ids]
     if empty:

@@ -64,9 +64,19 @@ def _parse(
   try:
     define(values, argv)
     values(argv)
-    return values.config
+    return _apart(values.config)
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
     raise UserError(describe_flag_error(error)) from error
+
+
+def _apart(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """Words of a tuple at their commas: the library splits numbers alone, and takes a,b for one."""
+  for name, value in fields(config):
+    if isinstance(value, tuple) and value and all(isinstance(item, str) for item in value):
+      words = tuple(word for item in value for word in item.split(','))
+      if all(word.isidentifier() for word in words):
+        config.update_from_flattened_dict({name: words})
+  return config
 
 
 def fields(config: ml_collections.ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:

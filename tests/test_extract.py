@@ -275,6 +275,79 @@ def test_texts_of_different_lengths(tmp_path, libraries, name):
   assert _arrays(out)['sequences/2'].shape == (N, least, 8)
 
 
+def _halves(path, libraries, name: str):
+  """A checkpoint of which one part is read, that part by itself, and how it is called."""
+  torch, transformers = libraries
+  sizes = dict(hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)
+  seen = dict(image_size=16, patch_size=8)
+  if name.startswith('clip'):
+    text = dict(vocab_size=8, max_position_embeddings=12, eos_token_id=2, **sizes)
+    config = transformers.CLIPConfig(text_config=text, vision_config={**sizes, **seen})
+    model = transformers.CLIPModel(config)
+    part = model.vision_model if name == 'clip_vision' else model.text_model
+  elif name == 'bart':
+    config = transformers.BartConfig(
+      vocab_size=8, d_model=8, encoder_layers=2, decoder_layers=1, encoder_attention_heads=2,
+      decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, pad_token_id=0,
+      max_position_embeddings=12,
+    )  # fmt: skip
+    model = transformers.BartModel(config)
+    part = model.get_encoder()
+  else:
+    config = transformers.T5Config(
+      vocab_size=8, d_model=8, d_kv=4, d_ff=16, num_layers=2, num_heads=2, decoder_start_token_id=0
+    )
+    kinds = {
+      't5': transformers.T5ForConditionalGeneration,
+      't5_encoder': transformers.T5EncoderModel,
+    }
+    model = kinds[name](config)
+    part = model.get_encoder()
+  _save_model(path, model, torch)
+  return part.eval()
+
+
+@pytest.mark.parametrize('name', ['clip_vision', 'clip_text', 't5', 't5_encoder', 'bart'])
+def test_of_two_halves_one_is_run(tmp_path, libraries, name):
+  torch, transformers = libraries
+  part, out = _halves(tmp_path / 'model', libraries, name), str(tmp_path / 'out.npz')
+  vision = name == 'clip_vision'
+  if vision:
+    pixels = (images() / 127.5 - 1).transpose(0, 3, 1, 2).astype(np.float32)
+    given = [{'pixel_values': torch.from_numpy(pixels[i : i + 1])} for i in range(N)]
+    data = npz(tmp_path, images=images())
+  else:
+    _tokeniser(tmp_path / 'model', transformers, True)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / 'model')
+    given = [{'input_ids': tokenizer(text, return_tensors='pt')['input_ids']} for text in TEXTS]
+    data = npz(tmp_path, text=np.array(TEXTS))
+  said = extracting.extract(str(tmp_path / 'model'), 'vision' if vision else 'text', data, out, 5)
+  assert any(line.startswith('of ') and line.endswith('alone is run') for line in said)
+  found = _arrays(out)
+  for i, inputs in enumerate(given):
+    with torch.no_grad():
+      states = part(**inputs, output_hidden_states=True).hidden_states
+    states = np.stack([state[0].numpy() for state in states])
+    assert states.shape[0] == 3 and np.std(states) > 0.1
+    np.testing.assert_allclose(found['features'][:, i], states.mean(1), atol=2e-5)
+    np.testing.assert_allclose(found['last'][:, i], states[:, -1], atol=2e-5)
+    np.testing.assert_allclose(found['cls'][:, i], states[:, 0], atol=2e-5)
+
+
+def test_what_draws_at_random_is_refused(tmp_path, libraries):
+  torch, transformers = libraries
+  config = transformers.ViTMAEConfig(
+    hidden_size=8, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=4,
+    intermediate_size=16, decoder_hidden_size=8, decoder_num_attention_heads=2,
+    decoder_num_hidden_layers=1, decoder_intermediate_size=16,
+  )  # fmt: skip
+  _save_model(tmp_path / 'model', transformers.ViTMAEModel(config), torch)
+  out = str(tmp_path / 'out.npz')
+  with pytest.raises(UserError, match='draws at random'):
+    extracting.extract(str(tmp_path / 'model'), 'vision', npz(tmp_path, images=images()), out)
+  assert not os.path.exists(out)
+
+
 def test_image_gpt_is_fed_the_start_token_and_is_our_own_backbone(tmp_path, libraries):
   torch, transformers = libraries
   config = transformers.ImageGPTConfig(vocab_size=8, n_positions=9, n_embd=16, n_layer=2, n_head=2)

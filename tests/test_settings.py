@@ -34,6 +34,17 @@ def test_numbers_that_can_not_be(override, message):
     checks.check_settings(configs.override(tiny.config('masked'), [f'--config.{override}']))
 
 
+def test_words_of_a_tuple_are_told_apart_at_commas():
+  config = configs.override(tiny.config('masked'), ['--config.probe.suite=linear,knn'])
+  assert config.probe.suite == ('linear', 'knn')
+  # What is printed of a config can be given back, field by field.
+  for line in configs.describe(config).splitlines():
+    shown = line.rpartition(' ')[0].strip()
+    name = shown.partition('=')[0].removeprefix('--config.')
+    again = dict(configs.fields(configs.override(config, [shown])))
+    assert again == dict(configs.fields(config)), name
+
+
 def test_a_warm_up_longer_than_half_of_the_run_is_refused_before_it_begins(tmp_path, data_dir):
   long = tiny.config('masked', '--config.optimizer.warmup_steps=5')
   with pytest.raises(UserError, match='warmup_steps=5 is more than 50% of training.steps=8'):
