@@ -436,6 +436,7 @@ SMALL = (
   '--config.probe.finetune.prequential.rows=20',
   '--config.probe.finetune.prequential.orders=1',
   '--config.probe.finetune.prequential.steps=2',
+  '--config.probe.finetune.prequential.learning_rates=2e-3',
 )
 
 

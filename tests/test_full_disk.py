@@ -31,12 +31,14 @@ runpy.run_module('launch.train', run_name='__main__')
 
 
 def test_a_save_in_the_background_that_fails_is_one_line(data_dir, tmp_path):
-  experiment = tiny.build(data_dir)
+  few = ('--config.evaluators.probe.every=0', '--config.evaluation.samples=0')
+  few += ('--config.probe.suite=()',)
+  experiment = tiny.build(data_dir, 'masked_diffusion', *few)
   workdir = str(tmp_path / 'run')
   done = subprocess.run(
     [
       sys.executable, '-c', PROGRAM, '--config=experiments/digits.py:masked_diffusion',
-      f'--workdir={workdir}', f'--data_dir={data_dir}', *tiny.OVERRIDES,
+      f'--workdir={workdir}', f'--data_dir={data_dir}', *tiny.OVERRIDES, *few,
     ],
     cwd=ROOT,
     env={**os.environ, 'JAX_ENABLE_COMPILATION_CACHE': 'false', 'JAX_PLATFORMS': 'cpu'},

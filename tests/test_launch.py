@@ -108,6 +108,8 @@ def comparison(data_dir, tmp_path_factory):
     '--learning_rates=0.002,1e30',
     '--config.objective.ratio=0.5',
     *tiny.OVERRIDES,
+    '--config.evaluators.probe.every=0',
+    '--config.evaluation.samples=0',
   )
   return workdir, arguments, _finish(_start('compare', *arguments))
 
@@ -162,7 +164,7 @@ def _results_shown(directory) -> tuple[set[str], set[str]]:
   return {tag for tag in events.Tags()['scalars'] if tag.startswith('final/')}, columns
 
 
-def test_probing_again_gives_the_same_and_takes_new_settings(comparison, data_dir):
+def test_probing_again_gives_the_same_and_takes_new_settings(comparison, data_dir, capsys):
   workdir, _, _ = comparison
   directory = workdir / 'runs' / 'autoregressive-lr0.002-seed0'
   before = run.read_record(str(directory))
@@ -178,8 +180,7 @@ def test_probing_again_gives_the_same_and_takes_new_settings(comparison, data_di
   linear = {f'final/probe/linear/{labels}_labels' for labels in ('10', '40', 'all')}
   assert linear <= values and values <= columns
   # What is not measured any more leaves TensorBoard, and the curve of training stays.
-  code, _, err = _finish(_start('probe', *again, '--config.probe.linear.labels=20'))
-  assert code == 0, err
+  in_process.call('probe', *again, '--config.probe.linear.labels=20')
   assert sorted(run.read_record(str(directory))['probes']['linear']) == ['20', 'all']
   again_values, again_columns = _results_shown(directory)
   assert (
@@ -188,21 +189,23 @@ def test_probing_again_gives_the_same_and_takes_new_settings(comparison, data_di
   assert again_values - values == {'final/probe/linear/20_labels'}
   events = directory.glob('events*')
   assert sum(b'train/loss' in path.read_bytes() for path in events) == 1
-  code, out, err = _finish(_start('probe', *again, '--config.probe.linear.labels=5'))
-  assert code == 0 and 'linear probe with 5 labels is left out: fewer than the 10' in out, err
+  capsys.readouterr()
+  in_process.call('probe', *again, '--config.probe.linear.labels=5')
+  out = capsys.readouterr().out
+  assert 'linear probe with 5 labels is left out: fewer than the 10' in out
   left_out = run.read_record(str(directory))['probes']['left_out']
   assert left_out == {'linear': {'5': 'fewer than the 10 classes'}}
-  code, _, err = _finish(_start('probe', *again, '--config.model.width=8'))
-  assert code == 2 and 'only config.probe' in err
+  with pytest.raises(UserError, match='only config.probe'):
+    in_process.call('probe', *again, '--config.model.width=8')
 
 
-def test_exported_features_are_probed_like_the_run(comparison, data_dir, tmp_path):
+def test_exported_features_are_probed_like_the_run(comparison, data_dir, tmp_path, capsys):
   workdir, _, _ = comparison
   directory = workdir / 'runs' / 'masked-lr0.002-seed0'
   path = tmp_path / 'features.npz'
   arguments = ('--workdir', str(directory), f'--data_dir={data_dir}', f'--export={path}')
-  code, out, err = _finish(_start('probe', *arguments))
-  assert code == 0 and str(path) in out, err
+  in_process.call('probe', *arguments)
+  assert str(path) in capsys.readouterr().out
   settings = [argument for argument in tiny.OVERRIDES if argument.startswith('--config.probe')]
   settings.append('--config.probe.linear.few_l2=0.01,1.0')
   suite = "--config.probe.suite=('linear','ridge','knn','geometry','pac')"
@@ -317,16 +320,18 @@ def test_bad_input_is_one_line_and_no_traceback(arguments, expected, data_dir, t
 
 def test_compare_refuses_before_anything_starts(data_dir, tmp_path):
   base = ['--config=experiments/digits.py', f'--data_dir={data_dir}', f'--workdir={tmp_path}']
+  code, _, err = _finish(_start('compare', *base, '--objectives=autoregressive,bert'))
+  assert code == 2 and len(err.strip().splitlines()) == 1, err
+  assert "unknown objective 'bert'" in err
   for arguments, expected in [
-    (['--objectives=autoregressive,bert'], "unknown objective 'bert'"),
     (['--seeds=0,0'], '--seeds must name each value once'),
     (['--learning_rates=fast'], '--learning_rates must be a list of numbers'),
     (['--objectives=masked', '--config.objective.rato=1'], 'rato'),
     (['--sizes=nano,huge'], "--sizes: unknown size 'huge'; known: nano, micro"),
   ]:
-    code, _, err = _finish(_start('compare', *base, *arguments))
-    assert code == 2 and len(err.strip().splitlines()) == 1, err
-    assert expected in err
+    with pytest.raises(UserError, match=expected) as caught:
+      in_process.call('compare', *base, *arguments)
+    assert len(str(caught.value).splitlines()) == 1
   assert not (tmp_path / 'runs').exists()
 
 

@@ -107,8 +107,9 @@ def test_inside_a_validation_the_state_is_saved_and_the_validation_repeated(
   data_dir, tmp_path, monkeypatch, sigterm
 ):
   whole, broken = str(tmp_path / 'whole'), str(tmp_path / 'broken')
-  run.execute(tiny.build(data_dir), whole)
-  experiment = tiny.build(data_dir)
+  few = ('--config.evaluators.probe.every=0', '--config.evaluation.samples=0')
+  run.execute(tiny.build(data_dir, 'masked_diffusion', *few), whole)
+  experiment = tiny.build(data_dir, 'masked_diffusion', *few)
   validate, calls = evaluators.validate, []
 
   def interrupted(*arguments):
@@ -134,10 +135,10 @@ def test_inside_a_validation_the_state_is_saved_and_the_validation_repeated(
 
 
 def test_while_scoring_finished_pieces_are_kept(data_dir, tmp_path, monkeypatch, sigterm):
-  suite = "--config.probe.suite=('linear','ridge','knn')"
+  settings = ("--config.probe.suite=('linear','ridge','knn')", '--config.evaluators.probe.every=0')
   whole, broken = str(tmp_path / 'whole'), str(tmp_path / 'broken')
-  run.execute(tiny.build(data_dir, 'masked_diffusion', suite), whole)
-  experiment = tiny.build(data_dir, 'masked_diffusion', suite)
+  run.execute(tiny.build(data_dir, 'masked_diffusion', *settings), whole)
+  experiment = tiny.build(data_dir, 'masked_diffusion', *settings)
   done = []
 
   score, evaluate = assessment._score_own, knn.evaluate
