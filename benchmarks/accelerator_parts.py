@@ -29,12 +29,9 @@ _TOY_RUN = (
   '--config.optimizer.warmup_steps=2',
   '--config.evaluation.draws=2',
   '--config.evaluation.samples=0',
-  '--config.evaluators.probe.every=0',
   "--config.probe.suite=('linear',)",
   '--config.probe.linear.labels=10',
   '--config.probe.linear.draws=1',
-  '--config.probe.linear.l2=0.01,1.0',
-  '--config.probe.linear.few_l2=0.01,1.0',
 )
 
 
@@ -52,7 +49,7 @@ def parity(toy: bool, scratch: str) -> Rows:
   settings = [f'--config.training.steps={steps}', '--config.training.log_every=1']
   settings += ['--config.evaluators.probe.every=0', '--config.evaluators.samples.every=0']
   settings += ["--config.probe.suite=('linear',)", '--config.evaluation.samples=0']
-  settings += [*_TOY_RUN, '--config.probe.suite=()'] if toy else []
+  settings += _TOY_RUN if toy else []
   curves = {}
   for where, platform in (('here', None), ('cpu', 'cpu')):
     run = os.path.join(scratch, f'parity_{where}')
@@ -143,8 +140,8 @@ def attention(toy: bool, scratch: str) -> Rows:
         'value_error': errors[0] / largest[0],
         'gradient_error': max(e / m for e, m in zip(errors[1:], largest[1:], strict=True)),
         'nan': bool(any(np.isnan(x).any() for x in got)),
-        'plain_ms': _milliseconds(slow, drawn[:3], 2 if toy else 10),
-        'fused_ms': _milliseconds(fast, drawn[:3], 2 if toy else 10),
+        'plain_ms': _milliseconds(slow, drawn[:3]),
+        'fused_ms': _milliseconds(fast, drawn[:3]),
       }
 
 
@@ -309,7 +306,7 @@ def _same(first: str, second: str) -> bool:
   return bool(np.array_equal(np.load(first), np.load(second)))
 
 
-def _milliseconds(function: Callable, arguments: Any, repeats: int) -> float:
+def _milliseconds(function: Callable, arguments: Any, repeats: int = 10) -> float:
   import jax
 
   seconds = []
