@@ -28,6 +28,16 @@ from absl import flags
 from launch import entry
 from runs.errors import UserError
 
+# Flags that say nothing outside these modes.
+_FILLS = ('order', 'steps')
+_LEARNS = ('chunk', 'growing')
+_TRAINS = ('updates', 'learning_rates', 'seeds', 'average', 'calibrated', 'counts', 'replay')
+_IDLE = {
+  'network': (*_LEARNS, *_TRAINS),
+  'adaptive': _FILLS,
+  'prequential': _FILLS,
+  'counting': (*_FILLS, *_TRAINS),
+}
 _COMMANDS = {'encode': 2, 'decode': 2, 'verify': 1, 'export': 2}
 
 
@@ -77,6 +87,9 @@ def _parse(argv: Sequence[str], overrides: Sequence[str]) -> tuple[str, Sequence
     raise UserError('--config is for --mode=prequential and counting; a run has its own')
   if learns and command in ('encode', 'export') and not flags.FLAGS.config:
     raise UserError(f'--mode={mode} {command} needs --config')
+  for name in _IDLE[mode]:
+    if flags.FLAGS[name].present:
+      raise UserError(f'--{name} does nothing with --mode={mode}')
   if min(flags.FLAGS.chunk, flags.FLAGS.seeds, flags.FLAGS.average + 1) < 1:
     raise UserError('--chunk and --seeds must be at least 1, --average at least 0')
   if flags.FLAGS.steps < 0:

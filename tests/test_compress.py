@@ -270,6 +270,9 @@ def _mistakes(runs, path):
     ((image_run, 'encode', out), 'encode takes 2 arguments, not 1'),
     *(((f'--run={runs[k]}', 'encode', made['high'], out), v) for k, v in _SILENT.items()),
     ((image_run, '--steps=4', 'encode', made['high'], out), '--steps is for a run that fills in'),
+    ((image_run, '--mode=adaptive', '--steps=4', 'verify', made['high']), '--steps does nothing'),
+    ((image_run, '--updates=4', 'verify', made['high']), '--updates does nothing with --mode=netw'),
+    (('--mode=counting', '--seeds=2', 'verify', made['high']), '--seeds does nothing with --mode'),
     ((f'--run={path}', 'encode', made['high'], out), 'is not a run directory'),
     (('encode', made['high'], out), '--run=DIR (a finished run) is needed'),
   ]
