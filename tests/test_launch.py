@@ -35,7 +35,7 @@ def _start(module: str, *arguments: str) -> subprocess.Popen:
 
 
 def _finish(process: subprocess.Popen) -> tuple[int, str, str]:
-  out, err = process.communicate(timeout=240)
+  out, err = process.communicate(timeout=900)
   return process.returncode, out, err
 
 
