@@ -52,7 +52,7 @@ def _results(results: Mapping) -> tuple[list[str], list[list[str]]]:
     cells = [label, _bits(entry)]
     if also:
       cells.append('; '.join(
-        f'{_bits(other)} {wording.also_text(name, other["code"])}'
+        f'{_bits(other)} {wording.also_text(name, other)}'
         for name, other in entry['also'].items()
       ))  # fmt: skip
     for probe, labels in probed:

@@ -38,6 +38,10 @@ def notes(verdicts: Sequence[Mapping], measure: str) -> list[str]:
   lines = [f'Differences are first less second, in {_tested(measure).unit}; n counts {unit}.']
   if any(one['alone'] and one['p'] is not None for one in verdicts):
     lines.append(f'*: over the {unit} that both have; the table of results has all that there are.')
+  some = sorted({one['examples'] for one in verdicts if one.get('examples')})
+  if some:
+    counts = ' or '.join(f'{count:,}' for count in some)
+    lines.append(f'†: over {counts} test examples, those that both codes are of.')
   return lines + [f'({mark}) not tested: {reason}.' for reason, mark in _marks(verdicts).items()]
 
 
@@ -70,7 +74,7 @@ def _numbers(one: Mapping, measure: predictions.Tested, marks: Mapping[str, str]
   digits, scale = measure.digits, measure.scale
   middle, half = scale * one['difference'], scale * one['half_width']
   told = [f'{middle:+.{digits}f}', f'{middle - half:+.{digits}f} to {middle + half:+.{digits}f}']
-  told += [f'{one["seeds"]}{"*" if one["alone"] else ""}']
+  told += [f'{one["seeds"]}{"*" if one["alone"] else ""}{"†" if one.get("examples") else ""}']
   if one['control']:
     return [*told, '', 'control']
   word = 'not distinguishable'

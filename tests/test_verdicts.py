@@ -8,7 +8,7 @@ import pytest
 from records import assemble, make_record, render, write_comparison, write_run
 import scipy.stats
 
-from reports import differences, predictions, terminal
+from reports import differences, markdown, pairs, predictions, terminal
 
 SUBSETS = 'the training set is too small for disjoint subsets of 100 labels'
 
@@ -307,6 +307,11 @@ def test_exact_bits_of_some_test_examples_are_compared_on_those(tmp_path):
   assert 'masked_diffusion > autoregressive by 0.1498 ' in found['verdict']
   assert '5 seeds, 120 test examples (means of these: 1.' in found['verdict']
   assert 'by chain rule, 120 test examples' in said(results)
+  assert 'by chain rule, 120 test examples' in markdown.text(results)
+  (row,) = pairs.rows(exact['verdicts'], exact['measure'])
+  assert row[4] == '5†' and row[6] == 'second > first'
+  note = '†: over 120 test examples, those that both codes are of.'
+  assert note in pairs.notes(exact['verdicts'], exact['measure'])
 
 
 def test_the_raw_input_is_a_control_with_the_labels_of_every_seed(tmp_path):
