@@ -83,13 +83,13 @@ def parity(toy: bool, scratch: str) -> Rows:
 
 def bits_of_run(run: str, data_dir: str) -> Rows:
   """Bits per dimension of a finished run's last checkpoint, scored again by this process."""
-  from runs import assessment, experiment, finished
+  from runs import experiment, finished, measured
   from runs import run as run_lib
 
   config, _ = finished.read(run)
   built = experiment.build(config, data_dir, run)
   state, _ = run_lib.restore(built, run, best=False)
-  record, _ = assessment.score(built, state.params)
+  record, _ = measured.score(built, state.params)
   yield {'bits_per_dim': record['bits_per_dim']}
 
 

@@ -53,10 +53,10 @@ def train(work: Work, network: str, runs: Mapping[str, Sequence[str]], seed: int
 
   Images are easy if they have few bits under a finished run.
   """
-  from runs import assessment, experiment, finished, transient
+  from runs import experiment, finished, measured, transient
 
   config = finished.config_of(work.runs[0].workdir)
-  blind = assessment.histogram_bits(experiment.load_datasets(config, work.data_dir)[0])
+  blind = measured.histogram_bits(experiment.load_datasets(config, work.data_dir)[0])
   of = {'source': 'digits', 'network': network, 'seed': seed}
   yield {**of, 'order': SHUFFLED, 'measure': HISTOGRAM, 'value': blind}
   by = f'--config.data.order_by={work.runs[0].workdir}'

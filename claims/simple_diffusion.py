@@ -49,11 +49,11 @@ def read(run: Finished) -> list[Row]:
 
 def histogram(work: Work) -> Iterator[Row]:
   """What knows no context at all: each position's histogram of the training images."""
-  from runs import assessment, experiment, finished
+  from runs import experiment, finished, measured
 
   config = finished.config_of(work.runs[0].workdir)
   dataset, _ = experiment.load_datasets(config, work.data_dir)
-  value = assessment.histogram_bits(dataset)
+  value = measured.histogram_bits(dataset)
   yield {'source': 'digits', 'measure': HISTOGRAM, 'value': value}
 
 

@@ -61,15 +61,15 @@ def two_parts(work: Work) -> Iterator[Row]:
   """Bits of the weights and of a dimension, in the format that is the shortest for so many images
   by validation."""
   from codes import own_size
-  from runs import assessment, finished
+  from runs import finished, measured
 
   for one in work.runs:
     built, params = finished.opened(one.workdir, work.data_dir)
 
     def bits(sent: Any, split: str, built: Any = built) -> float:
-      stream = assessment.TEST if split == 'test' else assessment.VALIDATION
+      stream = measured.TEST if split == 'test' else measured.VALIDATION
       found = built.per_example(sent, getattr(built.dataset, split), 1, stream)
-      return assessment.bits_per_dim(built, found['nats'])
+      return measured.bits_per_dim(built, found['nats'])
 
     made = [own_size.sent(params, f'{each} bits') for each in FORMATS]
     dims = built.dataset.dims

@@ -10,7 +10,7 @@ import numpy as np
 from codes import cipher
 from data import hierarchy, markov, retellings
 from data.dataset import Examples
-from runs import assessment, finished
+from runs import finished, measured
 
 SYMBOLS, LENGTH = 8, 32
 _CONCENTRATION = 0.5
@@ -223,7 +223,7 @@ def by_network(workdir: str, data_dir: str, most: int) -> Callable:
       tokens = np.concatenate([cipher.deciphered(y_NxT, key_V) for key_V in keys_JxV])
       padded = np.pad(tokens, ((0, 0), (0, length - tokens.shape[1]))).astype(np.int32)
       examples = Examples(padded, np.full(len(padded), -1, np.int32))
-      nats_N = built.per_example(params, examples, 1, assessment.VALIDATION)['nats']
+      nats_N = built.per_example(params, examples, 1, measured.VALIDATION)['nats']
       return nats_N.reshape(len(keys_JxV), -1).sum(1) / np.log(2)
 
     return cost

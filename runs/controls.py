@@ -17,7 +17,7 @@ import numpy as np
 
 from codes import histogram
 from probes import baselines, features, linear
-from runs import assessment, configs, experiment, levels, whole
+from runs import assessment, configs, experiment, levels, measured, whole
 from runs.plan import PlannedRun
 from training.metrics import write_atomically
 
@@ -62,7 +62,7 @@ def write(planned: Sequence[PlannedRun], workdir: str, data_dir: str) -> None:
       controls[name]['linear'] |= pooled(controls['raw_by_seed'])
   controls |= {
     'majority': assessment.majority(built),
-    'histogram_bits_per_dim': assessment.histogram_bits(dataset),
+    'histogram_bits_per_dim': measured.histogram_bits(dataset),
     'uniform_bits_per_dim': histogram.uniform_bits(dataset.vocabulary),
   }
   if dataset.shape:

@@ -9,7 +9,7 @@ import numpy as np
 from codes import densities
 from data.dataset import Examples
 from objectives import Code
-from runs import assessment
+from runs import measured
 from runs.errors import UserError
 
 
@@ -47,7 +47,7 @@ def of(built: Any, params: Any) -> Densities:
     raise UserError(str(error)) from error
   whole_NxT = np.pad(tokens_NxT, ((0, 0), (0, space.length - space.dims)))
   examples = Examples(whole_NxT, np.full(len(whole_NxT), -1, np.int32))
-  nats_N = built.per_example(params, examples, 1, assessment.TEST)['nats']
+  nats_N = built.per_example(params, examples, 1, measured.TEST)['nats']
   if space.noise is None:
     noise_N = np.full(len(tokens_NxT), -space.dims * math.log(space.vocabulary))
   else:

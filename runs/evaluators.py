@@ -14,7 +14,7 @@ from objectives import Code
 from probes import linear, prequential, selection
 from probes.features import Features
 from probes.measures import QUICK_LABELS
-from runs import assessment, configs
+from runs import assessment, configs, measured
 from runs.assembled import Experiment
 from runs.errors import UserError
 from training.loop import Evaluator
@@ -27,15 +27,15 @@ def validate(experiment: Experiment, params: Any) -> dict[str, float]:
     params,
     experiment.dataset.validation,
     experiment.config.evaluation.validation_draws,
-    assessment.VALIDATION,
+    measured.VALIDATION,
   )
   scalars = {'validation/loss': float(np.mean(values['loss']))}
   if experiment.objective.code is not Code.NONE:
-    scalars['validation/bits_per_dim'] = assessment.bits_per_dim(experiment, values['nats'])
+    scalars['validation/bits_per_dim'] = measured.bits_per_dim(experiment, values['nats'])
   if 'regret' in values:
-    regret = assessment.bits_per_dim(experiment, values['regret'])
+    regret = measured.bits_per_dim(experiment, values['regret'])
     scalars['validation/regret_bits_per_dim'] = regret
-  accuracy = assessment.accuracy_cell(values)['token_accuracy']
+  accuracy = measured.accuracy_cell(values)['token_accuracy']
   if accuracy is not None:
     scalars['validation/token_accuracy'] = accuracy
   return scalars

@@ -17,7 +17,7 @@ import numpy as np
 
 from models import patterns
 from objectives import scoring
-from runs import assessment
+from runs import measured
 from runs.errors import UserError
 from training import evaluation, keys, sharding
 
@@ -64,7 +64,7 @@ def predictions(built: Any, params: Any, draws: int) -> Predictions:
   except ValueError as error:
     raise UserError(str(error)) from error
   config = built.config.evaluation
-  key = jax.random.fold_in(keys.key(config.seed), assessment.TEST)
+  key = jax.random.fold_in(keys.key(config.seed), measured.TEST)
   found = evaluation.over_split(
     lambda batch: function(params, batch, key),
     {'tokens': test.tokens_NxT, 'label': test.labels_N},

@@ -19,7 +19,7 @@ from training.metrics import is_remote, write_atomically
 
 SHUFFLED, BY_CLASS, EASY, HARD = 'shuffled', 'by_class', 'easy_to_hard', 'hard_to_easy'
 _ORDERS = (SHUFFLED, EASY, HARD, BY_CLASS)
-# Evaluation keys of the training split, beside those of the other splits (runs.assessment).
+# Evaluation keys of the training split, beside those of the other splits (runs.measured).
 _STREAM = 7
 
 

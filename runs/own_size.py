@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from codes import own_size
-from runs import assessment, experiment, finished, run, single_epoch
+from runs import experiment, finished, measured, run, single_epoch
 
 
 def measure(workdir: str, data_dir: str) -> dict[str, Any]:
@@ -33,13 +33,13 @@ def two_part(
   """`codes.own_size.measure` by the bits of training (validation) and of the record (test)."""
   own = built.config.evaluation
   how = {
-    'validation': (own.validation_draws, assessment.VALIDATION),
-    'test': (built.objective.draws(own.draws, built.space), assessment.TEST),
+    'validation': (own.validation_draws, measured.VALIDATION),
+    'test': (built.objective.draws(own.draws, built.space), measured.TEST),
   }
 
   def bits_of(params: Any, split: str) -> float:
     values = built.per_example(params, getattr(built.dataset, split), *how[split])
-    return assessment.bits_per_dim(built, values['nats'])
+    return measured.bits_per_dim(built, values['nats'])
 
   found = own_size.measure(built.dataset, params, bits_of, bits)
   return {'code': built.objective.code.value, **found}

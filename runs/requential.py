@@ -6,7 +6,7 @@ import jax
 import tqdm
 
 from codes import prequential, requential
-from runs import assessment, experiment, finished
+from runs import experiment, finished, measured
 from runs.errors import UserError
 from training import keys, preemption
 
@@ -51,6 +51,6 @@ def measure(workdir: str, data_dir: str, average: int) -> dict[str, Any]:
       raise UserError(f'{workdir}: {error}') from error
   found = {name: value for name, value in made._asdict().items() if name != 'by_step'}
   for name, side in (('teacher', teacher), ('student', student)):
-    values = built.per_example(side.params, built.dataset.validation, 1, assessment.VALIDATION)
-    found[name] = assessment.bits_per_dim(built, values['nats'])
+    values = built.per_example(side.params, built.dataset.validation, 1, measured.VALIDATION)
+    found[name] = measured.bits_per_dim(built, values['nats'])
   return found | {'average': average}

@@ -22,6 +22,7 @@ from runs import (
   configs,
   evaluators,
   lock,
+  measured,
   ordering,
   parents,
   parts,
@@ -215,7 +216,7 @@ def _execute(
   if experiment.objective.trains and best not in (None, int(state.step)):
     best_state, _ = checkpoints.restore(_abstract(experiment), best=True)
     secondary = _parts(experiment, workdir, 'best_', best)
-    best_record, _ = assessment.score(experiment, best_state.params, secondary)
+    best_record, _ = measured.score(experiment, best_state.params, secondary)
     names = ('bits_per_dim', 'bits_per_dim_stderr', 'truth')
     record['at_best'] = {'step': best, **{name: best_record[name] for name in names}}
     # The secondary checkpoint gets the primary probe alone.

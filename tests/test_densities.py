@@ -10,7 +10,7 @@ import tiny
 
 from codes import densities
 from experiments import markov
-from runs import assessment, configs, experiment
+from runs import configs, experiment, measured
 from runs import densities as of_runs
 from runs.errors import UserError
 
@@ -90,7 +90,7 @@ def test_a_run_of_an_exact_code_and_its_source_add_up_to_one():
   bits = densities.coded_bits(
     densities.predictor(found.q_N, 3, 4), built.dataset.test.tokens_NxT[:, :4]
   )
-  nats = built.per_example(params, built.dataset.test, 1, assessment.TEST)['nats']
+  nats = built.per_example(params, built.dataset.test, 1, measured.TEST)['nats']
   np.testing.assert_allclose(bits, nats / math.log(2), rtol=1e-4)
 
 

@@ -8,7 +8,7 @@ import pytest
 import tiny
 
 from experiments import hierarchy
-from runs import assessment, configs, experiment, hardness
+from runs import configs, experiment, hardness, measured
 from runs.errors import UserError
 
 SMALL = (
@@ -52,7 +52,7 @@ def _conditional(strings, tokens_T, place, shown):
 def test_autoregression_adds_up_to_its_code_and_the_source_to_its_entropy():
   built, params = _built('autoregressive')
   found = hardness.predictions(built, params, 3)
-  nats = built.per_example(params, built.dataset.test, 1, assessment.TEST)['nats']
+  nats = built.per_example(params, built.dataset.test, 1, measured.TEST)['nats']
   np.testing.assert_allclose(found.nats_P.reshape(20, 4).sum(1), nats, rtol=1e-5)
   entropy = built.dataset.truth.entropy_bits() * np.log(2)
   np.testing.assert_allclose(found.exact_P.reshape(20, 4).sum(1), np.full(20, entropy), rtol=1e-5)

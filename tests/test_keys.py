@@ -8,7 +8,7 @@ import numpy as np
 import tiny
 
 from objectives import base, scoring
-from runs import assessment, ordering
+from runs import measured, ordering
 from training import keys
 
 
@@ -42,7 +42,7 @@ def test_no_evaluation_draws_what_training_drew(data_dir):
     drawn = scoring.draw(key, 8, 0.0)['key']
     seen |= {tuple(words) for words in np.asarray(jax.vmap(_words)(drawn))}
   assert len(seen) == 30 * 8
-  for stream in (assessment.VALIDATION, assessment.TEST, ordering._STREAM):
+  for stream in (measured.VALIDATION, measured.TEST, ordering._STREAM):
     values = built.per_example({}, built.dataset.validation, 1, stream, _Told())
     found = set(zip(values['nats'], values['loss'], strict=True))
     assert len(found) == len(built.dataset.validation) and not found & seen
@@ -51,8 +51,8 @@ def test_no_evaluation_draws_what_training_drew(data_dir):
 
 def test_no_stream_of_evaluations_begins_where_training_does():
   roots = {*map(tuple, np.asarray(jax.random.key_data(jax.random.split(keys.key(0)))))}
-  streams = {assessment.VALIDATION, assessment.TEST, ordering._STREAM, 2, 3, 4, 5}
-  streams.add(assessment._NORMALISER_STREAM)
+  streams = {measured.VALIDATION, measured.TEST, ordering._STREAM, 2, 3, 4, 5}
+  streams.add(measured._NORMALISER_STREAM)
   assert len(streams) == 8  # Samples have 2, probes 3 to 5.
   for stream in streams:
     key = jax.random.key_data(jax.random.fold_in(keys.key(0), stream))

@@ -15,7 +15,7 @@ import pytest
 import tiny
 
 from probes import knn
-from runs import assessment, evaluators, parts, run
+from runs import evaluators, measured, parts, run
 from training import evaluation, metrics, preemption
 from training.errors import Preempted
 
@@ -141,7 +141,7 @@ def test_while_scoring_finished_pieces_are_kept(data_dir, tmp_path, monkeypatch,
   experiment = tiny.build(data_dir, 'masked_diffusion', *settings)
   done = []
 
-  score, evaluate = assessment._score_own, knn.evaluate
+  score, evaluate = measured._score_own, knn.evaluate
 
   def scored(*arguments):
     done.append('score')
@@ -153,7 +153,7 @@ def test_while_scoring_finished_pieces_are_kept(data_dir, tmp_path, monkeypatch,
       sigterm()
     return evaluate(*arguments)
 
-  monkeypatch.setattr(assessment, '_score_own', scored)
+  monkeypatch.setattr(measured, '_score_own', scored)
   monkeypatch.setattr(knn, 'evaluate', stopped)
   with pytest.raises(Preempted):
     run.execute(experiment, broken)
@@ -181,8 +181,8 @@ def test_a_large_test_split_goes_on_at_the_piece_that_was_stopped(
   params = jax.jit(built.task.init)(built.task.key)
   # A fresh network is uniform.
   params = jax.tree.map(lambda x: x + 0.1 * jnp.sin(jnp.arange(x.size)).reshape(x.shape), params)
-  whole, arrays = assessment.score(built, params)
-  monkeypatch.setattr(assessment, '_PIECE', 2)
+  whole, arrays = measured.score(built, params)
+  monkeypatch.setattr(measured, '_PIECE', 2)
   asked = []
   inner = evaluation.sharding.place_batch
 
@@ -198,11 +198,11 @@ def test_a_large_test_split_goes_on_at_the_piece_that_was_stopped(
     return parts.Parts(str(tmp_path), built.config, [8])
 
   with pytest.raises(Preempted):
-    assessment.score(built, params, kept())
+    measured.score(built, params, kept())
   assert asked == [0, 40, 80, 120, 160, 200]
   assert {path.name for path in tmp_path.iterdir()} == {'test_from0.npz', 'test_from80.npz'}
   preemption.install()
-  record, again = assessment.score(built, params, kept())
+  record, again = measured.score(built, params, kept())
   assert asked[6:10] == [160, 200, 240, 280]
   assert record == whole and set(again) == set(arrays)
   for name, values in arrays.items():

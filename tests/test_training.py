@@ -12,7 +12,7 @@ import pytest
 import tiny
 
 from objectives import OBJECTIVES
-from runs import assessment, run
+from runs import measured, run
 from runs.errors import UserError
 from training import checkpoint, evaluation, loop, metrics, profile, sharding
 from training import optimizer as optimizer_lib
@@ -124,7 +124,7 @@ def test_record_and_arrays_agree(uninterrupted):
   assert record['train_flops'] == 8 * 3 * 8 * experiment.model.forward_flops()
   # Restored parameters give the very number that the record holds.
   state, _ = run.restore(experiment, whole, best=False)
-  again, _ = assessment.score(experiment, state.params)
+  again, _ = measured.score(experiment, state.params)
   assert again['bits_per_dim'] == record['bits_per_dim']
   assert json.load(open(f'{whole}/run.json')) == json.loads(json.dumps(record))
 

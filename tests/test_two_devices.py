@@ -16,7 +16,7 @@ sys.path.insert(0, 'tests')
 import jax, numpy as np
 from jax.sharding import AxisType
 import tiny
-from runs import assessment, experiment, ordering, parents
+from runs import experiment, measured, ordering, parents
 from training import loop, optimizer, sharding, state
 
 data_dir, parent, where = sys.argv[1:]
@@ -65,7 +65,7 @@ for name, overrides in (
   for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(split)):
     np.testing.assert_allclose(a, b, atol=2e-4, err_msg=name)
   if name == 'energy':
-    found = [assessment._normaliser(made, at) for made, at in ((one, params), (two, split))]
+    found = [measured._normaliser(made, at) for made, at in ((one, params), (two, split))]
     assert found[0]['stderr'] > 0
     for key in ('log_z', 'stderr', 'learned'):
       np.testing.assert_allclose(found[0][key], found[1][key], rtol=1e-4, err_msg=key)

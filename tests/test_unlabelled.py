@@ -13,7 +13,7 @@ from data import sources
 from experiments import noise, text_file
 from reports import reading, results
 from reports.errors import ReportError
-from runs import assessment, configs, controls, experiment, plan, run
+from runs import configs, controls, experiment, measured, plan, run
 from runs.errors import UserError
 from training import keys
 
@@ -96,7 +96,7 @@ def test_two_versions_of_a_set_are_not_averaged(tmp_path):
 def test_a_code_of_very_many_passes_is_left_out_and_the_report_says_so(
   tmp_path, monkeypatch, data_dir
 ):
-  monkeypatch.setattr(assessment, '_MOST_PASSES', 63)  # The chain rule takes 64 on digits.
+  monkeypatch.setattr(measured, '_MOST_PASSES', 63)  # The chain rule takes 64 on digits.
   built = tiny.build(data_dir, 'masked_diffusion')
   record = run.execute(built, str(tmp_path / 'runs' / 'masked_diffusion'))
   left_out = ['chain rule in raster order', 'chain rule in order of confidence']
@@ -116,7 +116,7 @@ def test_a_code_of_many_passes_may_be_of_some_test_examples(tmp_path, data_dir):
     params = jax.tree.map(
       lambda x: np.random.default_rng(1).normal(0, 0.3, x.shape).astype(np.float32), params
     )
-    record, arrays = assessment.score(built, params)
+    record, arrays = measured.score(built, params)
     found[count] = record['also'], arrays
   for name in ('chain rule in raster order', 'chain rule in order of confidence'):
     rows = found[5][1][f'also/{name}/rows']
@@ -131,4 +131,4 @@ def test_a_code_of_many_passes_may_be_of_some_test_examples(tmp_path, data_dir):
       some.std(ddof=1) / np.sqrt(5) / 64 / np.log(2)
     )
   built = tiny.build(data_dir, 'masked_diffusion', '--config.evaluation.chain_examples=10000')
-  assert assessment.chain_rows(built) is None
+  assert measured.chain_rows(built) is None
