@@ -18,8 +18,8 @@ from jax.sharding import PartitionSpec
 from training import sharding
 
 _GATHERED = 'gathered'
-# How many numbers lie side by side in a tile of a TPU's memory.
-_LANES = 128
+# A tile of float32 in a TPU's memory: rows, columns.
+_TILE = (8, 128)
 _ROWS = PartitionSpec('data')
 # As models/layers.py: float32 is meant where it is said.
 _PRECISION = jax.lax.Precision.HIGHEST
@@ -116,8 +116,8 @@ def _groups(stages: tuple[int, ...]) -> list[list[list[int]] | None]:
 def scatter_sum(parts: jax.Array, stages: tuple[int, ...], axis: int = 0) -> jax.Array:
   """Inside shard_map: device i of `data` gets part i, summed over devices.
 
-  Two stages cut a part into rows of whole tiles first. XLA sums what does not fill its tiles, as 12
-  or 4 columns of a matrix, with an all-reduce.
+  In two stages a part that does not fill its tiles, as 12 or 4 columns of a matrix, is laid out in
+  rows of whole tiles first: XLA for TPU sums it with an all-reduce otherwise.
 
   Args:
     parts: (devices, ...), this device's summands.
@@ -128,8 +128,9 @@ def scatter_sum(parts: jax.Array, stages: tuple[int, ...], axis: int = 0) -> jax
     return jax.lax.psum_scatter(parts, 'data')
   parts = jnp.moveaxis(parts, 1 + axis, 1)
   shape = parts.shape[1:]
-  rows, rest = divmod(math.prod(shape), _LANES)
-  parts = parts.reshape(*stages, *(shape if rest else (rows, _LANES)))
+  rows, rest = divmod(math.prod(shape), _TILE[1])
+  as_it_is = shape[0] % _TILE[0] == 0 or rest
+  parts = parts.reshape(*stages, *(shape if as_it_is else (rows, _TILE[1])))
   for groups in _groups(stages):
     parts = jax.lax.psum_scatter(parts, 'data', axis_index_groups=groups)
   return jnp.moveaxis(parts.reshape(shape), 0, axis)
