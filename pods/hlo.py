@@ -147,7 +147,7 @@ def collectives(text: str, devices: int) -> list[Collective]:
 
   A fused pair of all-reduce and dynamic-slice, which is how TPU programs write it, counts as
   reduce-scatter. Asynchronous ones count where they start; the fusions that carry a running
-  collective along repeat it under the same channel, and count once.
+  collective along repeat it under the same chain or channel, and count once.
 
   Raises:
     UnreadableProgram: a loop around a collective has no readable trip count.
@@ -167,11 +167,12 @@ def collectives(text: str, devices: int) -> list[Collective]:
       found = _COLLECTIVE.search(line)
       if found:
         shape, kind, started = found[1], found[2], bool(found[3])
-        channel = re.search(r'channel_id=(\d+)', line)
-        if name in fused and channel:
-          if (kind, channel[1]) in seen:
+        # Collectives over groups of chips all have channel 1, so the chain goes first.
+        running = re.search(r'chain_id="\d+"', line) or re.search(r'channel_id=\d+', line)
+        if name in fused and running:
+          if (kind, running[0]) in seen:
             continue
-          seen.add((kind, channel[1]))
+          seen.add((kind, running[0]))
         scatters = kind == 'all-reduce' and name.startswith('all-reduce-scatter')
         sent = _sent(kind, shape, started, line, devices, scatters)
         where = re.search(r'op_name="([^"]*)"', line)

@@ -95,6 +95,17 @@ def test_every_collective_is_counted_once_a_run():
   }
 
 
+def test_fused_collectives_of_one_channel_are_told_apart_by_their_chain():
+  def gathered(*chains):
+    before, *after = PROGRAM.replace('KNOWN', KNOWN).split('channel_id=7')
+    text = before
+    for chain, rest in zip(chains, after, strict=True):
+      text += f'channel_id=1, frontend_attributes={{chain_id="{chain}"}}' + rest
+    return hlo.by_kind(hlo.collectives(text, devices=8))['all-gather']
+
+  assert gathered(0, 0) == 3 * 56 + 140 and gathered(0, 1) == 6 * 56 + 140
+
+
 def test_a_loop_that_sends_and_can_not_be_counted_is_an_error():
   with pytest.raises(hlo.UnreadableProgram, match='condition.2 runs is not to be read'):
     hlo.collectives(PROGRAM.replace(', KNOWN', ''), devices=8)

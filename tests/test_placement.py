@@ -8,6 +8,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 PROGRAM = """
 import functools
+from unittest import mock
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import PartitionSpec as P
 from models import transformer
@@ -48,12 +49,23 @@ for dtype, remat, tolerance, more in (
   for one, other in zip(jax.tree.leaves(gradients), jax.tree.leaves(shards)):
     np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * float(jnp.abs(one).max()))
 
-parts = jax.random.normal(jax.random.key(0), (8, 8, 3))
-for stages in ((8,), (4, 2), (2, 4)):
-  scatter = jax.shard_map(
-    lambda x: placement.scatter_sum(x[0], stages)[None],
-    mesh=mesh, in_specs=P('data'), out_specs=P('data'), check_vma=False)
-  np.testing.assert_allclose(scatter(parts), parts.sum(0), atol=2e-6)
+  # As on a TPU: in two stages, and in tiles where these fit.
+  with mock.patch.object(placement, '_stages', return_value=(4, 2)) as stages:
+    staged_value, staged = run(placed, rows, keys, place)
+  assert stages.called and staged_value == split
+  for one, other in zip(jax.tree.leaves(gradients), jax.tree.leaves(staged)):
+    np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * float(jnp.abs(one).max()))
+
+share = functools.partial(
+  jax.shard_map, mesh=mesh, in_specs=P('data'), out_specs=P('data'), check_vma=False)
+for shape in ((3,), (3, 5), (64, 4)):
+  parts = jax.random.normal(jax.random.key(0), (8, 8, *shape))
+  for stages in ((8,), (4, 2), (2, 4)):
+    for axis in range(len(shape)):
+      scatter = share(lambda x: placement.scatter_sum(x[0], stages, axis)[None])
+      np.testing.assert_allclose(scatter(parts), parts.sum(0), atol=2e-6)
+    gather = share(lambda x: placement.gather_parts(x[0], stages)[None])
+    np.testing.assert_array_equal(gather(parts[0]), np.broadcast_to(parts[0], parts.shape))
 print('equal')
 """
 

@@ -18,6 +18,8 @@ from jax.sharding import PartitionSpec
 from training import sharding
 
 _GATHERED = 'gathered'
+# A tile of float32 in a TPU's memory: rows, columns.
+_TILE = (8, 128)
 _ROWS = PartitionSpec('data')
 # As models/layers.py: float32 is meant where it is said.
 _PRECISION = jax.lax.Precision.HIGHEST
@@ -88,10 +90,11 @@ def _join_shards(shards: jax.Array, axis: int) -> jax.Array:
 
 
 def _stages(mesh: jax.sharding.Mesh) -> tuple[int, ...]:
-  """Factors of the device count, one for each reduce-scatter in a row.
+  """Factors of the device count, one for each reduce-scatter or all-gather in a row.
 
-  XLA for TPU turns one over a whole torus of two or three dimensions into an all-reduce, twice the
-  bytes; two in a row, the second on a fraction of the first, stay what they are.
+  XLA for TPU turns a reduce-scatter over a whole torus of two or three dimensions into an
+  all-reduce, twice the bytes, and so an all-gather over three (over two it depends on the shape);
+  two in a row, the one that goes on or starts with a fraction, stay what they are.
   """
   devices = mesh.size
   if mesh.devices.flat[0].platform != 'tpu':
@@ -100,31 +103,60 @@ def _stages(mesh: jax.sharding.Mesh) -> tuple[int, ...]:
   return (devices // factor, factor) if factor > 1 else (devices,)
 
 
-def scatter_sum(parts: jax.Array, stages: tuple[int, ...]) -> jax.Array:
+def _groups(stages: tuple[int, ...]) -> list[list[list[int]] | None]:
+  """For every stage the devices that it joins; None is all of them."""
+  if len(stages) == 1:
+    return [None]
+  first, second = stages
+  apart = [[p * second + q for p in range(first)] for q in range(second)]
+  side_by_side = [[p * second + q for q in range(second)] for p in range(first)]
+  return [apart, side_by_side]
+
+
+def scatter_sum(parts: jax.Array, stages: tuple[int, ...], axis: int = 0) -> jax.Array:
   """Inside shard_map: device i of `data` gets part i, summed over devices.
+
+  In two stages a part that does not fill its tiles, as 12 or 4 columns of a matrix, is laid out in
+  rows of whole tiles first: XLA for TPU sums it with an all-reduce otherwise.
 
   Args:
     parts: (devices, ...), this device's summands.
     stages: one or two factors of `devices`.
+    axis: the axis of a part to lay rows along, best its shortest.
   """
   if len(stages) == 1:
     return jax.lax.psum_scatter(parts, 'data')
-  first, second = stages
-  parts = parts.reshape(first, second, *parts.shape[1:])
-  apart = [[p * second + q for p in range(first)] for q in range(second)]
-  side_by_side = [[p * second + q for q in range(second)] for p in range(first)]
-  parts = jax.lax.psum_scatter(parts, 'data', axis_index_groups=apart)
-  return jax.lax.psum_scatter(parts, 'data', axis_index_groups=side_by_side)
+  parts = jnp.moveaxis(parts, 1 + axis, 1)
+  shape = parts.shape[1:]
+  rows, rest = divmod(math.prod(shape), _TILE[1])
+  as_it_is = shape[0] % _TILE[0] == 0 or rest
+  parts = parts.reshape(*stages, *(shape if as_it_is else (rows, _TILE[1])))
+  for groups in _groups(stages):
+    parts = jax.lax.psum_scatter(parts, 'data', axis_index_groups=groups)
+  return jnp.moveaxis(parts.reshape(shape), 0, axis)
+
+
+def gather_parts(part: jax.Array, stages: tuple[int, ...]) -> jax.Array:
+  """Inside shard_map: (devices, ...), the parts of all devices of `data`, on every device."""
+  parts = part
+  for groups in reversed(_groups(stages)):
+    parts = jax.lax.all_gather(parts, 'data', axis_index_groups=groups)
+  return parts.reshape(-1, *part.shape)
 
 
 def _gather(x: jax.Array, dtype: Any, place: Placement) -> jax.Array:
-  constrain, everywhere = jax.lax.with_sharding_constraint, sharding.replicated(place.mesh)
   axis = _split_axis(x.shape, place)
   if axis is None:
-    return constrain(x.astype(dtype), everywhere)
-  shards = _stack_shards(x.astype(dtype), axis, place.mesh.size)
-  shards = constrain(shards, sharding.batch_sharding(place.mesh))
-  return checkpoint_name(_join_shards(constrain(shards, everywhere), axis), _GATHERED)
+    everywhere = sharding.replicated(place.mesh)
+    return jax.lax.with_sharding_constraint(x.astype(dtype), everywhere)
+  gather = jax.shard_map(
+    functools.partial(gather_parts, stages=_stages(place.mesh)),
+    mesh=place.mesh,
+    in_specs=_spec(x.shape, place),
+    out_specs=PartitionSpec(),
+    check_vma=False,
+  )
+  return checkpoint_name(_join_shards(gather(x.astype(dtype)), axis), _GATHERED)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -172,7 +204,7 @@ def _linear_backward(dtype: Any, place: Placement, kept: tuple, dy_NxF: jax.Arra
     dw_DxF = jnp.matmul(x_nxD.T, dy_nxF, precision=_PRECISION, preferred_element_type=like.dtype)
     if axis is None:
       return jax.lax.psum(dw_DxF, 'data')
-    return scatter_sum(_stack_shards(dw_DxF, axis, place.mesh.size), _stages(place.mesh))
+    return scatter_sum(_stack_shards(dw_DxF, axis, place.mesh.size), _stages(place.mesh), axis)
 
   scatter = jax.shard_map(
     shard, mesh=place.mesh, in_specs=(_ROWS, _ROWS), out_specs=spec, check_vma=False
