@@ -210,4 +210,5 @@ def run(
       sys.stdout.reconfigure(errors='replace')  # A terminal without ≤ still gets its table.
     app.run(guarded, argv=sys.argv, flags_parser=parse)
   except Preempted as stop:
-    fail(f'{stop}; run the same command to go on', STOPPED)
+    # At once: Python would crash as it shuts down, where a compilation was broken off.
+    WATCHDOG.end(STOPPED, f'{_program()}: {stop}; run the same command to go on')

@@ -66,6 +66,38 @@ def test_before_anything_is_computed(module, tmp_path):
   assert done.stderr.count('\n') == 1 and 'run the same command to go on' in done.stderr
 
 
+# Told to stop in the middle of the third compilation, which XLA then gives up half done.
+BROKEN_OFF = """
+import os, runpy, signal, sys, threading
+from jax._src import compiler
+compile_, count = compiler.backend_compile_and_load, []
+
+def told(*arguments, **more):
+  count.append(1)
+  if len(count) == 3:
+    threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGTERM)).start()
+  return compile_(*arguments, **more)
+
+compiler.backend_compile_and_load = told
+sys.argv[0] = 'train'
+runpy.run_module('launch.train', run_name='__main__')
+"""
+
+
+def test_a_compilation_that_is_broken_off_does_not_crash_python(data_dir, tmp_path):
+  ours = ('XLA_FLAGS', 'JAX_COMPILATION_CACHE_DIR')  # As users compile.
+  environment = {name: value for name, value in os.environ.items() if name not in ours}
+  done = subprocess.run(
+    [
+      sys.executable, '-c', BROKEN_OFF, '--config=experiments/digits.py:autoregressive',
+      f'--workdir={tmp_path}/w', f'--data_dir={data_dir}',
+    ],
+    cwd=ROOT, env={**environment, 'JAX_PLATFORMS': 'cpu'}, capture_output=True, text=True,
+  )  # fmt: skip
+  assert done.returncode == 42, done.stderr
+  assert done.stderr.endswith('run the same command to go on\n'), done.stderr
+
+
 def test_a_command_that_keeps_nothing_is_ended_by_it(tmp_path):
   done = _told_when('launch.entry', ['launch.report', str(tmp_path)], tmp_path)
   assert done.returncode == -signal.SIGTERM, done.stderr
