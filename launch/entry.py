@@ -196,9 +196,9 @@ def run(
         raise
       fail(f'{error.filename}: {error.strerror}' if error.filename else error.strerror)
     except Stopped:
-      fail('stopped on request; nothing was kept', 128 + signal.SIGTERM)
+      fail(preemption.KEPT_NOTHING, 128 + signal.SIGTERM)
     except KeyboardInterrupt:
-      fail('interrupted; run the same command to go on', 130)
+      fail(f'interrupted; {preemption.REPEAT}', 130)
     return None
 
   try:
@@ -211,4 +211,4 @@ def run(
     app.run(guarded, argv=sys.argv, flags_parser=parse)
   except Preempted as stop:
     # At once: Python would crash as it shuts down, where a compilation was broken off.
-    WATCHDOG.end(STOPPED, f'{_program()}: {stop}; run the same command to go on')
+    WATCHDOG.end(STOPPED, f'{_program()}: {stop}; {preemption.REPEAT}')

@@ -12,10 +12,13 @@ from probes import linear_mesh, suite
 _AT_LEAST = {
   **dict.fromkeys(('draws', 'hidden', 'steps', 'all_steps', 'batch_size', 'checkpoints'), 1),
   **dict.fromkeys(('heads', 'layers', 'types_per_class', 'first', 'validation_rows'), 1),
-  **dict.fromkeys(('neighbours', 'bits', 'choices', 'level_draws'), 1),
+  **dict.fromkeys(('neighbours', 'bits', 'choices', 'level_draws', 'labels', 'orders'), 1),
   **dict.fromkeys(('weight_decay', 'generative', 'warmup', 'rows', 'saved', 'train_rows'), 0),
+  'network_orders': 0,
   'folds': 2,
 }
+# which all count something, but for these;
+_MEASURED = ('weight_decay', 'generative')
 # or above 0.
 _ABOVE_0 = ('l2', 'few_l2', 'single_l2', 'temperature', 'delta', 'ranges')
 _ABOVE_0 += ('learning_rate', 'learning_rates', 'single_learning_rate')
@@ -64,7 +67,7 @@ def _check_numbers(path: str, entry: Mapping[str, Any]) -> None:
     if name not in _AT_LEAST and name not in _ABOVE_0:
       continue
     values = value if isinstance(value, (tuple, list)) else (value,)
-    if not values:
+    if not values and name != 'labels':  # beside all of them
       raise ValueError(f'{path}.{name} must not be empty')
     for one in values:
       if isinstance(one, (str, bool)):
@@ -73,5 +76,7 @@ def _check_numbers(path: str, entry: Mapping[str, Any]) -> None:
         raise ValueError(f'{path}.{name} must be above 0, not {one}')
       if name in _AT_LEAST and not _AT_LEAST[name] <= one < math.inf:
         raise ValueError(f'{path}.{name} must be at least {_AT_LEAST[name]}, not {one}')
+      if name in _AT_LEAST and name not in _MEASURED and one != int(one):
+        raise ValueError(f'{path}.{name} must be whole, not {one}')
     if name == 'delta' and value >= 1:
       raise ValueError(f'{path}.delta must be below 1, not {value}')

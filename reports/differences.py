@@ -69,6 +69,8 @@ def no_verdicts(runs: Runs, made: Sequence[Mapping]) -> str | None:
   """Why there is no verdict at all; None where there is one."""
   if any(pair['p'] is not None for pair in made):
     return None
+  if all(run.get('classes') is None for run in runs):
+    return 'there are no labels to probe'
   if all(summary.primary(run) is None for run in runs):
     return f'no run has the primary measure, {PRIMARY.name}'
   trained = [pair['reason'] for pair in made if not pair['control']]

@@ -108,6 +108,8 @@ def test_the_real_cause_is_said_where_there_is_no_verdict(tmp_path):
   assert 'fewer than 5' not in said(results)
   on_all = results['indistinct'][0]
   assert not on_all['tested'] and 'only the linear probe at 100 labels is' in on_all['reason']
+  text = write(tmp_path / 'text', {'autoregressive': range(2)}, probes={}, classes=None)
+  assert 'No verdicts: there are no labels to probe.' in said(assemble(text))
   one = assemble(write(tmp_path / 'one', {'masked': range(5)}))
   assert one['no_verdicts'] == 'there are no two trained objectives of one size that saw no labels'
 

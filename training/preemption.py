@@ -1,6 +1,7 @@
 """SIGTERM asks the run to save and stop; a single process would otherwise die unsaved.
 
-Where nothing would be lost, `Preempted` is raised there and then. Elsewhere the request waits for
+Where nothing would be lost, `Preempted` is raised there and then; inside an import, where modules
+written in C can't bear an exception, the process ends instead. Elsewhere the request waits for
 `check` or for the training loop. With several processes one of them may be asked alone. All stop
 together: the training loop sends the question through its step, everything else through
 `requested`. This module loads in no time: the first thing that a command does is to `install`.
@@ -8,14 +9,19 @@ together: the training loop sends the question through its step, everything else
 
 from collections.abc import Iterator
 import contextlib
+import os
 import signal
+import sys
 import threading
+import types
 
 from training.errors import STOPPED, Preempted, Stopped
 from training.watchdog import WATCHDOG
 
 EXIT_CODE = STOPPED
 MESSAGE = 'stopped on request; everything computed is saved'
+REPEAT = 'run the same command to go on'
+KEPT_NOTHING = 'stopped on request; nothing was kept'
 _requested = threading.Event()
 _at_once = False
 
@@ -70,17 +76,36 @@ def interrupting() -> Iterator[None]:
 def end_at_once() -> None:
   """Turns SIGTERM into `Stopped`: for commands that keep nothing before they end."""
 
-  def stop(*_) -> None:
+  def stop(number: int, frame: types.FrameType | None) -> None:
+    if _imports(frame):
+      _end(128 + number, KEPT_NOTHING)
     raise Stopped
 
   signal.signal(signal.SIGTERM, stop)
 
 
-def _ask(*_) -> None:
+def _ask(number: int, frame: types.FrameType | None) -> None:
+  del number
   again = _requested.is_set()
   _requested.set()
   if _at_once and not again:
+    if _imports(frame):
+      _end(STOPPED, f'{MESSAGE}; {REPEAT}')
     raise Preempted(MESSAGE, alone=True)
+
+
+def _imports(frame: types.FrameType | None) -> bool:
+  """Whether a module is being imported there."""
+  while frame is not None:
+    if frame.f_code.co_filename == '<frozen importlib._bootstrap>':
+      return True
+    frame = frame.f_back
+  return False
+
+
+def _end(code: int, message: str) -> None:
+  program = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+  WATCHDOG.end(code, f'{program}: {message}')
 
 
 def asked_here() -> bool:
