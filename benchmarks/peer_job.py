@@ -7,6 +7,7 @@ where an objective does. One process a training, one thread each.
 from collections.abc import Sequence
 import json
 import multiprocessing
+import os
 from typing import Any
 
 from absl import app, flags
@@ -230,6 +231,8 @@ def main(argv: Sequence[str]) -> None:
   tasks = [
     (name, int(seed), chosen.data, chosen.steps) for seed in chosen.seeds for name in OBJECTIVES
   ]
+  # NumPy's products and scikit-learn's, in the processes to come: more would share the cores.
+  os.environ.update(dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), '1'))
   with multiprocessing.get_context('spawn').Pool(chosen.jobs, maxtasksperchild=1) as pool:
     results = dict(pool.imap_unordered(train, tasks))
   with open(chosen.out, 'w', encoding='utf-8') as file:

@@ -64,7 +64,7 @@ def refuse_unpoolable(runs: Sequence[Mapping]) -> None:
       if run.get(name) != other.get(name):
         raise ReportError(
           f'{run["objective"]} has runs with {name} {other.get(name)} and {run.get(name)}: they '
-          'are not seeds of one training, report them one by one'
+          'are not seeds of one training; report them one by one, or side by side with --by=FIELD'
         )
     kind = (run['objective'], replicate(run), run.get('size'), tuning_of(run))
     if kind in kinds:
@@ -108,7 +108,7 @@ def select(runs: Sequence[dict], begun: Sequence[Mapping] = ()) -> list[str]:
     chosen = next(iter(grid))
     if len(grid) > 1:
       chosen, note = _choose(f'{objective} ({size})', grid)
-      notes += note
+      notes += [line for line in note if line not in notes]
     tried = certificates.tried(grid, begun)
     for tuning, members in grid.items():
       for run in members:
@@ -134,8 +134,11 @@ def _choose(name: str, grid: Mapping[Tuning, list[dict]]) -> tuple[Tuning, list[
     raise ReportError(f'{name} has several learning rates and no validation loss to choose by')
   chosen = min(losses, key=lambda tuning: (losses[tuning], str(tuning)))
   for place, word in enumerate(('learning rate', 'clip norm')):
-    values = {tuning[place] for tuning in losses} - {None}
-    if len(values) > 1 and chosen[place] in (min(values), max(values)):
+    values = sorted({tuning[place] for tuning in losses} - {None})
+    if len(values) == 2:
+      notes.append(f'only two {word}s were tried, {values[0]:g} and {values[1]:g}: no choice lies '
+                   'inside the grid')  # fmt: skip
+    elif len(values) > 2 and chosen[place] in (values[0], values[-1]):
       notes.append(f'{name}: the chosen {word} {chosen[place]:g} is at the edge of its grid')
   return chosen, notes
 
