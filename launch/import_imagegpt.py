@@ -23,12 +23,12 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   for name in ('checkpoint', 'config', 'workdir'):
     if flags.FLAGS[name].value is None:
       raise UserError(f'--{name} is needed')
-  from runs import configs, imported, run
+  from runs import configs, imported, recorded
 
   config = configs.load_named(flags.FLAGS.config, overrides)
   workdir = flags.FLAGS.workdir
   record = imported.import_run(flags.FLAGS.checkpoint, config, workdir, flags.FLAGS.data_dir)
-  print(run.summary(record))
+  print(recorded.summary(record))
   print(f'python -m launch.report {os.path.abspath(workdir)} shows it')
 
 

@@ -37,12 +37,12 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
 
 def _train(config: Any, workdir: str) -> None:
   """Trains in a directory that this process holds, or finds that it is done."""
-  from runs import compiled, run
+  from runs import compiled, configs, recorded, run
   from runs import experiment as experiment_lib
   from training import distributed, profile
 
   run.open_workdir(workdir, config)
-  if run.read_record(workdir):
+  if configs.read_record(workdir):
     if distributed.is_primary():
       print(f'{workdir} is finished; python -m launch.report {workdir} shows it')
     return
@@ -52,7 +52,7 @@ def _train(config: Any, workdir: str) -> None:
     profiled = profile.parse(flags.FLAGS.profile_steps, config.training.steps)
     record = run.execute(experiment, workdir, flags.FLAGS.restore_step, profiled=profiled)
   if distributed.is_primary():
-    print(run.summary(record))
+    print(recorded.summary(record))
 
 
 def _join() -> None:

@@ -20,6 +20,7 @@ from runs import (
   lock,
   pool,
   provenance,
+  recorded,
   run,
   tuning,
 )
@@ -45,7 +46,7 @@ class Job:
 
   def done(self) -> str | None:
     """One line once the run is fine-tuned."""
-    record = run.read_record(self.workdir)
+    record = configs.read_record(self.workdir)
     if record.get('finetune_settings') != self.settings:
       return None
     accuracy, bits = (
@@ -82,9 +83,9 @@ def one(workdir: str, data_dir: str, overrides: Sequence[str]) -> list[str]:
     preemption.defer()
     record['probes'] = suite.merged(record['probes'], found)
     record['finetune_settings'] = settings
-    arrays = {**run.read_arrays(workdir), **arrays}
-    record = run.write_record(workdir, record, arrays)
-    run.to_tensorboard(built, workdir, record, arrays.get('samples'))
+    arrays = {**recorded.read_arrays(workdir), **arrays}
+    record = recorded.write_record(workdir, record, arrays)
+    recorded.to_tensorboard(built, workdir, record, arrays.get('samples'))
     shutil.rmtree(directory)
     rows = terminal.probe_lines(record['probes'], MEASURES['finetune'])
     return [f'{record["objective"]} seed {record["seed"]}', *rows]

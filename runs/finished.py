@@ -28,7 +28,7 @@ def read(
 ) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
   """The config and the record of a finished run; UserError as in `config_of`, or unfinished."""
   configs.read_saved(workdir)  # What is no run at all is not unfinished.
-  record = run.read_record(workdir)
+  record = configs.read_record(workdir)
   if record is None:
     raise UserError(f'{workdir} is not finished; launch.train goes on with it')
   return config_of(workdir, overrides), record

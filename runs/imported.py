@@ -13,7 +13,7 @@ import ml_collections
 
 from models import imagegpt
 from models.config import PRESETS, ModelConfig
-from runs import evaluators, experiment, lock, run
+from runs import configs, evaluators, experiment, lock, run
 from runs.errors import UserError
 from training import checkpoint, loop
 from training import optimizer as optimizer_lib
@@ -46,7 +46,7 @@ def import_run(
     check(built, imagegpt.model_config(imagegpt.read_config(weights)))
   with lock.held(workdir):  # What does not fit leaves nothing.
     run.open_workdir(workdir, config, built)
-    record = run.read_record(workdir)
+    record = configs.read_record(workdir)
     if record is not None:
       return record
     with _in_one_line(weights):

@@ -14,7 +14,7 @@ from typing import Any
 
 import tqdm
 
-from runs import run
+from runs import configs, recorded, run
 from runs.plan import PlannedRun
 from training import preemption
 
@@ -69,8 +69,8 @@ def core_groups(jobs: int | None, accelerator: bool) -> list[set[int] | None]:
 
 def trained(planned: PlannedRun) -> str | None:
   """One line on a finished run, None while it is not."""
-  record = run.read_record(planned.workdir)
-  return record and f'{run.summary(record)}; {record["wall_seconds"]:.0f} s of training'
+  record = configs.read_record(planned.workdir)
+  return record and f'{recorded.summary(record)}; {record["wall_seconds"]:.0f} s of training'
 
 
 def run_all(

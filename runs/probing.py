@@ -19,6 +19,7 @@ from runs import (
   lock,
   parents,
   provenance,
+  recorded,
   run,
 )
 from runs.errors import UserError
@@ -71,11 +72,11 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
       record['probe_data_hash'] = built.probe_dataset.digest
     preemption.defer()
     record['parameters'] = state_lib.count(state.params)
-    arrays = {**run.read_arrays(workdir), **arrays}
-    record = run.write_record(workdir, record, arrays)
-    run.to_tensorboard(built, workdir, record, arrays.get('samples'))
+    arrays = {**recorded.read_arrays(workdir), **arrays}
+    record = recorded.write_record(workdir, record, arrays)
+    recorded.to_tensorboard(built, workdir, record, arrays.get('samples'))
     return [
-      run.summary({**record, 'probes': probes, 'probes_failed': failed}),
+      recorded.summary({**record, 'probes': probes, 'probes_failed': failed}),
       *terminal.majority_lines(assessment.majority(built)),
       *terminal.probe_lines(probes, headline()),
       f'python -m launch.report {os.path.abspath(workdir)} shows it',

@@ -4,18 +4,14 @@ from collections.abc import Iterator, Mapping
 import contextlib
 import dataclasses
 import functools
-import io
 import json
 import os
 from typing import Any
 
 from etils import epath
 import ml_collections
-import numpy as np
 
 import objectives
-from probes.measures import at, headline
-from reports import wording
 from runs import (
   assessment,
   checks,
@@ -27,23 +23,19 @@ from runs import (
   parents,
   parts,
   provenance,
+  recorded,
   single_epoch,
   spent,
-  whole,
 )
 from runs.assembled import Experiment
-from runs.configs import read_record
 from runs.errors import UserError
-from runs.experiment import source
-from training import board, checkpoint, distributed, loop, preemption, profile
+from training import checkpoint, distributed, loop, preemption, profile
 from training import optimizer as optimizer_lib
 from training import state as state_lib
 from training.errors import STOPPED, Preempted
-from training.metrics import MetricsWriter, is_remote, write_atomically
+from training.metrics import MetricsWriter, write_atomically
 from training.watchdog import WATCHDOG
 
-# Settings of results: they may change until the record is written.
-_RESULTS = ('probe', 'evaluation')
 _BEGUN = 'checkpoints'  # In the directory of every run that has begun.
 
 
@@ -69,14 +61,14 @@ def open_workdir(
     with distributed.primary_first('the run directory'):
       epath.Path(workdir).mkdir(parents=True, exist_ok=True)
       # A run that was refused has computed nothing yet: its config may still be put right.
-      begun = epath.Path(workdir, _BEGUN).exists() or read_record(workdir)
+      begun = epath.Path(workdir, _BEGUN).exists() or configs.read_record(workdir)
       begun = begun or not distributed.is_primary()  # The first process has just written it.
       if begun and epath.Path(path).exists():
         changed = check_same(workdir, config)
         began = configs.read_saved(workdir)
         if changed:
           # The record will be made under these settings; all else stays as the run began.
-          began['config'] |= {name: saved['config'][name] for name in _RESULTS}
+          began['config'] |= {name: saved['config'][name] for name in recorded.RESULTS}
           if distributed.is_primary():
             write_atomically(path, json.dumps(began, indent=1))
         if experiment is None:
@@ -103,7 +95,7 @@ def check_same(workdir: str, config: ml_collections.ConfigDict) -> bool:
   directory = os.path.join(workdir, _BEGUN)
   trains = objectives.OBJECTIVES[config.objective.name].trains
   trained = not trains or checkpoint.newest(directory) == config.training.steps
-  return configs.check_same(workdir, config, trained and read_record(workdir) is None)
+  return configs.check_same(workdir, config, trained and configs.read_record(workdir) is None)
 
 
 def execute(
@@ -209,7 +201,7 @@ def _execute(
   kept = _parts(experiment, workdir, '', int(state.step))
   choices = parents.choices(parent)
   record, arrays = assessment.assess(experiment, state.params, kept, choices)
-  record |= _describe(experiment, workdir, counters, parameters, parent) | dict(known)
+  record |= recorded.describe(experiment, workdir, counters, parameters, parent) | dict(known)
   ordered_by = record.get('data_ordered_by')
   record['saw_labels'] = parents.saw_labels(experiment, parent, ordered_by)
   best = checkpoints.best_step()
@@ -227,8 +219,8 @@ def _execute(
   writer.close()
   if distributed.is_primary():
     record['single_epoch'] = single_epoch.measure(experiment, workdir)
-    record = write_record(workdir, record, arrays)
-    to_tensorboard(experiment, workdir, record, arrays.get('samples'))
+    record = recorded.write_record(workdir, record, arrays)
+    recorded.to_tensorboard(experiment, workdir, record, arrays.get('samples'))
   kept.remove()
   return record
 
@@ -266,162 +258,3 @@ def _costs(experiment: Experiment, parent: Mapping[str, Any] | None) -> loop.Cos
     tokens_before=parents.spent(parent, 'tokens_seen') or 0,
     flops_before=parents.spent(parent, 'train_flops') or 0.0,
   )
-
-
-def _describe(
-  experiment: Experiment,
-  workdir: str,
-  counters: loop.Counters,
-  parameters: dict[str, int],
-  parent: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-  """What the record says of the run beside its numbers."""
-  config, dataset, objective = experiment.config, experiment.dataset, experiment.objective
-  steps, costs = experiment.steps, experiment.costs
-  examples = steps * config.training.batch_size
-  epochs = examples / dataset.epoch if dataset.epoch else None
-  if parent is not None and parent['data_hash'] == dataset.digest:
-    epochs = parents.total(parent, 'epochs', epochs)
-  validation = counters.validation
-  return {
-    'schema': 1,
-    'objective': config.objective.name,
-    'variant': config.variant,
-    'settings': {k: v for k, v in config.objective.items() if k != 'name'},
-    'settings_of_results': {name: configs.plain(config)[name] for name in _RESULTS},
-    'settings_of_data': {k: v for k, v in source(config).items() if k != 'name'},
-    'trained_on': objective.trained_on if objective.trains else None,
-    'sample_shape': list(dataset.shape),
-    'seed': config.training.seed,
-    'size': experiment.size,
-    'code': objective.code.value,
-    'dataset': dataset.name,
-    'probe_dataset': experiment.probe_dataset.name,
-    'alphabet': dataset.vocabulary,
-    'dims': dataset.dims,
-    'length': dataset.length,
-    'classes': experiment.probe_dataset.classes,
-    'lossless': dataset.lossless,
-    'note': experiment.note,
-    'data_hash': dataset.digest,
-    'probe_data_hash': experiment.probe_dataset.digest,
-    'majority': assessment.majority(experiment),
-    'trained': objective.trains,
-    'causal': objective.backbone(experiment.space).pattern[0] == 'causal',
-    'validation': {
-      'loss': validation.get('validation/loss'),
-      'bits_per_dim': validation.get('validation/bits_per_dim'),
-      'token_accuracy': validation.get('validation/token_accuracy'),
-      'best_loss': counters.best_loss,
-      'best_step': counters.best_step,
-    },
-    'train_bits_per_dim': counters.train.get('train/bits_per_dim'),
-    'train_loss': counters.train.get('train/loss'),
-    'loss_unit': objective.loss_unit,
-    'learning_rate': config.optimizer.learning_rate if objective.trains else None,
-    'learning_rate_grid': None,
-    'clip_norm': config.optimizer.clip_norm if objective.trains else None,
-    'input_scale': config.model.token_init,
-    'parameters': sum(parameters.values()),
-    'parameters_backbone': parameters['backbone'],
-    'started_from': parents.text(parent),
-    'init_from': parent,
-    'train_flops': parents.total(parent, 'train_flops', steps * costs.flops),
-    'flops_per_step': costs.flops if objective.trains else 0.0,
-    'steps': steps,
-    'tokens_seen': parents.total(parent, 'tokens_seen', steps * costs.tokens),
-    'tokens_scored': parents.total(parent, 'tokens_scored', counters.tokens_scored),
-    'epochs': epochs,
-    'clipped_fraction': counters.clipped_steps / steps if steps else None,
-    'wall_seconds': counters.wall_seconds,
-    'workdir': workdir if is_remote(workdir) else os.path.abspath(workdir),
-    'at_best': None,
-  }
-
-
-def write_record(
-  workdir: str, record: dict[str, Any], arrays: dict[str, np.ndarray]
-) -> dict[str, Any]:
-  """Arrays first: a run.json means that everything is there.
-
-  What can't be written, a number that is not finite above all, costs only itself: the record
-  without it, as `runs.whole.without_failed` leaves it, is written and returned.
-  """
-  buffer = io.BytesIO()
-  np.savez_compressed(buffer, **arrays)
-  write_atomically(os.path.join(workdir, 'arrays.npz'), buffer.getvalue())
-  record = whole.without_failed(record, os.path.join(workdir, 'run.json'))
-  text = json.dumps(record, indent=1, allow_nan=False)
-  write_atomically(os.path.join(workdir, 'run.json'), text + '\n')
-  return record
-
-
-def read_arrays(workdir: str) -> dict[str, np.ndarray]:
-  """The arrays saved with a finished run."""
-  with np.load(io.BytesIO(epath.Path(workdir, 'arrays.npz').read_bytes())) as arrays:
-    return dict(arrays)
-
-
-def to_tensorboard(
-  experiment: Experiment, workdir: str, record: dict[str, Any], samples_NxT: np.ndarray | None
-) -> None:
-  """Final scalars, the layer curve, samples and the HParams row, in the place of earlier ones."""
-  from reports import figures, figures_samples  # What draws takes half a second to load.
-
-  step = record['steps']
-  results = {'bits_per_dim': record['bits_per_dim'], 'token_accuracy': record.get('token_accuracy')}
-  for labels, cell in record['probes'].get('linear', {}).items():
-    results[f'probe/linear/{labels}_labels'] = cell['accuracy']
-  for measure in headline():
-    results[f'probe/{measure.name}'] = at(record['probes'], measure.path)
-  results = {board.RESULT + name: value for name, value in results.items()}
-  settings = {'size': record['size'], **_hyperparameters(experiment.config)}
-  with board.results(workdir) as shown:
-    # Every run declares all metrics, also the bits of an objective that has none; values are
-    # written only where they exist.
-    shown.hyperparameters(settings, dict.fromkeys(results, 0.0))
-    for name, value in results.items():
-      if value is not None:
-        shown.scalar(name, value, step)
-    figure = figures.layer_curve(record)
-    if figure is not None:
-      shown.figure('probe/linear/accuracy_by_layer', figure, step)
-    shape = experiment.dataset.shape
-    if samples_NxT is not None and len(shape) == 2:
-      grid = figures_samples.sample_grid(samples_NxT, shape, record['alphabet'])
-      shown.picture('samples', grid, step)
-
-
-def _hyperparameters(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """Everything that can tell the runs of a sweep apart, under the same names in every run.
-
-  TensorBoard takes its columns from whichever run it reads first, and objectives and data sets
-  have fields of their own: those stand in one column each.
-  """
-  told = {'objective': config.objective.name, 'seed': config.training.seed}
-  for section in ('objective', 'data'):
-    own = [f'{name}={value}' for name, value in configs.fields(config[section]) if name != 'name']
-    told[f'{section}.settings'] = ', '.join(own)
-  told['data'] = config.data.name
-  for section in ('model', 'optimizer', 'training'):
-    told |= {f'{section}.{name}': value for name, value in configs.fields(config[section])}
-  return told
-
-
-def summary(record: dict) -> str:
-  """One line on a finished run."""
-  if record['bits_per_dim'] is None:
-    bits = 'bits/dim n/a'
-  else:
-    bits = f'{wording.bits_text(record["bits_per_dim"], record["code"])} bits/dim'
-    if record['bits_per_dim_stderr'] is not None:
-      bits += f' ± {record["bits_per_dim_stderr"]:.3f}'
-  line = f'{record["objective"]} seed {record["seed"]}: {bits}'
-  cells = record['probes'].get('linear', {})
-  if cells:
-    shown = ', '.join(f'{100 * c["accuracy"]:.1f} % ({n} labels)' for n, c in cells.items())
-    line += f'; linear probe {shown}'
-  line += ''.join(f'; {text}' for text in wording.left_out_lines(record['probes'], ('linear',)))
-  for name, why in record.get('probes_failed', {}).items():
-    line += f'; probe {name} FAILED: {why}'
-  return line

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from runs import configs, experiment, run
+from runs import configs, experiment, recorded, run
 
 
 def records(
@@ -32,4 +32,4 @@ def records(
     built = experiment.build(config, data_dir)
     with tempfile.TemporaryDirectory() as workdir:
       record = run.execute(built, workdir)
-      yield record, run.read_arrays(workdir)
+      yield record, recorded.read_arrays(workdir)

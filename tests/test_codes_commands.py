@@ -9,7 +9,7 @@ import in_process
 import pytest
 import tiny
 
-from runs import experiment, run
+from runs import configs, experiment, run
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -59,7 +59,7 @@ def test_joint_sets_one_model_beside_the_codes_of_the_run(workdir, tmp_path, cal
   assert code == 0, err
   (made,) = json.load(open(out))['runs']
   # Of the order of the labels that all of them share.
-  linear = run.read_record(workdir)['probes']['prequential']['all']['linear_bits_orders'][0]
+  linear = configs.read_record(workdir)['probes']['prequential']['all']['linear_bits_orders'][0]
   assert made['labels'] == 60 and made['others'] == {'(b) frozen, linear': linear}
   assert f'{linear:9,.0f} bits' in said and f'{made["bits"]:9,.0f} bits' in said
   assert '(a) is not there' in said and '(c) is not there' in said
@@ -104,7 +104,7 @@ def test_baselines_beside_the_run(workdir, tmp_path, call):
   out = str(tmp_path / 'baselines.json')
   code, said, err = call('baselines', f'--workdir={workdir}', f'--out={out}', first=FEW)
   assert code == 0, err
-  own = run.read_record(workdir)['bits_per_dim']
+  own = configs.read_record(workdir)['bits_per_dim']
   rows = [' '.join(line.split()) for line in said.splitlines()]
   assert any(row.startswith(f'autoregressive (this run) {own:.3f} ') for row in rows)
   assert any(row.startswith('uniform 4.087 ') for row in rows) and os.path.getsize(out)

@@ -10,7 +10,7 @@ import tiny
 
 from experiments import hierarchy
 from probes import linear
-from runs import assessment, configs, controls, experiment, levels, plan, run
+from runs import assessment, configs, controls, experiment, levels, plan, recorded, run
 from runs.errors import UserError
 
 _TINY = (
@@ -194,7 +194,7 @@ def test_regret_is_bits_above_the_entropy(objective, tmp_path):
     record['probes']['linear']['all']['by_layer_validation'], abs=0.12
   )
   if objective != 'masked':
-    assert run.read_arrays(str(tmp_path))['samples'].shape == (4, 17)
+    assert recorded.read_arrays(str(tmp_path))['samples'].shape == (4, 17)
 
 
 def test_noise_levels_are_chosen_on_validation(data_dir, monkeypatch):

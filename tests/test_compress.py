@@ -45,7 +45,7 @@ def runs(data_dir, tmp_path_factory):
     os.mkdir(made[name])
     config = {'config': configs.plain(tiny.config(name))}
     (top / name / 'config.json').write_text(json.dumps(config))
-    record = {**run.read_record(made['autoregressive']), 'objective': name}
+    record = {**configs.read_record(made['autoregressive']), 'objective': name}
     (top / name / 'run.json').write_text(json.dumps(record))
   config = tiny.config('autoregressive', *few)
   with config.unlocked():
@@ -93,7 +93,7 @@ def test_images_come_back_in_another_process(runs, data_dir, tmp_path, call):
   assert code == 0, err
   assert f'{os.path.getsize(coded):,} bytes' in out
   # The run's own bits per dimension, of the same images, by whole forward passes.
-  record = run.read_record(runs['autoregressive'])
+  record = configs.read_record(runs['autoregressive'])
   ideal = float(out.split('ideal')[1].split('bytes')[1].split()[0])
   assert ideal == pytest.approx(record['bits_per_dim'], abs=1e-4)
   payload = float(out.split('\ncode')[1].split('bytes')[1].split()[0])

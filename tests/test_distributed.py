@@ -186,12 +186,12 @@ def test_a_process_that_is_stuck_is_not_waited_for_for_ever(start, tmp_path):
   """One opens a run.json that no one ever writes."""
   workdir = str(tmp_path / 'stuck')
   stuck = f"""
-from runs import run
+from runs import configs
 def never(workdir):
   open({str(tmp_path / 'there')!r}, 'w').close()
   open({str(tmp_path / 'never')!r})
 if I:
-  run.read_record = never"""
+  configs.read_record = never"""
   os.mkfifo(tmp_path / 'never')
   group = start(workdir, 2, 1, '--wait_seconds=5', first=QUICK + stuck)
   assert _codes(group) == [3, 3]

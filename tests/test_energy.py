@@ -19,7 +19,7 @@ from objectives import base, energy, scoring
 from reports import fairness, reading, styles
 from reports import results as results_lib
 from runs import noise as noise_lib
-from runs import own_size, run
+from runs import own_size, recorded, run
 from runs.errors import UserError
 
 V, T = 3, 4
@@ -285,7 +285,7 @@ def test_a_run_records_its_normaliser_and_its_error(finished):
   assert found['how'] == 'annealed importance sampling, 8 chains of 20 steps'
   assert record['terms']['log Z'] == pytest.approx(found['log_z'] / bits, rel=1e-5)
   assert sum(record['terms'].values()) == pytest.approx(record['bits_per_dim'], rel=1e-5)
-  nats = run.read_arrays(workdir)['nats']
+  nats = recorded.read_arrays(workdir)['nats']
   own = nats.std(ddof=1) / math.sqrt(len(nats))
   assert record['bits_per_dim_stderr'] == pytest.approx(
     math.hypot(own, found['stderr']) / bits, rel=1e-4
@@ -295,8 +295,8 @@ def test_a_run_records_its_normaliser_and_its_error(finished):
   pass_ = experiment.model.forward_flops() - 2 * 64 * 16 * 17  # Without the output table.
   assert record['train_flops'] == 8 * 3 * 8 * 3 * pass_
   assert record['tokens_scored'] == 8 * 8 * 3  # Examples told from one another.
-  assert 'samples' not in run.read_arrays(workdir)
-  assert '≈ ' in run.summary(record)
+  assert 'samples' not in recorded.read_arrays(workdir)
+  assert '≈ ' in recorded.summary(record)
   # Noise is the histogram of the training set.
   table = np.exp2(-experiment.histogram)
   np.testing.assert_allclose(np.exp(-experiment.space.noise.sites_TxV), table, rtol=1e-4)
@@ -362,7 +362,8 @@ def test_an_earlier_run_can_be_the_noise(data_dir, tmp_path):
   made = tiny.build(data_dir, 'energy', *SMALL, f'--config.objective.noise={tmp_path / "parent"}')
   noise, tokens = made.space.noise, parent.dataset.test.tokens_NxT
   nats = jax.jit(noise.nats)(jnp.asarray(tokens))
-  np.testing.assert_allclose(nats, run.read_arrays(str(tmp_path / 'parent'))['nats'], rtol=1e-5)
+  own = recorded.read_arrays(str(tmp_path / 'parent'))['nats']
+  np.testing.assert_allclose(nats, own, rtol=1e-5)
   keys = jax.random.split(jax.random.key(3), 4)
   drawn = np.asarray(jax.jit(jax.vmap(lambda key: noise.draw(key, 100)))(keys)).reshape(400, 64)
   assert len(np.unique(drawn, axis=0)) > 390

@@ -23,7 +23,7 @@ from objectives import scoring
 from probes import finetune, prequential
 from probes.features import Features
 from reports import tidy
-from runs import run, tuning
+from runs import configs, recorded, run, tuning
 from training import finetuning, preemption
 from training.errors import Preempted
 
@@ -457,14 +457,15 @@ def test_a_comparison_is_fine_tuned_and_reported(data_dir, tmp_path, capsys):
   where = tmp_path / 'runs' / 'autoregressive-seed0'
   few = ('--config.evaluators.probe.every=0', '--config.evaluation.samples=0')
   run.execute(tiny.build(data_dir, 'autoregressive', *few), str(where))
-  before = run.read_record(str(where))
+  before = configs.read_record(str(where))
   code, out, err = _finetune(f'--workdir={tmp_path}', f'--data_dir={data_dir}', *SMALL)
   assert code == 0, err
-  record = run.read_record(str(where))
+  record = configs.read_record(str(where))
   found = record['probes']['finetune']
   assert {'10', 'all'} == set(found) and found['all']['code']['labels'] == 20
   assert {k: v for k, v in record['probes'].items() if k != 'finetune'} == before['probes']
-  arrays, labels = run.read_arrays(str(where)), tiny.build(data_dir).probe_dataset.test.labels_N
+  arrays = recorded.read_arrays(str(where))
+  labels = tiny.build(data_dir).probe_dataset.test.labels_N
   hits = (arrays['finetune/all/predictions'] == labels).mean()
   assert found['all']['accuracy'] == pytest.approx(hits)
   assert not (where / 'finetune_fits').exists()

@@ -49,7 +49,7 @@ def test_a_checkpoint_becomes_a_run_like_any_other(checkpoint, data_dir, tmp_pat
   quick = ('--config.evaluation.samples=0', '--config.evaluators.probe.every=0')
   workdir, config = str(tmp_path / 'run'), tiny.config('autoregressive', *quick)
   record = imported.import_run(str(checkpoint), config, workdir, data_dir)
-  assert record == run.read_record(workdir)
+  assert record == configs.read_record(workdir)
   assert record['size'] == 'L1D16H2' and record['code'] == 'exact'
   assert record['imported']['file'] == 'model.safetensors'
   for name in ('steps', 'tokens_seen', 'learning_rate', 'epochs'):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tiny
 
-from runs import run
+from runs import configs, recorded, run
 from runs.errors import UserError
 from training import metrics
 
@@ -76,10 +76,10 @@ def test_sigterm_then_kill_then_resume_equals_uninterrupted(data_dir, tmp_path, 
 
   code, out, err = _finish(_train(broken, data_dir, *long))
   assert code == 0 and 'bits/dim' in out, err
-  first, second = (run.read_record(str(d)) for d in (whole, broken))
+  first, second = (configs.read_record(str(d)) for d in (whole, broken))
   for name in ('bits_per_dim', 'tokens_scored', 'validation', 'clipped_fraction', 'probes'):
     assert first[name] == second[name], name
-  arrays = [run.read_arrays(str(d)) for d in (whole, broken)]
+  arrays = [recorded.read_arrays(str(d)) for d in (whole, broken)]
   for name in arrays[0]:
     np.testing.assert_array_equal(arrays[0][name], arrays[1][name])
   curves = [metrics.read_curve(str(d / 'metrics.jsonl')) for d in (whole, broken)]
@@ -167,7 +167,7 @@ def _results_shown(directory) -> tuple[set[str], set[str]]:
 def test_probing_again_gives_the_same_and_takes_new_settings(comparison, data_dir, capsys):
   workdir, _, _ = comparison
   directory = workdir / 'runs' / 'autoregressive-lr0.002-seed0'
-  before = run.read_record(str(directory))
+  before = configs.read_record(str(directory))
   controls = json.loads((workdir / 'controls.json').read_text())
   assert (
     controls['majority'] == before['majority'] and 0.05 < controls['majority']['accuracy'] < 0.2
@@ -175,13 +175,13 @@ def test_probing_again_gives_the_same_and_takes_new_settings(comparison, data_di
   again = ('--workdir', str(directory), f'--data_dir={data_dir}')
   code, _, err = _finish(_start('probe', *again))
   assert code == 0, err
-  assert run.read_record(str(directory)) == before
+  assert configs.read_record(str(directory)) == before
   values, columns = _results_shown(directory)
   linear = {f'final/probe/linear/{labels}_labels' for labels in ('10', '40', 'all')}
   assert linear <= values and values <= columns
   # What is not measured any more leaves TensorBoard, and the curve of training stays.
   in_process.call('probe', *again, '--config.probe.linear.labels=20')
-  assert sorted(run.read_record(str(directory))['probes']['linear']) == ['20', 'all']
+  assert sorted(configs.read_record(str(directory))['probes']['linear']) == ['20', 'all']
   again_values, again_columns = _results_shown(directory)
   assert (
     values - again_values == columns - again_columns == linear - {'final/probe/linear/all_labels'}
@@ -193,7 +193,7 @@ def test_probing_again_gives_the_same_and_takes_new_settings(comparison, data_di
   in_process.call('probe', *again, '--config.probe.linear.labels=5')
   out = capsys.readouterr().out
   assert 'linear probe with 5 labels is left out: fewer than the 10' in out
-  left_out = run.read_record(str(directory))['probes']['left_out']
+  left_out = configs.read_record(str(directory))['probes']['left_out']
   assert left_out == {'linear': {'5': 'fewer than the 10 classes'}}
   with pytest.raises(UserError, match='only config.probe'):
     in_process.call('probe', *again, '--config.model.width=8')
@@ -215,7 +215,7 @@ def test_exported_features_are_probed_like_the_run(comparison, data_dir, tmp_pat
   assert 'ridge' in out and 'vacuous' in out
   found = json.load(open(tmp_path / 'features_probes' / 'probes.json'))
   assert found['features']['layers'] == 2 and found['features']['examples']['train'] == 1197
-  assert found['probes']['linear'] == run.read_record(str(directory))['probes']['linear']
+  assert found['probes']['linear'] == configs.read_record(str(directory))['probes']['linear']
   assert set(found['probes']) == {'linear', 'ridge', 'knn', 'geometry', 'pac'}
   assert list((tmp_path / 'features_probes').glob('events*'))
   # What the file can't hold, and what it gets wrong.
@@ -278,7 +278,7 @@ def test_tensorboard_lists_every_run_with_its_metrics(comparison):
     assert sorted(found) == ['autoregressive', 'masked', 'untrained']
     for objective, values in found.items():
       rate = '' if objective == 'untrained' else '-lr0.002'
-      record = run.read_record(str(workdir / 'runs' / f'{objective}{rate}-seed0'))
+      record = configs.read_record(str(workdir / 'runs' / f'{objective}{rate}-seed0'))
       assert values.get('final/bits_per_dim') == pytest.approx(record['bits_per_dim'])
       accuracy = record['probes']['linear']['all']['accuracy']
       assert values['final/probe/linear/all_labels'] == pytest.approx(accuracy)

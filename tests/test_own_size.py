@@ -18,7 +18,7 @@ from launch import own_size as command
 from models.config import ModelConfig
 import objectives
 from reports import reading, size_text
-from runs import experiment, single_epoch
+from runs import configs, experiment, single_epoch
 from runs import own_size as runs_own_size
 from runs import requential as runs_requential
 from runs import run as run_lib
@@ -370,7 +370,7 @@ def test_first_epoch_of_a_run(trained):
   workdir, built, _, _ = trained
   curve = reading.read_curve(workdir)
   found = training_time.first_epoch(curve, batch_size=8, epoch=1197, log_every=2, dims=64)
-  assert found == run_lib.read_record(workdir)['single_epoch']
+  assert found == configs.read_record(workdir)['single_epoch']
   assert found['steps'] == 8  # all of them
   values = [point['train/bits_per_dim'] for point in curve if 'train/bits_per_dim' in point]
   assert len(values) == 4 and found['bits_per_dim'] == pytest.approx(np.mean(values))

@@ -9,7 +9,7 @@ from records import assemble, make_record, page_of, render, write_comparison, wr
 
 from probes.measures import headline
 from reports import figures_probes, reading, report, summary, terminal, tidy, wording
-from runs import run
+from runs import recorded
 
 
 @pytest.fixture(scope='module', name='made')
@@ -218,7 +218,7 @@ def test_what_was_left_out_and_the_guess_stand_in_table_page_and_summary(tmp_pat
   assert primary in html
   assert '<td class="text">majority class</td>' in html and '<td>98.0</td>' in html
   assert 'Guessing the commonest training class is right on 98.0 % of test' in html
-  assert 'linear probe with 100 labels is left out: there are only 80' in run.summary(record)
+  assert 'linear probe with 100 labels is left out: there are only 80' in recorded.summary(record)
   lines = terminal.probe_lines(record['probes'], headline())
   assert lines[-1] == 'knn probe with 1000 labels is left out: there are only 80 training labels'
   (line,) = terminal.majority_lines(record['majority'])

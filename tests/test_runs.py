@@ -31,6 +31,7 @@ from runs import (
   plan,
   probing,
   provenance,
+  recorded,
   run,
   whole,
 )
@@ -149,11 +150,11 @@ def test_other_labels_are_other_data_and_fewer_are_not(tmp_path):
 
 
 def test_one_held_out_example_has_no_spread(finished, tmp_path):
-  record = run.read_record(str(finished / 'run'))
-  assert len(run.read_arrays(str(finished / 'run'))['nats']) == 1
+  record = configs.read_record(str(finished / 'run'))
+  assert len(recorded.read_arrays(str(finished / 'run'))['nats']) == 1
   assert record['bits_per_dim'] > 0 and record['bits_per_dim_stderr'] is None
   assert record['token_accuracy_stderr'] is None and 'unwritten' not in record
-  assert run.summary(record).endswith('bits/dim')
+  assert recorded.summary(record).endswith('bits/dim')
   config = noise.get_config('masked_diffusion')
   config.probe_data.name = ''
   config.data.held_out, config.data.length = 1, 8
@@ -176,8 +177,8 @@ def test_what_can_not_be_written_costs_only_itself(tmp_path, capsys):
     'also': {'chain': {'bits_per_dim': np.float32(3.0)}, 'order': {'bits_per_dim': 3.0}},
   }
   arrays = {'nats': np.array([math.nan, 1.0])}
-  written = run.write_record(str(tmp_path), record, arrays)
-  assert run.read_record(str(tmp_path)) == written == {
+  written = recorded.write_record(str(tmp_path), record, arrays)
+  assert configs.read_record(str(tmp_path)) == written == {
     'steps': 8,
     'bits_per_dim': None,
     'validation': {'loss': 1.5},
@@ -210,7 +211,7 @@ def test_a_last_update_that_blows_up_is_not_saved(tmp_path):
   checkpoints = checkpoint.Checkpoints(str(tmp_path / 'run' / 'checkpoints'))
   assert checkpoints.steps() == [0] and checkpoints.best_step() == 0
   checkpoints.close()
-  assert run.read_record(str(tmp_path / 'run')) is None
+  assert configs.read_record(str(tmp_path / 'run')) is None
 
 
 def _state(*values: float) -> state_lib.TrainState:
@@ -266,7 +267,7 @@ def test_the_environment_decides_no_number(finished, tmp_path):
     JAX_THREEFRY_PARTITIONABLE='0', JAX_ENABLE_X64='1', JAX_RANDOM_SEED_OFFSET='7',
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
-  first, second = (run.read_record(str(top / 'run')) for top in (finished, tmp_path))
+  first, second = (configs.read_record(str(top / 'run')) for top in (finished, tmp_path))
   assert first['bits_per_dim'] == second['bits_per_dim']
   assert first['environment'] == second['environment']
   assert first['environment']['platform'] == 'cpu' and first['environment']['x64'] is False

@@ -8,7 +8,7 @@ import tiny
 
 from experiments import imagegpt
 from probes import knn, settings
-from runs import checks, configs, experiment, plan, run
+from runs import checks, configs, experiment, plan, recorded, run
 from runs import sweep as runs_sweep
 from runs.errors import UserError
 
@@ -143,8 +143,8 @@ def test_a_probe_that_fails_costs_only_itself(data_dir, tmp_path, monkeypatch):
   record = run.execute(tiny.build(data_dir, 'masked', suite), str(tmp_path))
   assert set(record['probes']) == {'linear', 'ridge'}
   assert record['probes_failed'] == {'knn': 'the attentive probe diverged'}
-  assert run.summary(record).endswith('; probe knn FAILED: the attentive probe diverged')
-  assert run.read_record(str(tmp_path)) == json.loads(json.dumps(record))
+  assert recorded.summary(record).endswith('; probe knn FAILED: the attentive probe diverged')
+  assert configs.read_record(str(tmp_path)) == json.loads(json.dumps(record))
 
 
 def test_one_run_is_planned_once():

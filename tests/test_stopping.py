@@ -15,7 +15,7 @@ import pytest
 import tiny
 
 from probes import knn
-from runs import evaluators, measured, parts, run
+from runs import configs, evaluators, measured, parts, recorded, run
 from training import evaluation, metrics, preemption
 from training.errors import Preempted
 
@@ -165,7 +165,7 @@ def test_inside_a_validation_the_state_is_saved_and_the_validation_repeated(
   record = run.execute(experiment, broken)
   assert _curve(broken) == _curve(whole)
   assert len(calls) == 5
-  first = run.read_record(whole)
+  first = configs.read_record(whole)
   for name in ('validation', 'bits_per_dim', 'probes', 'tokens_scored'):
     assert first[name] == record[name], name
 
@@ -200,10 +200,10 @@ def test_while_scoring_finished_pieces_are_kept(data_dir, tmp_path, monkeypatch,
   record = run.execute(experiment, broken)
   assert done.count('score') == 1 and done.count('knn') == 2
   assert not (tmp_path / 'broken' / 'parts').exists()
-  first = run.read_record(whole)
+  first = configs.read_record(whole)
   for name in ('bits_per_dim', 'terms', 'also', 'probes', 'probes_by_level', 'at_best'):
     assert first[name] == record[name], name
-  arrays = [run.read_arrays(directory) for directory in (whole, broken)]
+  arrays = [recorded.read_arrays(directory) for directory in (whole, broken)]
   assert set(arrays[0]) == set(arrays[1])
   for name, values in arrays[0].items():
     np.testing.assert_array_equal(values, arrays[1][name])

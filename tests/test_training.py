@@ -12,7 +12,7 @@ import pytest
 import tiny
 
 from objectives import OBJECTIVES
-from runs import measured, run
+from runs import configs, measured, recorded, run
 from runs.errors import UserError
 from training import checkpoint, evaluation, loop, metrics, profile, sharding
 from training import optimizer as optimizer_lib
@@ -35,7 +35,7 @@ def _assert_same_run(experiment, first, second):
   timed = ('wall', 'tokens_per_second', 'input_fraction')
   stripped = [[{k: v for k, v in row.items() if k not in timed} for row in c] for c in curves]
   assert stripped[0] == stripped[1]
-  arrays = [run.read_arrays(d) for d in (first, second)]
+  arrays = [recorded.read_arrays(d) for d in (first, second)]
   for name in arrays[0]:
     np.testing.assert_array_equal(arrays[0][name], arrays[1][name])
 
@@ -74,7 +74,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(name, data_dir, tmp_path, 
   failing.__dict__['batches'] = _Failing(failing.batches, at=6)
   with pytest.raises(RuntimeError, match='power cut'):
     run.execute(failing, broken)
-  assert run.read_record(broken) is None
+  assert configs.read_record(broken) is None
   run.execute(tiny.build(data_dir, name, *few), broken)
   _assert_same_run(experiment, whole, broken)
 
@@ -100,7 +100,7 @@ def test_a_row_is_written_once_however_often_a_run_is_stopped(
 
 def test_record_and_arrays_agree(uninterrupted):
   experiment, whole, record = uninterrupted
-  arrays = run.read_arrays(whole)
+  arrays = recorded.read_arrays(whole)
   nats = arrays['nats'].astype(np.float64)
   assert record['bits_per_dim'] == pytest.approx(nats.mean() / 64 / np.log(2))
   stderr = nats.std(ddof=1) / np.sqrt(300) / 64 / np.log(2)
@@ -152,7 +152,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(data_d
   state, _ = checkpoints.restore(run._abstract(experiment))
   assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(state))
   checkpoints.close()
-  assert run.read_record(str(tmp_path)) is None
+  assert configs.read_record(str(tmp_path)) is None
 
 
 def _truncate(directory: str) -> None:
@@ -429,7 +429,7 @@ def test_a_bucket_holds_the_same_files(monkeypatch, tmp_path):
   run.open_workdir(place, config)
   with pytest.raises(Exception, match='training.steps 8 -> 9'):
     run.open_workdir(place, tiny.config('masked', '--config.training.steps=9'))
-  assert run.read_record(place) is None
+  assert configs.read_record(place) is None
   for resumed, steps in ((None, (1, 2, 3)), (2, (3, 4))):
     writer = metrics.MetricsWriter(place, resumed)
     for step in steps:
@@ -438,7 +438,7 @@ def test_a_bucket_holds_the_same_files(monkeypatch, tmp_path):
   rows = metrics.read_curve(f'{place}/metrics.jsonl')
   assert [(row['step'], row['loss']) for row in rows] == [(1, 0.5), (2, 1.0), (3, 1.5), (4, 2.0)]
   assert boards == [place, place]
-  run.write_record(place, {'a': 1}, {'x': np.arange(3)})
-  assert run.read_record(place) == {'a': 1}
-  np.testing.assert_array_equal(run.read_arrays(place)['x'], [0, 1, 2])
+  recorded.write_record(place, {'a': 1}, {'x': np.arange(3)})
+  assert configs.read_record(place) == {'a': 1}
+  np.testing.assert_array_equal(recorded.read_arrays(place)['x'], [0, 1, 2])
   assert not (tmp_path / 'gs:').exists() and not os.path.exists('gs:')

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from runs import run, transient
+from runs import recorded, run, transient
 from runs.errors import UserError
 
 
@@ -16,7 +16,7 @@ def test_every_run_has_its_settings_and_a_directory_that_goes(data_dir, monkeypa
     assert os.path.isdir(workdir)
     seen.append(workdir)
     record = {'steps': built.config.training.steps, 'objective': built.config.objective.name}
-    return run.write_record(workdir, record, {'nats': np.arange(len(seen))})
+    return recorded.write_record(workdir, record, {'nats': np.arange(len(seen))})
 
   monkeypatch.setattr(run, 'execute', execute)
   runs = [[f'--config.training.steps={steps}'] for steps in (200, 300)]

@@ -13,7 +13,7 @@ from data import sources
 from experiments import noise, text_file
 from reports import reading, results
 from reports.errors import ReportError
-from runs import configs, controls, experiment, measured, plan, run
+from runs import configs, controls, experiment, measured, plan, recorded, run
 from runs.errors import UserError
 from training import keys
 
@@ -40,7 +40,7 @@ def test_bits_without_probes(finished):
   assert record['probes'] == {} and record['classes'] is None
   assert record['probes_by_level'] is None and record['latents'] is None
   assert 0 < record['bits_per_dim'] < 9
-  assert run.summary(record).endswith(f'± {record["bits_per_dim_stderr"]:.3f}')
+  assert recorded.summary(record).endswith(f'± {record["bits_per_dim_stderr"]:.3f}')
 
 
 def test_the_hash_of_the_data_is_on_record(finished):
