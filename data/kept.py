@@ -6,11 +6,13 @@ counts.npy and facts.json (data/facts.py).
 """
 
 from collections.abc import Callable, Iterable, Mapping
+import errno
 import hashlib
 import json
 import os
 import shutil
 from typing import Any, BinaryIO
+import uuid
 
 import numpy as np
 
@@ -28,26 +30,37 @@ Chunks = Iterable[tuple[np.ndarray, np.ndarray]]
 class Store:
   """A folder of directories, each named by what it depends on and there only when it is whole."""
 
-  def __init__(self, folder: str, of: dict[str, Any]):
-    """`of` tells the data that all of it is made of; of other data nothing is found."""
-    self._folder, self._of = folder, {'format': _FORMAT, **of}
+  def __init__(self, folder: str, of: Callable[[], dict[str, Any]]):
+    """`of()` tells the data that all of it is made of; of other data nothing is found."""
+    self._folder, self._now, self._of = folder, of, {'format': _FORMAT, **of()}
 
   def get(self, kind: str, key: Mapping[str, Any], make: Callable[[str], None]) -> str:
-    """The directory kept under (kind, key); if there is none, `make(directory)` fills it."""
+    """The directory kept under (kind, key); if there is none, `make(directory)` fills it.
+
+    Raises:
+      ValueError: the data changed while it was made of them.
+      OSError: with the folder's name where the disk is full.
+    """
     text = json.dumps([self._of, key], sort_keys=True)
     path = os.path.join(self._folder, f'{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}')
     if os.path.isdir(path):
       return path
-    unfinished = f'{path}.{os.getpid()}.unfinished'
-    shutil.rmtree(unfinished, ignore_errors=True)
+    # Numbers of processes are not unique: containers that share the folder may have the same.
+    unfinished = f'{path}.{uuid.uuid4().hex}.unfinished'
     os.makedirs(unfinished)
     try:
       make(unfinished)
+      if {'format': _FORMAT, **self._now()} != self._of:
+        raise ValueError(f'the data changed while {kind} were made of them; start again')
       os.rename(unfinished, path)
-    except OSError:
+    except OSError as error:
       # Of two processes that make the same the first one's stays.
       if not os.path.isdir(path):
-        raise
+        if error.filename is not None:
+          raise
+        # NumPy tells a write that came short without a number.
+        code, reason = error.errno or errno.ENOSPC, error.strerror or f'disk full? {error}'
+        raise OSError(code, reason, self._folder) from error
     finally:
       shutil.rmtree(unfinished, ignore_errors=True)
     return path

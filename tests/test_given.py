@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from data import arrays, given, kept, sources, tokenizers
+from data import arrays, given, image_folder, kept, sources, tokenizers
 from data.dataset import Dataset
 from experiments import arrays as arrays_config
 from experiments import cifar10_palette
@@ -189,6 +189,13 @@ BAD = [
   (dict(train_tokens=TOKENS, test_tokens=TOKENS[:, :5]), r'test is of \(5,\), but train of \(16'),
   (dict(tokens=np.array([[1, 'a']], object)), 'tokens can not be used: it holds Python objects'),
   (dict(tokens=np.asfortranarray(TOKENS)), 'stored by columns; save np.ascontiguousarray'),
+  (dict(images=PICTURES, label=LABELS), 'has label, which is not read beside images; known: im'),
+  (dict(images=PICTURES, train_labels=LABELS), 'has train_labels, which is not read'),
+  (dict(train_images=PICTURES, test_images=PICTURES, labels=LABELS), 'has labels, which is not'),
+  (dict(train_tokens=TOKENS, test_tokens=TOKENS, val_tokens=TOKENS), 'has val_tokens, which is'),
+  (dict(train_tokens=TOKENS, test_tokens=TOKENS, train_labels=LABELS, test_labels=LABELS,
+        validation_labels=LABELS), 'has validation_labels, which is not read beside tokens'),
+  (dict(tokens=0 * TOKENS), 'every token is 0, nothing is left to predict'),
   (dict(tokens=TOKENS[:2]), 'has 2 examples: too few for 1 of validation and 1 of test beside'),
 ]  # fmt: skip
 
@@ -212,6 +219,10 @@ def test_settings_and_files_that_can_not_be(tmp_path):
   ):
     with pytest.raises(ValueError, match=message):
       load(path, **settings)
+  for clusters in (0, 1, 2**15):
+    with pytest.raises(ValueError, match=f'data.clusters must be 2 to 32767, not {clusters}'):
+      load(save(tmp_path, images=PICTURES), tokens='palette', clusters=clusters)
+  save(tmp_path, tokens=TOKENS)
   with pytest.raises(ValueError, match='15 tokens are no square picture'):
     load(save(tmp_path, tokens=TOKENS[:, :15], palette=PALETTE), size=2)
   with pytest.raises(ValueError, match='4x4 pixels can not be averaged to 5x5'):
@@ -328,16 +339,27 @@ def test_directories_that_are_no_data_set(tmp_path):
   Image.fromarray(np.dstack([PICTURES[0], PICTURES[0][..., :1]])).save(cat / 'alpha.png')
   refused('cat/alpha.png is of mode RGBA: save it as grey or RGB')
   (cat / 'alpha.png').unlink()
+  few = Image.fromarray(PICTURES[0]).quantize(8)
+  for picture, clear in ((few, 0), (few.convert('RGB'), (1, 2, 3)), (few.convert('L'), 3)):
+    picture.save(cat / 'clear.png', transparency=clear)
+    refused('cat/clear.png has transparent pixels: save it without transparency')
+  (cat / 'clear.png').unlink()
   content = (cat / '000.png').read_bytes()
   (cat / '000.png').write_bytes(content[:60])
   refused('cat/000.png can not be read: ')
   (cat / '000.png').write_bytes(content)
   (cat / 'deeper').mkdir()
-  refused('cat/deeper is no PNG or JPEG file')
+  refused('cat/deeper is no PNG or JPEG file, but a directory: splits are train and test')
   (cat / 'deeper').rmdir()
   (tmp_path / 'pictures' / 'bird').mkdir()
   refused('class bird is empty')
   (tmp_path / 'pictures' / 'bird').rmdir()
+  (cat / 'gone.png').symlink_to(cat / 'none.png')
+  for gone in (lambda: load_folder(path), lambda: image_folder._open(str(cat / 'gone.png'))):
+    with pytest.raises(FileNotFoundError) as caught:  # Of which launch.entry makes one line.
+      gone()
+    assert caught.value.filename == str(cat / 'gone.png')
+  (cat / 'gone.png').unlink()
   (tmp_path / 'pictures' / 'readme').write_text('hello')
   refused('holds a file, readme: it should hold one directory of images a class')
   for none, message in (('none', 'can not be read: No such file'), ('empty', 'holds nothing')):
