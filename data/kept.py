@@ -5,8 +5,11 @@ test.npy (N, T), in the smallest unsigned integers that hold the alphabet; train
 counts.npy and facts.json (data/facts.py).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+import contextlib
 import errno
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -47,12 +50,14 @@ class Store:
       return path
     # Numbers of processes are not unique: containers that share the folder may have the same.
     unfinished = f'{path}.{uuid.uuid4().hex}.unfinished'
+    _clear(self._folder)
     os.makedirs(unfinished)
     try:
-      make(unfinished)
-      if {'format': _FORMAT, **self._now()} != self._of:
-        raise ValueError(f'the data changed while {kind} were made of them; start again')
-      os.rename(unfinished, path)
+      with _held(unfinished):
+        make(unfinished)
+        if {'format': _FORMAT, **self._now()} != self._of:
+          raise ValueError(f'the data changed while {kind} were made of them; start again')
+        os.rename(unfinished, path)
     except OSError as error:
       # Of two processes that make the same the first one's stays.
       if not os.path.isdir(path):
@@ -64,6 +69,30 @@ class Store:
     finally:
       shutil.rmtree(unfinished, ignore_errors=True)
     return path
+
+
+@contextlib.contextmanager
+def _held(directory: str) -> Iterator[bool]:
+  """Holds a directory, or says that another process does; the system frees a killed one's."""
+  handle = os.open(directory, os.O_RDONLY)
+  try:
+    try:
+      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      found = True
+    except OSError:  # Also where a file system knows no locks.
+      found = False
+    yield found
+  finally:
+    os.close(handle)
+
+
+def _clear(folder: str) -> None:
+  """Deletes what processes that were killed left unfinished."""
+  for left in glob.glob(os.path.join(glob.escape(folder), '*.unfinished')):
+    with contextlib.suppress(OSError), _held(left) as alone:
+      # An empty one may be about to be held.
+      if alone and os.listdir(left):
+        shutil.rmtree(left)
 
 
 def write_rows(file: BinaryIO, chunks: Iterable[np.ndarray], count: int) -> None:

@@ -4,6 +4,9 @@ import collections
 import hashlib
 import os
 import resource
+import signal
+import subprocess
+import sys
 import types
 
 import numpy as np
@@ -160,6 +163,26 @@ def test_what_could_not_be_made_leaves_nothing(tmp_path):
   where = store.get('tokens', {}, beaten)
   assert [path.name for path in (tmp_path / 'kept').iterdir()] == [where.rsplit('/', 1)[1]]
   assert [path.name for path in (tmp_path / 'kept').glob('*/*')] == ['first.npy']
+
+
+def test_what_a_killed_process_left_is_deleted(tmp_path):
+  program = """
+import os, signal, sys
+from data import kept
+def make(directory):
+  open(f'{directory}/half.npy', 'wb').write(b'half')
+  os.kill(os.getpid(), signal.SIGKILL)
+kept.Store(sys.argv[1], lambda: {}).get('tokens', {}, make)
+"""
+  root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+  done = subprocess.run([sys.executable, '-c', program, str(tmp_path)], cwd=root)
+  assert done.returncode == -signal.SIGKILL
+  assert [path.name for path in tmp_path.glob('*.unfinished/*')] == ['half.npy']
+  where = kept.Store(str(tmp_path), lambda: {}).get(
+    'tokens', {}, lambda directory: np.save(f'{directory}/whole.npy', TOKENS)
+  )
+  assert [str(path) for path in tmp_path.iterdir()] == [where]
+  assert os.listdir(where) == ['whole.npy']
 
 
 def test_what_changes_while_it_is_read_is_not_kept(tmp_path):
