@@ -15,7 +15,7 @@ from data import arrays, given, image_folder, kept, sources, tokenizers
 from data.dataset import Dataset
 from experiments import arrays as arrays_config
 from experiments import cifar10_palette
-from runs import preparing
+from runs import experiment, preparing
 from runs.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -371,6 +371,28 @@ def test_directories_that_are_no_data_set(tmp_path):
   write(tmp_path / 'parts' / 'test' / 'cow' / '1.png', PICTURES[0])
   with pytest.raises(ValueError, match='test has a class cow that train has not'):
     load_folder(tmp_path / 'parts')
+
+
+# In a run.
+
+
+def test_what_is_probed_is_dealt_as_what_is_compressed(tmp_path):
+  config = arrays_config.get_config()
+  path = save(tmp_path, tokens=TOKENS, labels=LABELS)
+  for data in (config.data, config.probe_data):
+    data.update(name='arrays', path=path)
+  dataset, probed = experiment.load_datasets(config, str(tmp_path))
+  assert dataset is probed
+  config.probe_data.split_seed = 1
+  made = sources.load(config.probe_data, str(tmp_path))
+  trained = {row.tobytes() for row in dataset.train.tokens_NxT}
+  assert any(row.tobytes() in trained for row in made.test.tokens_NxT)
+  with pytest.raises(UserError, match='value to data.split_seed and probe_data.split_seed$'):
+    experiment.load_datasets(config, str(tmp_path))
+  # Where the file says what is held out, these fields say nothing.
+  path = save(tmp_path, **splits(TOKENS, 'tokens'), **splits(LABELS, 'labels'))
+  dataset, probed = experiment.load_datasets(config, str(tmp_path))
+  assert dataset.digest == probed.digest
 
 
 # The command.
