@@ -60,6 +60,13 @@ class _Files:
     member = f'{name}.npy'
     return self._zip.open(member) if self._zip else open(os.path.join(self.path, member), 'rb')
 
+  def _size(self, name: str) -> int:
+    """Bytes of a .npy file."""
+    member = f'{name}.npy'
+    if self._zip:
+      return self._zip.getinfo(member).file_size
+    return os.path.getsize(os.path.join(self.path, member))
+
   @contextlib.contextmanager
   def _reading(self, name: str) -> Iterator[tuple[BinaryIO, tuple[int, ...], np.dtype]]:
     """The array's values in a file, after its head; shape and dtype."""
@@ -73,6 +80,9 @@ class _Files:
           raise ValueError('it holds Python objects; arrays of numbers are needed')
         if by_columns and len(shape) > 1:
           raise ValueError('it is stored by columns; save np.ascontiguousarray of it')
+        extra = self._size(name) - file.tell() - math.prod(shape) * kind.itemsize
+        if extra:
+          raise ValueError('it is cut short' if extra < 0 else 'it is longer than its head says')
         yield file, shape, kind
     except _UNREADABLE as error:
       raise ValueError(f'{self.path}: {name} can not be used: {error}') from error

@@ -242,6 +242,21 @@ def test_settings_and_files_that_can_not_be(tmp_path):
   assert not any(files for _, _, files in os.walk(tmp_path / 'data') if 'train.npy' in files)
 
 
+def test_arrays_that_are_cut_short_or_longer_are_found_before_the_work(tmp_path):
+  folder = tmp_path / 'files'
+  folder.mkdir()
+  np.save(folder / 'tokens.npy', TOKENS)
+  content = (folder / 'tokens.npy').read_bytes()
+  rows = str(9 * 10**13).encode()  # Too many to number; the head keeps its length.
+  many = content.replace(b'(40, 16), }' + 12 * b' ', b'(' + rows + b', 16), }')
+  assert len(many) == len(content) and rows in many
+  for wrong, message in ((content[:-1], 'is cut short'), (many, 'is cut short'),
+                         (content + b'0', 'is longer than its head says')):  # fmt: skip
+    (folder / 'tokens.npy').write_bytes(wrong)
+    with pytest.raises(ValueError, match=f'files: tokens can not be used: it {message}'):
+      load(folder)
+
+
 def test_rows_of_a_split_are_disjoint_and_all():
   rows = given.split_rows(100, {'validation': 0, 'test': 25}, 7, 'some')
   assert [len(rows[name]) for name in kept.SPLITS] == [65, 10, 25]
