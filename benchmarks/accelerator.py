@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -58,14 +59,16 @@ def run_part(name: str, limit: float, scratch: str, toy: bool) -> dict[str, Any]
     try:
       code = process.wait(timeout=limit)
     except subprocess.TimeoutExpired:
-      os.killpg(process.pid, 9)
-      process.wait()
       failed = f'over its {limit:.0f} s'
     else:
       if code:
         log.seek(0)
         lines = [line.strip() for line in log if line.strip()]
         failed = f'exit code {code}: {lines[-1][:500] if lines else "no output"}'
+    finally:  # Also where this command is stopped: a part would go on and keep the device.
+      if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
   path = pathlib.Path(out)
   lines = path.read_text(encoding='utf-8').splitlines() if path.exists() else []
   return {
@@ -97,6 +100,7 @@ def main(argv: Sequence[str]) -> None:
   unknown = set(wanted) - set(PARTS)
   if unknown:
     raise app.UsageError(f'--parts: unknown {min(unknown)}; known: {", ".join(PARTS)}')
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
   end = time.perf_counter() + 60 * flags.FLAGS.minutes
   found: dict[str, Any] = {'toy': flags.FLAGS.toy, 'parts': {}}
   with tempfile.TemporaryDirectory() as scratch:

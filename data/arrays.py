@@ -60,6 +60,13 @@ class _Files:
     member = f'{name}.npy'
     return self._zip.open(member) if self._zip else open(os.path.join(self.path, member), 'rb')
 
+  def _size(self, name: str) -> int:
+    """Bytes of a .npy file."""
+    member = f'{name}.npy'
+    if self._zip:
+      return self._zip.getinfo(member).file_size
+    return os.path.getsize(os.path.join(self.path, member))
+
   @contextlib.contextmanager
   def _reading(self, name: str) -> Iterator[tuple[BinaryIO, tuple[int, ...], np.dtype]]:
     """The array's values in a file, after its head; shape and dtype."""
@@ -73,6 +80,9 @@ class _Files:
           raise ValueError('it holds Python objects; arrays of numbers are needed')
         if by_columns and len(shape) > 1:
           raise ValueError('it is stored by columns; save np.ascontiguousarray of it')
+        extra = self._size(name) - file.tell() - math.prod(shape) * kind.itemsize
+        if extra:
+          raise ValueError('it is cut short' if extra < 0 else 'it is longer than its head says')
         yield file, shape, kind
     except _UNREADABLE as error:
       raise ValueError(f'{self.path}: {name} can not be used: {error}') from error
@@ -131,6 +141,7 @@ class Arrays:
     self.splits = {split: len(rows) for split, (_, rows) in self._rows.items()}
     self.palette = self._palette()
     self._labels = self._read_labels(counts)
+    self._check_names()
     self.classes = None
     if self._labels is not None:
       of_splits = {name: self._labels[stored][rows] for name, (stored, rows) in self._rows.items()}
@@ -214,6 +225,16 @@ class Arrays:
       labels[split] = self._files.whole(name).astype(np.int64)
     return labels
 
+  def _check_names(self) -> None:
+    """Nothing is left out in silence: labels under another name would be no labels."""
+    known = {self._name(split, kind) for split in self._stored for kind in (self.kind, 'labels')}
+    known |= {'palette'} if self.kind == 'tokens' else set()
+    if unknown := sorted(set(self._files.names) - known):
+      raise ValueError(
+        f'{self.path} has {", ".join(unknown)}, which is not read beside {self.kind}; known: '
+        f'{", ".join(sorted(known))}'
+      )
+
   def _palette(self) -> np.ndarray | None:
     if 'palette' not in self._files.names:
       return None
@@ -257,6 +278,8 @@ class Arrays:
             f'{self.path}: {name} has a token {wrong}, outside the {largest} {of} 0..{largest - 1}'
           )
         highest = max(highest, high)
+    if not highest:
+      raise ValueError(f'{self.path}: every token is 0, nothing is left to predict')
     return highest + 1 if self.palette is None else largest
 
 
@@ -270,9 +293,13 @@ def load(config: Any, data_dir: str) -> Dataset:
     raise ValueError('data.path is empty: name a file, --config.data.path=FILE.npz')
   path = os.path.expanduser(config.path)
   sizes, seed = given.sizes_of(config)
-  source = Arrays(path, sizes, seed)
   folder = os.path.join(data_dir, 'bits_and_probes', NAME)
-  store = kept.Store(folder, {**_of(path), 'sizes': sizes, 'seed': seed})
+  try:
+    # Before it is opened: what another file put in its place is not kept as of this one.
+    store = kept.Store(folder, lambda: {**_of(path), 'sizes': sizes, 'seed': seed})
+  except OSError as error:
+    raise ValueError(f'data.path {path} can not be read: {error.strerror}') from error
+  source = Arrays(path, sizes, seed)
   settings = images.settings_of(config)
   if source.kind == 'images':
     to_tokens = images.tokenizer(settings, source, store)

@@ -48,7 +48,8 @@ def _classes(path: str) -> dict[str, list[str]]:
     inside, files = _listed(where)
     wrong = inside + [file for file in files if not file.lower().endswith(_SUFFIXES)]
     if wrong:
-      raise ValueError(f'{os.path.join(where, wrong[0])} is no PNG or JPEG file')
+      hint = ', but a directory: splits are train and test, perhaps validation' if inside else ''
+      raise ValueError(f'{os.path.join(where, wrong[0])} is no PNG or JPEG file{hint}')
     if not files:
       raise ValueError(f'class {name} is empty: {where} holds no images')
     classes[name] = [os.path.join(where, file) for file in files]
@@ -60,7 +61,11 @@ def _open(file: str) -> Image.Image:
   try:
     image = Image.open(file, formats=('PNG', 'JPEG'))
   except Exception as error:  # A damaged file can raise anything.
+    if isinstance(error, OSError) and error.strerror:  # It is not there, or closed to us.
+      raise
     raise ValueError(f'{file} is no PNG or JPEG file, or is damaged') from error
+  if 'transparency' in image.info:
+    raise ValueError(f'{file} has transparent pixels: save it without transparency')
   if image.mode not in _CHANNELS:
     raise ValueError(f'{file} is of mode {image.mode}: save it as grey or RGB, 8 bits a channel')
   return image
@@ -99,8 +104,7 @@ class Folder:
       split: [(file, names.index(name)) for name, files in classes.items() for file in files]
       for split, classes in found.items()
     }
-    of = {**self._stamp(pairs), 'sizes': sizes, 'seed': seed}
-    self.store = kept.Store(folder, of)
+    self.store = kept.Store(folder, lambda: {**self._stamp(pairs), 'sizes': sizes, 'seed': seed})
     self._files, self.note = self._split(pairs, sizes, seed)
     self.splits = {split: len(files) for split, files in self._files.items()}
     self.class_names = tuple(names) if len(names) > 1 else None

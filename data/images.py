@@ -79,7 +79,7 @@ def load(config: Any, data_dir: str) -> Dataset:
   settings = settings_of(config)
   images = prepared.ImageSet(find(config.name, data_dir))
   folder = os.path.join(data_dir, 'bits_and_probes', *config.name.split('/'))
-  store = kept.Store(folder, _preparation(images.path))
+  store = kept.Store(folder, lambda: _preparation(images.path))
   to_tokens = tokenizer(settings, images, store)
   parts, note = _parts(images, settings['validation'])
   key = {'tokens': to_tokens.note, 'parts': parts}
@@ -147,6 +147,9 @@ def tokenizer(settings: dict[str, Any], images: Any, store: kept.Store) -> token
     raise ValueError(f"{images.path} holds grey images; data.tokens is 'grey' or 'bytes'")
   if settings['palette']:
     return tokenizers.Palette(source, size, palette.read(settings['palette']))
+
+  if not 2 <= settings['clusters'] < 2**15:
+    raise ValueError(f'data.clusters must be 2 to 32767, not {settings["clusters"]}')
 
   def fit(directory: str) -> None:
     pixels = images.splits['train'] * source[0] * source[1]

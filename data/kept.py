@@ -5,12 +5,17 @@ test.npy (N, T), in the smallest unsigned integers that hold the alphabet; train
 counts.npy and facts.json (data/facts.py).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+import contextlib
+import errno
+import fcntl
+import glob
 import hashlib
 import json
 import os
 import shutil
 from typing import Any, BinaryIO
+import uuid
 
 import numpy as np
 
@@ -28,29 +33,66 @@ Chunks = Iterable[tuple[np.ndarray, np.ndarray]]
 class Store:
   """A folder of directories, each named by what it depends on and there only when it is whole."""
 
-  def __init__(self, folder: str, of: dict[str, Any]):
-    """`of` tells the data that all of it is made of; of other data nothing is found."""
-    self._folder, self._of = folder, {'format': _FORMAT, **of}
+  def __init__(self, folder: str, of: Callable[[], dict[str, Any]]):
+    """`of()` tells the data that all of it is made of; of other data nothing is found."""
+    self._folder, self._now, self._of = folder, of, {'format': _FORMAT, **of()}
 
   def get(self, kind: str, key: Mapping[str, Any], make: Callable[[str], None]) -> str:
-    """The directory kept under (kind, key); if there is none, `make(directory)` fills it."""
+    """The directory kept under (kind, key); if there is none, `make(directory)` fills it.
+
+    Raises:
+      ValueError: the data changed while it was made of them.
+      OSError: with the folder's name where the disk is full.
+    """
     text = json.dumps([self._of, key], sort_keys=True)
     path = os.path.join(self._folder, f'{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}')
     if os.path.isdir(path):
       return path
-    unfinished = f'{path}.{os.getpid()}.unfinished'
-    shutil.rmtree(unfinished, ignore_errors=True)
+    # Numbers of processes are not unique: containers that share the folder may have the same.
+    unfinished = f'{path}.{uuid.uuid4().hex}.unfinished'
+    _clear(self._folder)
     os.makedirs(unfinished)
     try:
-      make(unfinished)
-      os.rename(unfinished, path)
-    except OSError:
+      with _held(unfinished):
+        make(unfinished)
+        if {'format': _FORMAT, **self._now()} != self._of:
+          raise ValueError(f'the data changed while {kind} were made of them; start again')
+        os.rename(unfinished, path)
+    except OSError as error:
       # Of two processes that make the same the first one's stays.
       if not os.path.isdir(path):
-        raise
+        if error.filename is not None:
+          raise
+        # NumPy tells a write that came short without a number.
+        code, reason = error.errno or errno.ENOSPC, error.strerror or f'disk full? {error}'
+        raise OSError(code, reason, self._folder) from error
     finally:
       shutil.rmtree(unfinished, ignore_errors=True)
     return path
+
+
+@contextlib.contextmanager
+def _held(directory: str) -> Iterator[bool]:
+  """Holds a directory, or says that another process does; the system frees a killed one's."""
+  handle = os.open(directory, os.O_RDONLY)
+  try:
+    try:
+      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      found = True
+    except OSError:  # Also where a file system knows no locks.
+      found = False
+    yield found
+  finally:
+    os.close(handle)
+
+
+def _clear(folder: str) -> None:
+  """Deletes what processes that were killed left unfinished."""
+  for left in glob.glob(os.path.join(glob.escape(folder), '*.unfinished')):
+    with contextlib.suppress(OSError), _held(left) as alone:
+      # An empty one may be about to be held.
+      if alone and os.listdir(left):
+        shutil.rmtree(left)
 
 
 def write_rows(file: BinaryIO, chunks: Iterable[np.ndarray], count: int) -> None:

@@ -79,7 +79,7 @@ def _facts(
 ) -> facts.Facts:
   """What is kept of the file in windows of `length`; found now if it is not there."""
   key = {'length': length, 'splits': [len(split) for split in splits.values()]}
-  store = kept.Store(folder, of)
+  store = kept.Store(folder, lambda: of)  # Rows look themselves whether it has changed.
   return facts.read(
     store.get('facts', key, lambda where: facts.write(where, splits, 256, length, None))
   )

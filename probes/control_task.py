@@ -44,7 +44,8 @@ def evaluate(
     results: {'all': cell} with selectivity (task_accuracy - control_accuracy), task_accuracy,
       control_accuracy (mean over labellings), control_draws (test accuracies), control_majority
       (share of the commonest control class in test, mean over labellings: what guessing gets),
-      types (that occur in train), layer (of the task), control_layers, and
+      types (that occur in train), layer (of the task), control_layers, rows (train examples
+      used), and
       selectivity_by_layer_validation (each layer's best accuracy over l2 on validation, task less
       the mean over labellings).
     arrays: 'all/predictions' (N_test,) of the task, 'all/types' (N_test,), 'all/control_labels' and
@@ -81,6 +82,7 @@ def evaluate(
     'control_draws': accuracies,
     'control_majority': float(np.mean([np.bincount(row).max() / len(row) for row in labels])),
     'types': len(np.unique(types['train'])),
+    'rows': len(types['train']),
     'layer': task['layer'],
     'control_layers': [cell['layer'] for cell in cells],
     'selectivity_by_layer_validation': (task['by_layer_validation'] - by_layer).tolist(),

@@ -54,7 +54,8 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
       results: 'all': layer, weight_decay, step (0 is the start) and start ('zero' or 'linear') of
           the best validation accuracy, ties to the lower cross-entropy, as in the linear probe;
           accuracy, stderr (binomial, over test examples), cross_entropy (test, nats an example),
-          all of that choice; by_layer_validation, each layer's best accuracy.
+          all of that choice; by_layer_validation, each layer's best accuracy; rows, how many
+          training examples took part.
           And of the member of `information.Family` with the lowest validation cross-entropy:
           usable_bits (test, bits an example), usable_bits_stderr (over test examples),
           usable_layer, usable_weight_decay, usable_step and usable_start (None for the featureless
@@ -86,6 +87,7 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
     'stderr': math.sqrt(accuracy * (1 - accuracy) / len(nats)),
     'cross_entropy': float(nats.mean()),
     'by_layer_validation': [choice['accurate']['accuracy'] for choice in found],
+    'rows': len(rows),
     **usable,
   }
   return {'all': result}, {

@@ -22,6 +22,10 @@ from training import distributed, placement, sharding
 _FEW_LAYERS = 12
 
 
+# Fields of `config.data` that say which examples are held out.
+_SPLITS = ('validation', 'test', 'split_seed')
+
+
 class Unsuitable(UserError):
   """The objective can't be used on this data set; the message says why."""
 
@@ -44,6 +48,8 @@ def load_datasets(
     probed = dataset if same else sources.load(config.probe_data, data_dir)
   except ValueError as error:
     raise UserError(str(error)) from error
+  if dataset.digest != probed.digest:
+    _check_splits(config.data, config.probe_data)
   if probed.classes is None and config.probe_data.name:
     raise UserError(f"probe_data '{probed.name}' has no labels to probe")
   for field in ('vocabulary', 'length'):
@@ -60,6 +66,19 @@ def load_datasets(
   if workdir is not None:
     provenance.check_data(workdir, provenance.hashes(dataset, probed))
   return dataset, probed
+
+
+def _check_splits(data: ml_collections.ConfigDict, probed: ml_collections.ConfigDict) -> None:
+  """UserError where one set is dealt in two ways: what one holds out, the other trains on."""
+  if (data.name, data.get('path')) != (probed.name, probed.get('path')):
+    return
+  other = [name for name in _SPLITS if data.get(name) != probed.get(name)]
+  if other:
+    both = ' and '.join(f'{which}.{name}' for name in other for which in ('data', 'probe_data'))
+    raise UserError(
+      f"data and probe_data hold out other examples of one set, '{data.name}': what is probed as "
+      f'unseen may have been trained on; give one value to {both}'
+    )
 
 
 def sizes(model: ml_collections.ConfigDict) -> dict[str, int]:

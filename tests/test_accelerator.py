@@ -1,9 +1,12 @@
 """benchmarks.accelerator runs to its end on a CPU, and a part that fails costs only itself."""
 
 import json
+import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -62,6 +65,39 @@ def test_a_part_over_its_time_is_ended(tmp_path):
   found = accelerator.run_part('parity', 0.5, str(tmp_path), True)
   assert found['failed'] == 'over its 0 s'
   assert found['rows'] == []
+
+
+@pytest.mark.parametrize('stop', [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_stopped_takes_its_part_with_it(tmp_path, stop):
+  """The part, and what the part itself started."""
+  program = f"""
+import pathlib, sys
+from benchmarks import accelerator
+part = "import subprocess; subprocess.run(['sleep', '99'])"
+start = accelerator.subprocess.Popen
+
+def slow(command, **how):
+  process = start([sys.executable, '-c', part], **how)
+  pathlib.Path({str(tmp_path / 'group')!r}).write_text(str(process.pid))
+  return process
+
+accelerator.subprocess.Popen = slow
+sys.argv = ['accelerator', '--out={tmp_path / 'out.json'}', '--parts=codec']
+accelerator.define_flags()
+accelerator.app.run(accelerator.main)
+"""
+  process = subprocess.Popen([sys.executable, '-c', program], cwd=TOP, stderr=subprocess.DEVNULL)
+  told = tmp_path / 'group'
+  while not (told.exists() and told.read_text()):
+    assert process.poll() is None
+    time.sleep(0.05)
+  time.sleep(0.5)
+  process.send_signal(stop)
+  assert process.wait() != 0
+  with pytest.raises(ProcessLookupError):
+    for _ in range(100):
+      os.killpg(int(told.read_text()), 0)
+      time.sleep(0.1)  # Of those that were killed the system may not have taken notice yet.
 
 
 @pytest.mark.parametrize('flag', ['--parts=parity,nothing', 'what'])

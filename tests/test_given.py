@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from data import arrays, given, kept, sources, tokenizers
+from data import arrays, given, image_folder, kept, sources, tokenizers
 from data.dataset import Dataset
 from experiments import arrays as arrays_config
 from experiments import cifar10_palette
-from runs import preparing
+from runs import experiment, preparing
 from runs.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -189,6 +189,13 @@ BAD = [
   (dict(train_tokens=TOKENS, test_tokens=TOKENS[:, :5]), r'test is of \(5,\), but train of \(16'),
   (dict(tokens=np.array([[1, 'a']], object)), 'tokens can not be used: it holds Python objects'),
   (dict(tokens=np.asfortranarray(TOKENS)), 'stored by columns; save np.ascontiguousarray'),
+  (dict(images=PICTURES, label=LABELS), 'has label, which is not read beside images; known: im'),
+  (dict(images=PICTURES, train_labels=LABELS), 'has train_labels, which is not read'),
+  (dict(train_images=PICTURES, test_images=PICTURES, labels=LABELS), 'has labels, which is not'),
+  (dict(train_tokens=TOKENS, test_tokens=TOKENS, val_tokens=TOKENS), 'has val_tokens, which is'),
+  (dict(train_tokens=TOKENS, test_tokens=TOKENS, train_labels=LABELS, test_labels=LABELS,
+        validation_labels=LABELS), 'has validation_labels, which is not read beside tokens'),
+  (dict(tokens=0 * TOKENS), 'every token is 0, nothing is left to predict'),
   (dict(tokens=TOKENS[:2]), 'has 2 examples: too few for 1 of validation and 1 of test beside'),
 ]  # fmt: skip
 
@@ -212,6 +219,10 @@ def test_settings_and_files_that_can_not_be(tmp_path):
   ):
     with pytest.raises(ValueError, match=message):
       load(path, **settings)
+  for clusters in (0, 1, 2**15):
+    with pytest.raises(ValueError, match=f'data.clusters must be 2 to 32767, not {clusters}'):
+      load(save(tmp_path, images=PICTURES), tokens='palette', clusters=clusters)
+  save(tmp_path, tokens=TOKENS)
   with pytest.raises(ValueError, match='15 tokens are no square picture'):
     load(save(tmp_path, tokens=TOKENS[:, :15], palette=PALETTE), size=2)
   with pytest.raises(ValueError, match='4x4 pixels can not be averaged to 5x5'):
@@ -229,6 +240,21 @@ def test_settings_and_files_that_can_not_be(tmp_path):
   with pytest.raises(ValueError, match='broken.npz: tokens can not be used: Bad CRC-32'):
     load(tmp_path / 'broken.npz')
   assert not any(files for _, _, files in os.walk(tmp_path / 'data') if 'train.npy' in files)
+
+
+def test_arrays_that_are_cut_short_or_longer_are_found_before_the_work(tmp_path):
+  folder = tmp_path / 'files'
+  folder.mkdir()
+  np.save(folder / 'tokens.npy', TOKENS)
+  content = (folder / 'tokens.npy').read_bytes()
+  rows = str(9 * 10**13).encode()  # Too many to number; the head keeps its length.
+  many = content.replace(b'(40, 16), }' + 12 * b' ', b'(' + rows + b', 16), }')
+  assert len(many) == len(content) and rows in many
+  for wrong, message in ((content[:-1], 'is cut short'), (many, 'is cut short'),
+                         (content + b'0', 'is longer than its head says')):  # fmt: skip
+    (folder / 'tokens.npy').write_bytes(wrong)
+    with pytest.raises(ValueError, match=f'files: tokens can not be used: it {message}'):
+      load(folder)
 
 
 def test_rows_of_a_split_are_disjoint_and_all():
@@ -328,16 +354,27 @@ def test_directories_that_are_no_data_set(tmp_path):
   Image.fromarray(np.dstack([PICTURES[0], PICTURES[0][..., :1]])).save(cat / 'alpha.png')
   refused('cat/alpha.png is of mode RGBA: save it as grey or RGB')
   (cat / 'alpha.png').unlink()
+  few = Image.fromarray(PICTURES[0]).quantize(8)
+  for picture, clear in ((few, 0), (few.convert('RGB'), (1, 2, 3)), (few.convert('L'), 3)):
+    picture.save(cat / 'clear.png', transparency=clear)
+    refused('cat/clear.png has transparent pixels: save it without transparency')
+  (cat / 'clear.png').unlink()
   content = (cat / '000.png').read_bytes()
   (cat / '000.png').write_bytes(content[:60])
   refused('cat/000.png can not be read: ')
   (cat / '000.png').write_bytes(content)
   (cat / 'deeper').mkdir()
-  refused('cat/deeper is no PNG or JPEG file')
+  refused('cat/deeper is no PNG or JPEG file, but a directory: splits are train and test')
   (cat / 'deeper').rmdir()
   (tmp_path / 'pictures' / 'bird').mkdir()
   refused('class bird is empty')
   (tmp_path / 'pictures' / 'bird').rmdir()
+  (cat / 'gone.png').symlink_to(cat / 'none.png')
+  for gone in (lambda: load_folder(path), lambda: image_folder._open(str(cat / 'gone.png'))):
+    with pytest.raises(FileNotFoundError) as caught:  # Of which launch.entry makes one line.
+      gone()
+    assert caught.value.filename == str(cat / 'gone.png')
+  (cat / 'gone.png').unlink()
   (tmp_path / 'pictures' / 'readme').write_text('hello')
   refused('holds a file, readme: it should hold one directory of images a class')
   for none, message in (('none', 'can not be read: No such file'), ('empty', 'holds nothing')):
@@ -349,6 +386,28 @@ def test_directories_that_are_no_data_set(tmp_path):
   write(tmp_path / 'parts' / 'test' / 'cow' / '1.png', PICTURES[0])
   with pytest.raises(ValueError, match='test has a class cow that train has not'):
     load_folder(tmp_path / 'parts')
+
+
+# In a run.
+
+
+def test_what_is_probed_is_dealt_as_what_is_compressed(tmp_path):
+  config = arrays_config.get_config()
+  path = save(tmp_path, tokens=TOKENS, labels=LABELS)
+  for data in (config.data, config.probe_data):
+    data.update(name='arrays', path=path)
+  dataset, probed = experiment.load_datasets(config, str(tmp_path))
+  assert dataset is probed
+  config.probe_data.split_seed = 1
+  made = sources.load(config.probe_data, str(tmp_path))
+  trained = {row.tobytes() for row in dataset.train.tokens_NxT}
+  assert any(row.tobytes() in trained for row in made.test.tokens_NxT)
+  with pytest.raises(UserError, match='value to data.split_seed and probe_data.split_seed$'):
+    experiment.load_datasets(config, str(tmp_path))
+  # Where the file says what is held out, these fields say nothing.
+  path = save(tmp_path, **splits(TOKENS, 'tokens'), **splits(LABELS, 'labels'))
+  dataset, probed = experiment.load_datasets(config, str(tmp_path))
+  assert dataset.digest == probed.digest
 
 
 # The command.

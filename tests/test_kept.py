@@ -2,6 +2,11 @@
 
 import collections
 import hashlib
+import os
+import resource
+import signal
+import subprocess
+import sys
 import types
 
 import numpy as np
@@ -139,7 +144,7 @@ def test_tokens_are_kept_as_narrow_as_they_can_be(tmp_path):
 
 
 def test_what_could_not_be_made_leaves_nothing(tmp_path):
-  store = kept.Store(str(tmp_path / 'kept'), {'of': 1})
+  store = kept.Store(str(tmp_path / 'kept'), lambda: {'of': 1})
 
   def broken(directory: str) -> None:
     np.save(f'{directory}/some.npy', TOKENS)
@@ -150,17 +155,67 @@ def test_what_could_not_be_made_leaves_nothing(tmp_path):
   assert not list((tmp_path / 'kept').iterdir())
 
   def beaten(directory: str) -> None:
-    """Another process makes the same meanwhile."""
+    """Another process makes the same meanwhile: in another container, of the same number."""
     np.save(f'{directory}/some.npy', TOKENS)
-    if not directory.endswith('first'):
-      store.get('tokens', {}, lambda other: np.save(f'{other}/first.npy', TOKENS))
+    store.get('tokens', {}, lambda other: np.save(f'{other}/first.npy', TOKENS))
+    assert os.listdir(directory) == ['some.npy']
 
-  monkey = pytest.MonkeyPatch()
-  monkey.setattr(kept.os, 'getpid', iter([1, 2]).__next__)
   where = store.get('tokens', {}, beaten)
-  monkey.undo()
   assert [path.name for path in (tmp_path / 'kept').iterdir()] == [where.rsplit('/', 1)[1]]
   assert [path.name for path in (tmp_path / 'kept').glob('*/*')] == ['first.npy']
+
+
+def test_what_a_killed_process_left_is_deleted(tmp_path):
+  program = """
+import os, signal, sys
+from data import kept
+def make(directory):
+  open(f'{directory}/half.npy', 'wb').write(b'half')
+  os.kill(os.getpid(), signal.SIGKILL)
+kept.Store(sys.argv[1], lambda: {}).get('tokens', {}, make)
+"""
+  root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+  done = subprocess.run([sys.executable, '-c', program, str(tmp_path)], cwd=root)
+  assert done.returncode == -signal.SIGKILL
+  assert [path.name for path in tmp_path.glob('*.unfinished/*')] == ['half.npy']
+  where = kept.Store(str(tmp_path), lambda: {}).get(
+    'tokens', {}, lambda directory: np.save(f'{directory}/whole.npy', TOKENS)
+  )
+  assert [str(path) for path in tmp_path.iterdir()] == [where]
+  assert os.listdir(where) == ['whole.npy']
+
+
+def test_what_changes_while_it_is_read_is_not_kept(tmp_path):
+  content = [1]
+  store = kept.Store(str(tmp_path / 'kept'), lambda: {'of': content[0]})
+  with pytest.raises(ValueError, match='the data changed while tokens were made of them'):
+    store.get('tokens', {}, lambda directory: content.append(content.pop() + 1))
+  assert not list((tmp_path / 'kept').iterdir())
+
+
+@pytest.mark.parametrize('writes', ['numpy', 'us'])
+def test_a_full_disk_is_told_by_its_folder(tmp_path, writes):
+  """A limit on files instead, which fails in the same places."""
+  store = kept.Store(str(tmp_path / 'kept'), lambda: {})
+  values = np.zeros(20000, np.uint8)
+
+  def make(directory: str) -> None:
+    if writes == 'numpy':
+      np.save(f'{directory}/some.npy', values)
+    else:
+      with open(f'{directory}/some.npy', 'wb') as file:
+        kept.write_rows(file, [values], 20000)
+
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
+  try:
+    with pytest.raises(OSError) as caught:
+      store.get('tokens', {}, make)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  # What launch.entry prints.
+  assert caught.value.filename == str(tmp_path / 'kept') and caught.value.strerror
+  assert not list((tmp_path / 'kept').iterdir())
 
 
 def test_batches_read_their_own_rows_alone(tmp_path, monkeypatch):

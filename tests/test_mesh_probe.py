@@ -352,7 +352,19 @@ def test_rows_that_take_part_of_a_large_set():
   rows = mlp._rows(placed, few_steps, 0)
   assert len(rows) == 40 and (np.diff(rows) > 0).all()
   assert len(mlp._rows(clusters(), few_steps, 0)) == 120
+  small = {
+    'hidden': 2,
+    'learning_rate': 1e-3,
+    'weight_decay': (1.0,),
+    'checkpoints': 1,
+    'l2': (1.0,),
+  }
+  told, _ = mlp.evaluate(placed, ml_collections.ConfigDict({**few_steps, **small}), 0)
+  assert told['all']['rows'] == 40
   inputs = {split: np.arange(120)[:, None] for split in features_lib.SPLITS}
+  asked = ml_collections.ConfigDict({'rows': 30, 'draws': 1, 'types_per_class': 2, 'l2': (1.0,)})
+  given = dataclasses.replace(placed, inputs=inputs)
+  assert control_task.evaluate(given, asked, 0)[0]['all']['rows'] == 30
   few = control_task.fewer(dataclasses.replace(placed, inputs=inputs), 30, 0)
   for split in features_lib.SPLITS:
     which = few.inputs[split][:, 0]
