@@ -192,9 +192,12 @@ def run(
       if isinstance(error, ImportError) and 'gcsfs' in str(error):
         fail("a directory in a bucket, gs://..., needs pip install '.[gcs]'")
       full = getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT)
+      # NumPy tells a write that came short without a number.
+      full = full or (isinstance(error, OSError) and 'requested and' in str(error))
       if not isinstance(error, OSError) or (error.filename is None and not full):
         raise
-      fail(f'{error.filename}: {error.strerror}' if error.filename else error.strerror)
+      reason = error.strerror or f'disk full? {error}'
+      fail(f'{error.filename}: {reason}' if error.filename else reason)
     except Stopped:
       fail(preemption.KEPT_NOTHING, 128 + signal.SIGTERM)
     except KeyboardInterrupt:

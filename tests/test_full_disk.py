@@ -77,3 +77,21 @@ def test_half_a_file_is_not_left_behind(tmp_path, monkeypatch):
     metrics.write_atomically(str(tmp_path / 'a'), 'half')
   assert [path.name for path in tmp_path.iterdir()] == ['a']
   assert (tmp_path / 'a').read_text() == 'whole'
+
+
+def test_an_array_that_came_short_is_one_line(tmp_path):
+  """NumPy's error for it has neither a number nor a name."""
+  program = f"""
+import resource
+import numpy as np
+from launch import entry
+
+def main(argv):
+  resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
+  np.save({str(tmp_path / 'x.npy')!r}, np.zeros(10_000))
+
+entry.run(main)
+"""
+  done = subprocess.run([sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 2 and done.stderr.count('\n') == 1, done.stderr
+  assert 'disk full? 10000 requested and' in done.stderr
