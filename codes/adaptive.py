@@ -26,9 +26,10 @@ _CANARY_ROWS = (6, 10)
 _LANES, _LANE_BYTES = 64, 4096
 # Longer rows show the canary their beginning alone.
 _WHOLE, _BEGINNING = 1024, 256
-# What the settings in a header may ask for; values times rows of a batch; symbols of a text.
+# What the settings in a header may ask for; rows of a batch, times values, times slots; symbols of
+# a text.
 _MOST_LENGTH, _MOST_NETWORKS = 2**14, 8
-_MOST_PRODUCT, _MOST_TEXT = 2**17, 2**24
+_MOST_ROWS, _MOST_PRODUCT, _MOST_SYMBOLS, _MOST_TEXT = 2**11, 2**17, 2**22, 2**24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +67,11 @@ class Settings:
       or np.prod(layout.picture) != layout.length
     ):
       raise ValueError(f'a picture of {layout.picture} has not {layout.length} pixels')
-    if not (1 <= self.most <= container.MOST_BATCH and 0 <= self.part <= 2**20):
+    if self.most < 1 or not 0 <= self.part <= 2**20:
       raise ValueError(f'batches of {self.most} rows that grow by 1/{self.part}')
-    if self.most * layout.vocabulary > _MOST_PRODUCT:
-      raise ValueError(f'chunk must be at most {_MOST_PRODUCT // layout.vocabulary} for this data')
+    most = min(_MOST_ROWS, _MOST_PRODUCT // layout.vocabulary, _MOST_SYMBOLS // layout.length)
+    if self.most > most:
+      raise ValueError(f'chunk must be at most {most} for this data, not {self.most}')
     if not 0 < self.share < 1:
       raise ValueError(f'share must be between 0 and 1, not {self.share}')
     if not self.counts and not self.networks:
@@ -94,7 +96,9 @@ def unpack(content: bytes) -> Settings:
   if fields['order'] is not None:
     fields['order'] = tuple(int(slot) for slot in fields['order'])
   fields['networks'] = tuple(fields['networks'])
-  return Settings(layout=counting.Layout(**layout), **fields)
+  made = Settings(layout=counting.Layout(**layout), **fields)
+  container.check_whole(made)
+  return made
 
 
 class Start(NamedTuple):
@@ -143,7 +147,7 @@ class Adaptive(codec.Predictor):
     if settings.networks:
       from codes import prequential
 
-      checked = [prequential.check(plain, layout) for plain in settings.networks]
+      checked = [prequential.check(plain, layout, self.batch) for plain in settings.networks]
       if start and any(one.model != start.model for one in checked):
         raise ValueError('its networks are of another shape than the one of this run')
       params = start.params if start else None

@@ -45,7 +45,7 @@ from codes import (
 from codes.errors import CodeError
 from data.dataset import Dataset, Examples
 
-_AFTER_TRAIN = ('xz', 'zstd', 'ppmd')
+_AFTER_TRAIN = ('xz', 'zstd', 'brotli', 'ppmd')
 # Rows that are no compressor's.
 UNIFORM, HISTOGRAM = 'uniform', 'per-position histogram'
 NO_COMPRESSORS = (UNIFORM, HISTOGRAM)
@@ -173,7 +173,8 @@ def _after_train(
   name, of = f'{compressor.name} after train', packing.layout(dataset)
   if dataset.epoch is None:
     return [Row(name, None, None, note='left out: the training split is endless')]
-  if (dataset.epoch * dataset.dims + tokens.size) * tokens.itemsize > compressors.LARGEST:
+  window = compressors.WINDOWS.get(compressor.name, compressors.LARGEST)
+  if (dataset.epoch * dataset.dims + tokens.size) * tokens.itemsize > window:
     return [Row(name, None, None, note='left out: more than a window holds')]
   train = _tokens(dataset, 'train')
   both = np.concatenate([train, tokens])
@@ -313,7 +314,7 @@ def descriptions(
 ) -> list[description.Description]:
   """Programs that print the split, by all rows that have one."""
   tokens = _tokens(dataset, split)
-  found = [description.raw(tokens, dataset.vocabulary)]
+  found = [description.raw(tokens.size, dataset.vocabulary)]
   for row in every:
     if row.bits is None:
       continue

@@ -18,8 +18,6 @@ import numpy as np
 from codes import container, ranges
 
 FRAME_SYMBOLS = 2**20
-# What a header may ask a trained network to compute at a time.
-MOST_BATCH_SYMBOLS = 2**22
 Progress = Callable[[int], Any]
 # (slot, probabilities (B, V)) -> the symbols (B,) that stand there.
 At = Callable[[int, np.ndarray], np.ndarray]

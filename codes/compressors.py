@@ -19,6 +19,8 @@ import zstandard
 
 # What the formats and their encoders allow: LZMA 1.5 GB, zstd 2 GB.
 LARGEST = 2**30
+# Where that is not as much as there is.
+WINDOWS = {'brotli -q11': 2**24 - 16}
 # Literal contexts, literal positions, positions. xz's own are (3, 0, 2), meant for text and code
 # of 32 bits; tokens of one byte want no alignment, or that of a row of eight.
 _LZMA_SETTINGS = ((3, 0, 2), (0, 0, 0), (3, 0, 0), (4, 0, 0), (0, 0, 3))

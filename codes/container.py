@@ -17,7 +17,7 @@ import hashlib
 import math
 import os
 import struct
-from typing import BinaryIO
+from typing import Any, BinaryIO
 import zlib
 
 import numpy as np
@@ -115,7 +115,7 @@ def dtype_of(dtype: np.dtype) -> str:
 
 
 class Writer:
-  """Writes a file frame by frame.
+  """Writes a file frame by frame; StreamError for a header beyond the limits.
 
   Attributes:
     size: bytes so far.
@@ -123,6 +123,7 @@ class Writer:
 
   def __init__(self, out: BinaryIO, header: Header):
     self._out, self._chain, self._frames, self.size = out, Chain(), 0, 0
+    _check_limits(header)  # What no decoder takes is not begun.
     packed = header.pack()
     self._chain.check(packed[:-_CHECK])
     self._write(packed)
@@ -279,6 +280,16 @@ def _check_limits(header: Header) -> None:
     raise StreamError('the header says in unprintable words what wrote it')
   if header.mode != NETWORK and not header.settings:
     raise StreamError('the header has no settings where it needs them')
+  if len(header.shape) > MOST_AXES or len(header.settings) > MOST_SETTINGS:
+    raise StreamError('the header claims more than the format allows')
+
+
+def check_whole(made: Any) -> None:
+  """ValueError unless every field of a dataclass that is to be a whole number is one."""
+  for field in dataclasses.fields(made):
+    value = getattr(made, field.name)
+    if field.type is int and type(value) is not int:
+      raise ValueError(f'{field.name} must be a whole number, not {value}')
 
 
 def _printable(text: str) -> str:

@@ -70,9 +70,9 @@ def of_source(name: str, file_bits: int, driver: str) -> Description:
   return Description(name, file_bits, size, packages, driver)
 
 
-def raw(tokens: Any, vocabulary: int) -> Description:
-  """Digits in base V."""
-  file_bits = 8 * math.ceil((tokens.size * math.log2(vocabulary) + 1) / 8)
+def raw(symbols: int, vocabulary: int) -> Description:
+  """So many digits in base V."""
+  file_bits = 8 * math.ceil((symbols * math.log2(vocabulary) + 1) / 8)
   driver = _READ + _RAW.format(vocabulary=vocabulary) + _tokens(vocabulary) + _WRITE
   return of_source('raw', file_bits, driver)
 

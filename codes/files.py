@@ -4,7 +4,6 @@ from collections.abc import Iterator
 import math
 import os
 from typing import Any, BinaryIO
-import zipfile
 
 import numpy as np
 
@@ -56,7 +55,7 @@ def open_array(path: str) -> np.ndarray:
       array = np.load(path, mmap_mode='r', allow_pickle=False)
     except ValueError:
       array = np.load(path, allow_pickle=False)  # Empty arrays can't be mapped.
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+  except Exception as error:  # Whatever anyone may have written there.
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     reason = ''.join(c if c.isprintable() else '?' for c in reason[:200])
     raise CodeError(f'{path} is not a NumPy file (.npy) of examples: {reason}') from error
@@ -117,6 +116,8 @@ def write(header: container.Header, parts: Iterator[np.ndarray], out: BinaryIO) 
     described = {'descr': np.lib.format.dtype_to_descr(dtype), 'fortran_order': False}
     np.lib.format.write_array_header_1_0(out, {**described, 'shape': shape})
   for part in parts:
+    if part.max(initial=0) > np.iinfo(dtype).max:
+      raise container.StreamError(f'holds symbols that are no {dtype}')
     out.write(part.astype(dtype).tobytes())
 
 

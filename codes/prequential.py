@@ -18,7 +18,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from codes import counting, experts, learner, network
+from codes import container, counting, experts, learner, network
 from models import patterns, transformer
 from models.config import ModelConfig
 import objectives
@@ -51,20 +51,24 @@ class Checked(NamedTuple):
   calibrated: bool
 
 
-def check(plain: dict[str, Any], layout: counting.Layout) -> Checked:
+def check(plain: dict[str, Any], layout: counting.Layout, rows: int = 1) -> Checked:
   """The settings of a network; ValueError, TypeError or KeyError for those that can't be.
 
   Args:
     plain: as `describe` makes it.
     layout: of the rows.
+    rows: that are coded at a time, at most.
   """
   model = ModelConfig(**plain['model'])
   schedule = learner.Schedule(**plain['schedule'])
+  for part in (model, schedule):
+    container.check_whole(part)
   if (model.vocabulary, model.compute_dtype) != (layout.vocabulary, 'float32'):
     raise ValueError('a network that learns has the vocabulary of its data, in float32')
   parameters = (2 * model.vocabulary + model.length + 2) * model.width + model.matmul_parameters()
-  tokens = max(schedule.batch, schedule.chunk) * model.length
-  wide = model.layers * max(model.mlp_ratio * model.width, model.heads * model.length)
+  tokens = max(schedule.batch, schedule.chunk, rows) * model.length
+  wide = max(model.mlp_ratio * model.width, model.heads * model.length, model.state)
+  wide *= model.layers
   if parameters > _MOST_PARAMETERS or model.layers > _MOST_LAYERS:
     raise ValueError(
       f'a network of {parameters:,} parameters in {model.layers} layers is too large'

@@ -5,8 +5,11 @@ from typing import Any
 import numpy as np
 
 from codes import codec, container, network
+from models.config import ModelConfig
 
 BATCH = 256
+# Numbers a layer, or all layers' keys, that more examples at a time than these may take.
+_MOST_ACTIVATIONS = 2**26
 
 
 class Trained(codec.Predictor):
@@ -41,6 +44,17 @@ class Trained(codec.Predictor):
     if header.model != network.fingerprint(self.reading, self.params):
       raise container.StreamError('encoded by another network than this run')
     super().check(header)
+
+
+def check_batch(batch: int, model: ModelConfig) -> None:
+  """ValueError for more examples at a time than a header may ask a trained network to compute."""
+  wide = max(
+    model.layers * model.width, model.mlp_ratio * model.width, model.heads * model.length,
+    model.vocabulary, model.state,
+  )  # fmt: skip
+  most = min(container.MOST_BATCH, max(BATCH, _MOST_ACTIVATIONS // (model.length * wide)))
+  if batch > most:
+    raise ValueError(f'at most {most:,} examples can be computed at a time, not {batch:,}')
 
 
 def default_batch(examples: int) -> int:

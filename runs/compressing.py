@@ -17,6 +17,7 @@ from codes import (
   any_order,
   codec,
   container,
+  description,
   files,
   filling,
   prequential,
@@ -159,6 +160,7 @@ def _encode(coder: Coder, path: str, out: BinaryIO) -> str:
   if coder.run is None:
     driver = program.NETWORKS if coder.learning.networks else program.COUNTING
     made['program'] = program.of_driver(driver)._asdict()
+    made['raw'] = description.raw(sizes.symbols, space.vocabulary)._asdict()
   else:
     made['parameters'] = sum(leaf.size for leaf in jax.tree.leaves(predictor.params))
     priced = isinstance(predictor, any_order.AnyOrder) and predictor.price
@@ -193,6 +195,7 @@ def _of_run(
   def made(total: int) -> codec.Predictor:
     dims = built.space.dims
     batch = coder.batch or trained_lib.default_batch(codec.count_examples(total, dims))
+    trained_lib.check_batch(batch, built.model)
     if built.objective.slots(built.space) is not None:
       if coder.steps:
         raise UserError('--steps is for a run that fills in symbols; this one reads them in turn')
@@ -231,8 +234,10 @@ def _decode(coder: Coder, file: BinaryIO, out: BinaryIO) -> int:
       raise container.StreamError('encoded by a trained network: --run=DIR names it')
     built, params = finished.coded(coder.run, coder.data_dir, coder.best)
   if header.mode == container.NETWORK:
-    if header.batch * built.space.dims > codec.MOST_BATCH_SYMBOLS:
-      raise container.StreamError(f'the header claims batches of {header.batch:,} examples')
+    try:
+      trained_lib.check_batch(header.batch, built.model)
+    except ValueError as error:
+      raise container.StreamError(f'its header asks for too much: {error}') from error
     if built.objective.slots(built.space) is None:
       block = filling.filler(built.objective, built.space).fills(built.space)
       settings = any_order.unpack(header.settings, built.space.dims, block)

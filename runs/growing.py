@@ -69,7 +69,7 @@ def without(tokens_NxT: np.ndarray, symbols: int) -> list[Description]:
     tokens_NxT: X.
     symbols: V, at most 256.
   """
-  found, (_, dims) = [description.raw(tokens_NxT, symbols)], tokens_NxT.shape
+  found, (_, dims) = [description.raw(tokens_NxT.size, symbols)], tokens_NxT.shape
   for packing, rows in zip(_PACKINGS, (tokens_NxT, tokens_NxT.T), strict=True):
     data = np.ascontiguousarray(rows, np.uint8).tobytes()
     for compressor in compressors.COMPRESSORS.values():

@@ -1,6 +1,7 @@
 """Classical compressors: every packing decodes, and sizes against what they must be."""
 
 import bz2
+import functools
 import gzip
 import io
 import lzma
@@ -204,10 +205,8 @@ def test_after_train_knows_what_it_has_read(monkeypatch):
   for seen, least, most in ((tokens, 0, 0.02), (other, 0.98, 1.03)):
     rows = baselines.every_packing(made(tokens, 256, train=seen), 'test')
     after = {row.name: row for row in rows if row.name.endswith('after train')}
-    names = {'xz -9e after train', 'zstd -22 after train', 'PPMd, tuned order after train'}
-    if 'ppmd' not in compressors.COMPRESSORS:
-      names.discard('PPMd, tuned order after train')
-    assert after.keys() == names
+    names = {'xz -9e', 'zstd -22', 'brotli -q11', 'PPMd, tuned order'} - compressors.MISSING.keys()
+    assert after.keys() == {f'{name} after train' for name in names}
     for row in after.values():
       assert least <= row.bits_per_dim / 8 <= most, row
       assert 'no file' in row.note
@@ -269,6 +268,18 @@ def test_a_split_that_is_too_large_for_a_compressor_is_refused(monkeypatch):
   after = (row for row in rows if row.name.endswith('after train'))
   notes = {row.note for row in after if not row.name.startswith(baselines.COUNTING)}
   assert notes == {'left out: more than a window holds'}
+
+
+@pytest.mark.skipif('brotli' not in compressors.COMPRESSORS, reason='brotli is not installed')
+def test_brotli_finds_again_what_is_in_its_window_alone():
+  """Noise twice, as far apart as the window says and some bytes further."""
+  size, noise = compressors.WINDOWS['brotli -q11'], np.random.default_rng(0)
+  once = noise.integers(0, 256, 2**14, np.uint8).tobytes()
+  compress = functools.partial(__import__('brotli').compress, quality=5, lgwin=24)
+  for apart, again in ((size, True), (size + 2**10, False)):
+    between = bytes(apart - len(once))
+    found = len(compress(once + between + once)) - len(compress(once + between))
+    assert (found < len(once) / 8) == again
 
 
 def test_programs_print_x_and_the_shortest_is_never_above_the_raw_one(tmp_path):

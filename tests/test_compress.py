@@ -1,6 +1,8 @@
 """launch.compress as a user meets it: two processes, real files, one-line errors."""
 
+import dataclasses
 import json
+import math
 import os
 import pathlib
 import subprocess
@@ -16,6 +18,7 @@ from codes import container, files
 from codes.errors import CodeError
 from launch import compress, entry
 import objectives
+from reports import codes_text
 from runs import configs, experiment, run
 from runs.errors import UserError
 
@@ -108,6 +111,15 @@ def test_images_come_back_in_another_process(runs, data_dir, tmp_path, call):
   damaged = bytearray(open(coded, 'rb').read())
   damaged[len(damaged) // 2] ^= 1
   (tmp_path / 'damaged').write_bytes(bytes(damaged))
+  # A header, with its own check right, that asks for 65,536 examples at a time.
+  with open(coded, 'rb') as file:
+    header = dataclasses.replace(container.Reader(file).header, batch=2**16)
+  with open(tmp_path / 'large', 'wb') as file:
+    writer = container.Writer(file, header)
+    writer.frame(300, bytes(8), bytes(4))
+    writer.end()
+  with pytest.raises(UserError, match='asks for too much: at most 8,192 examples'):
+    call(*where, 'decode', str(tmp_path / 'large'), str(tmp_path / 'out.npy'))
   code, _, err = _compress(*where, 'decode', str(tmp_path / 'damaged'), str(tmp_path / 'out.npy'))
   assert (
     code == 2 and 'damaged: frame 0 is damaged or of another file' in err and err.count('\n') == 1
@@ -174,7 +186,10 @@ def test_the_prequential_mode_needs_no_run(data_dir, tmp_path, call):
     '--config=experiments/digits.py',
     f'--data_dir={data_dir}', *tiny.OVERRIDES[:3], 'encode', images, coded,
   )  # fmt: skip
-  assert 'K(X) ≤' in out and 'on the machine of Python, constriction, ' in out
+  # Noise of 2,560 values of 17: the program that learns is dearer than raw digits.
+  bound = int(out.split('K(X) ≤ ')[1].split(' bits')[0].replace(',', ''))
+  assert 2560 * math.log2(17) < bound < 2560 * math.log2(17) + 2000
+  assert 'by raw digits, which are shorter, on the machine of Python' in out
   code, _, err = _compress('--mode=prequential', 'decode', coded, again)
   assert code == 0, err
   np.testing.assert_array_equal(np.load(again), np.load(images))
@@ -272,6 +287,7 @@ def _mistakes(runs, path):
     ((image_run, '--steps=4', 'encode', made['high'], out), '--steps is for a run that fills in'),
     ((image_run, '--mode=adaptive', '--steps=4', 'verify', made['high']), '--steps does nothing'),
     ((image_run, '--updates=4', 'verify', made['high']), '--updates does nothing with --mode=netw'),
+    ((image_run, '--batch=9000', 'encode', made['high'], out), 'at most 8,192 examples can be'),
     (('--mode=counting', '--seeds=2', 'verify', made['high']), '--seeds does nothing with --mode'),
     ((f'--run={path}', 'encode', made['high'], out), 'is not a run directory'),
     (('encode', made['high'], out), '--run=DIR (a finished run) is needed'),
@@ -284,3 +300,17 @@ def test_mistakes_are_one_line(runs, data_dir, tmp_path, call):
       call(f'--data_dir={data_dir}', *arguments)
     assert message in ' '.join(str(caught.value).split()), arguments
     assert not (tmp_path / 'out').exists() and not (tmp_path / 'out.partial').exists()
+
+
+@pytest.mark.parametrize('program, bound', [(1000, 9000), (4000, 11_000)])
+def test_no_description_is_longer_than_raw_digits(program, bound):
+  """8,000 bits of a file and a program, beside 10,000 of digits and 1,000 of their driver."""
+  made = {
+    'path': 'x', 'symbols': 100, 'vocabulary': 4, 'windows': False, 'raw_bytes': 9,
+    'file_bytes': 1000, 'payload_bits': 7900, 'ideal_bits': 7890.0,
+    'program': {'bits': program, 'modules': 3, 'packages': ('numpy',)},
+    'raw': {'file_bits': 10_000, 'program_bits': 1000, 'packages': ()},
+  }  # fmt: skip
+  last = codes_text.compressed(made).splitlines()[-1]
+  assert f'K(X) ≤ {bound:,} bits' in last
+  assert last.endswith('Python' if bound == 11_000 else 'Python, numpy')

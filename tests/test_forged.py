@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from codes import adaptive, codec, container, counting, files
+from codes.errors import CodeError
 
 V, T = 7, 6
 LAYOUT = counting.Layout(V, T, (2, 3, 1), True)
@@ -271,7 +272,11 @@ def _asking(**changed):
     ({'layout__vocabulary': 10**9}, 'at most 1024 values and'),
     ({'layout__length': 10**9}, 'at most 1024 values and'),
     ({'layout__picture': [10**9, 10**9, 1]}, 'pixels'),
-    ({'most': 10**5}, 'rows that grow'),
+    ({'most': 2**11 + 1}, 'chunk must be at most 2048 for this data'),
+    ({'most': 8.0}, 'most must be a whole number, not 8.0'),
+    ({'part': 8.0}, 'part must be a whole number'),
+    ({'networks__0__model__heads': 2.0}, 'heads must be a whole number'),
+    ({'networks__0__schedule__updates': 1.0}, 'updates must be a whole number'),
     ({'share': float('nan')}, 'share'),
   ],
 )
@@ -301,3 +306,71 @@ def test_bombs_and_words_in_headers():
     container.Reader(io.BytesIO(_seal(packed, [])))
   assert 'claims more symbols' in _refused(dataclasses.replace(good, total=2**63))
   assert 'holds 0 examples, its header claims 20' in _refused(good)
+
+
+@pytest.mark.parametrize('length', [2**12, 64])
+def test_batches_are_bounded_by_what_they_take(length):
+  """A few hundred bytes that ask for gigabytes: 65,536 rows of bits, by counts and by a network."""
+  layout = {'vocabulary': 2, 'length': length, 'picture': None}
+  one = {'chunk': 1, 'batch': 1}
+  model = {'vocabulary': 2, 'length': length, 'width': 64, 'layers': 8, 'heads': 1}
+  small = NETWORK | {'model': model, 'schedule': NETWORK['schedule'] | one}
+  asked = {'layout__' + name: value for name, value in layout.items()}
+  for rows, networks, message in (
+    (2**16, [], 'chunk must be at most'),
+    (min(2**11, 2**22 // length) + 1, [], 'chunk must be at most'),
+    (min(2**11, 2**22 // length), [small], 'too large for this network'),
+  ):
+    header = dataclasses.replace(
+      _asking(**asked, networks=networks, most=rows, part=0), batch=rows, shape=(length,)
+    )
+    assert message in _refused(header)
+
+
+def test_symbols_that_their_dtype_does_not_know_are_no_file():
+  """200 as a byte is 200, and no signed byte."""
+  tokens = np.full((1, T), 200)
+  outcomes = []
+  for dtype in ('|u1', '|i1'):
+    predictor = adaptive.Adaptive(adaptive.Settings(counting.Layout(256, T), 8), tokens.size)
+    header = container.Header(
+      kind=container.ARRAY, total=1, dtype=dtype, shape=(T,), **predictor.claims()
+    )
+    out = io.BytesIO()
+    codec.encode(predictor, codec.Source(T, lambda a, b: tokens.reshape(-1)[a:b]), header, out)
+    try:
+      outcomes.append(_decode(out.getvalue()).max())
+    except container.StreamError as error:
+      outcomes.append(str(error))
+  assert outcomes == [200, 'holds symbols that are no int8']
+
+
+def test_what_no_decoder_takes_is_not_written():
+  for wrong in ({'batch': 2**16 + 1}, {'settings': bytes(2**16 + 1)}, {'shape': (1,) * 9}):
+    with pytest.raises(container.StreamError, match='batches of 65,537|more than the format'):
+      container.Writer(io.BytesIO(), dataclasses.replace(_asking(), **wrong))
+
+
+_LIES = (
+  "{'descr': '<i4', 'fortran_order': False, 'shape': (1000000000000, 6)}",
+  "{'descr': '<i4', 'fortran_order': False, 'shape': (0, 100000000000000000000)}",
+  "{'descr': '<i4', 'fortran_order': False, 'shape': (True, 6)}",
+  "{'descr': '<i4', 'fortran_order': False, 'shape': (-1, -6)}",
+  "{'descr': (), 'fortran_order': False, 'shape': (1, 6)}",
+  "{'descr': '\x1b[2J', 'fortran_order': False, 'shape': (1, 6)}",
+  "{[]: 1, 'fortran_order': False, 'shape': (1, 6)}",
+  "{'descr': '<i4', 1: False, 'shape': (1, 6)}",
+  '-' * 9000 + '1',
+  '(' * 9000,
+)
+
+
+@pytest.mark.parametrize('lie', _LIES)
+def test_headers_of_arrays_that_lie(lie, tmp_path):
+  path = tmp_path / 'in.npy'
+  for version, size in (((1, 0), '<H'), ((2, 0), '<I')):
+    head = np.lib.format.magic(*version) + struct.pack(size, len(lie) + 1) + lie.encode() + b'\n'
+    path.write_bytes(head + bytes(24))
+    with pytest.raises(CodeError, match='is not a NumPy file') as caught:
+      files.open_array(str(path))
+    assert str(caught.value).isprintable()
