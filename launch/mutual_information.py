@@ -31,6 +31,7 @@ _NETWORK = (
 
 def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   names = _check(argv)
+  from codes import compressors
   from codes import mutual_information as library
   from reports import codes_text
   from runs import mutual_information
@@ -46,6 +47,8 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
   ):  # fmt: skip
     found.append(pair)
     print(codes_text.shared(pair), flush=True)
+  for name, reason in compressors.MISSING.items():
+    print(f'\n{name}: n/a: {reason}')
   if library.gzip_forgot(found):
     print(
       '\ngzip looks back 32 kB. With X and Y one after the other and longer than that, it has '

@@ -9,6 +9,7 @@ import in_process
 import pytest
 import tiny
 
+from codes import compressors
 from runs import configs, experiment, run
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -111,14 +112,18 @@ def test_baselines_beside_the_run(workdir, tmp_path, call):
   assert rows[-1].startswith('K(X) ≤ ') and 'on the machine of Python 3.' in rows[-1]
 
 
-def test_mutual_information_keeps_what_earlier_calls_found(tmp_path, call, data_dir, capsys):
+def test_mutual_information_keeps_what_earlier_calls_found(
+  tmp_path, call, data_dir, capsys, monkeypatch
+):
+  monkeypatch.setattr(compressors, 'MISSING', {'squeeze -9': 'squeeze is not installed'})
   out = str(tmp_path / 'shared')
   asked = ('mutual_information', f'--out={out}', '--noneural')
   code, said, err = call(*asked, '--pair=noise', '--rows=60')
   assert code == 0 and '\nnoise: ' in said, err
   for pair, rows in (('labels', 60), ('noise', 1400)):
     in_process.call(*asked, f'--pair={pair}', f'--rows={rows}', f'--data_dir={data_dir}')
-    assert f'\n{pair}: ' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f'\n{pair}: ' in said and said.endswith('\nsqueeze -9: n/a: squeeze is not installed\n')
   found = json.load(open(os.path.join(out, 'results.json')))
   assert [pair['pair'] for pair in found] == ['labels', 'noise']
   assert found[0]['rows'] == 60 and found[1]['rows'] == 1400
