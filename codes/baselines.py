@@ -50,6 +50,7 @@ _AFTER_TRAIN = ('xz', 'zstd', 'brotli', 'ppmd')
 UNIFORM, HISTOGRAM = 'uniform', 'per-position histogram'
 NO_COMPRESSORS = (UNIFORM, HISTOGRAM)
 COUNTING = 'counting, our mixture'
+_THIS_RUN = '(this run)'
 # Contexts of codes that know one kind alone, on pictures and on other sequences.
 _OF_PICTURES = {
   'adaptive, left': ('W',), 'adaptive, above': ('N',), 'adaptive, left and above': ('W', 'N')
@@ -72,6 +73,7 @@ class Row(NamedTuple):
     packing: how the tokens were laid out, '' where that means nothing.
     note: what the number includes or leaves out, for people.
     code: 'exact', or 'upper_bound' for a run whose number is one.
+    bits_N: of every example, where the code is a sum over them.
   """
 
   name: str
@@ -80,6 +82,19 @@ class Row(NamedTuple):
   packing: str = ''
   note: str = ''
   code: str = 'exact'
+  bits_N: np.ndarray | None = None
+
+  def as_json(self, dims: int) -> dict[str, Any]:
+    """Its fields, with `stderr`, over examples, in bits per dimension in the place of `bits_N`."""
+    fields = self._asdict()
+    bits_N = fields.pop('bits_N')
+    return {**fields, 'stderr': None if bits_N is None else _stderr(bits_N, dims)}
+
+
+def _stderr(bits_N: np.ndarray, dims: int) -> float | None:
+  if len(bits_N) < 2:
+    return None
+  return float(np.std(bits_N, ddof=1) / math.sqrt(len(bits_N)) / dims)
 
 
 def table(dataset: Dataset, split: str, after_train: bool = True) -> list[Row]:
@@ -141,8 +156,13 @@ def _tokens(dataset: Dataset, split: str) -> np.ndarray | None:
   return np.asarray(examples.tokens_NxT[:, : dataset.dims])
 
 
-def _make(name: str, tokens: np.ndarray, bits: float, packed: str = '', note: str = '') -> Row:
-  return Row(name, float(bits), float(bits) / tokens.size, packed, note)
+def _make(
+  name: str, tokens: np.ndarray, bits: float | np.ndarray, packed: str = '', note: str = ''
+) -> Row:
+  """A row of so many bits, in all or (N,) of every example."""
+  total = float(np.sum(bits))
+  each = bits if isinstance(bits, np.ndarray) else None
+  return Row(name, total, total / tokens.size, packed, note, bits_N=each)
 
 
 def _histogram(dataset: Dataset, split: str, tokens: np.ndarray) -> Row:
@@ -223,7 +243,7 @@ def _adaptive(
     expert = experts.Histogram(of.dims, of.vocabulary)
     if context is not None:
       expert = counting.Contexts(layout, len(tokens), context)
-    bits = adaptive.bits_of(expert, tokens, experts.chunks(len(tokens), _BATCH)).sum()
+    bits = adaptive.bits_of(expert, tokens, experts.chunks(len(tokens), _BATCH))
     rows.append(_make(name, tokens, bits, note='from nothing, no file'))
   rows += _mixtures(dataset, layout, tokens, say)
   if after_train and split != 'train':
@@ -302,7 +322,7 @@ def _mixture_after_train(dataset: Dataset, layout: counting.Layout, tokens: np.n
     bits = adaptive.text_bits(expert, tokens.reshape(-1), layout.length)
   else:
     expert = counting.Counting(layout, len(both))
-    bits = adaptive.bits_of(expert, both, experts.chunks(len(both), _BATCH))[len(kept) :].sum()
+    bits = adaptive.bits_of(expert, both, experts.chunks(len(both), _BATCH))[len(kept) :]
   note = 'the rows after those of train, no file'
   if first:
     note = f'after the last {len(kept):,} rows of train, no file'
@@ -328,17 +348,35 @@ def descriptions(
   return [one for one in found if one is not None]
 
 
-def run_row(record: dict[str, Any], examples: int) -> Row:
-  """The row of a finished run, from its record; bits are of the test split."""
+def run_row(record: dict[str, Any], examples: int, nats_N: np.ndarray | None = None) -> Row:
+  """The row of a finished run, from its record; bits are of the test split, `nats_N` as well."""
   bits, weights = record['bits_per_dim'], _WEIGHT_BITS * record['parameters']
-  name = f'{record["objective"]} (this run)'
+  name = f'{record["objective"]} {_THIS_RUN}'
   if bits is None:
     return Row(name, None, None, note='n/a: this objective has no likelihood')
   if record['code'] == 'estimate':
     return Row(name, None, None, note='n/a: its normaliser is estimated, so it is no code')
   added = weights / (examples * record['dims'])
   note = f'weights not counted: {_WEIGHT_BITS} bits each would add {added:,.1f} bits/dim'
-  return Row(name, bits * examples * record['dims'], bits, note=note, code=record['code'])
+  bits_N = None if nats_N is None else np.asarray(nats_N, np.float64) / math.log(2)
+  total = bits * examples * record['dims']
+  return Row(name, total, bits, note=note, code=record['code'], bits_N=bits_N)
+
+
+def against_counting(rows: Sequence[Row], dims: int) -> dict[str, Any] | None:
+  """A run less the mixture that has read the same split: bits per dimension, paired by example.
+
+  {'run', 'counting' (their names), 'code' (the run's), 'mean', 'stderr'}; None without either.
+  """
+  by_name = {row.name: row for row in rows if row.bits_N is not None}
+  run = next((row for name, row in by_name.items() if name.endswith(_THIS_RUN)), None)
+  counted = by_name.get(f'{COUNTING} after train')
+  if run is None or counted is None:
+    return None
+  less_N = run.bits_N - counted.bits_N
+  mean, stderr = float(less_N.mean() / dims), _stderr(less_N, dims)
+  names = {'run': run.name, 'counting': counted.name, 'code': run.code}
+  return {**names, 'mean': mean, 'stderr': stderr}
 
 
 def as_json(dataset: Dataset, split: str, best: Sequence[Row], every: Sequence[Row]) -> dict:
@@ -368,8 +406,9 @@ def as_json(dataset: Dataset, split: str, best: Sequence[Row], every: Sequence[R
     'examples': len(getattr(dataset, split)),
     'dims': dataset.dims,
     'alphabet': dataset.vocabulary,
-    'table': [row._asdict() for row in best],
-    'every_packing': [row._asdict() for row in every],
+    'table': [row.as_json(dataset.dims) for row in best],
+    'every_packing': [row.as_json(dataset.dims) for row in every],
+    'against_counting': against_counting(best, dataset.dims),
     'description': {
       'bits': shortest.bits,
       'by': shortest.name,

@@ -15,32 +15,39 @@ def baselines(made: Mapping, markdown: bool = False) -> str:
     f'{made["dataset"]}, {made["split"]}: {made["examples"]:,} examples of {made["dims"]} tokens '
     f'of {made["alphabet"]} values ({made["note"]}).\n'
     "Sizes are whole files, headers included, unless a row says otherwise; each code's best "
-    'packing; not ranked.'
+    'packing; not ranked. ±: standard error over examples, of codes that are sums over them.'
   )
-  head = ('compressor', 'bits/dim', 'bytes', 'packing', 'note')
+  head = ('compressor', 'bits/dim', '±', 'bytes', 'packing', 'note')
   rows = [head, *map(_cells, made['table'])]
   if markdown:
-    rows.insert(1, ('---', '---:', '---:', '---', '---'))
+    rows.insert(1, ('---', '---:', '---:', '---:', '---', '---'))
     lines = [f'| {" | ".join(row)} |' for row in rows]
   else:
-    lines = aligned(rows, left=(0, 3, 4))
+    lines = aligned(rows, left=(0, 4, 5))
   found = made['description']
   last = (
     f'K(X) ≤ {found["bits"]:,} bits, the least of {len(found["all"])} programs: {found["by"]}, '
     f'{found["file_bits"]:,} of its file and {found["program_bits"]:,} of the program, on the '
     f'machine of {found["machine"]}.'
   )
+  if less := made.get('against_counting'):
+    sign = '≤ ' if less['code'] == 'upper_bound' else ''
+    last = (
+      f'{less["run"]} less {less["counting"]}: {sign}{less["mean"]:+.3f} ± {less["stderr"]:.3f} '
+      f'bits/dim, example by example; weights and training images are free.\n{last}'
+    )
   return '\n'.join([caption, '', *lines, '', last])
 
 
 def _cells(row: Mapping) -> tuple[str, ...]:
-  """Name, bits per dimension, bytes, packing and note of a compressor."""
-  bits = row['bits']
+  """Name, bits per dimension, their error, bytes, packing and note of a compressor."""
+  bits, error = row['bits'], row['stderr']
   if bits is None:
-    return row['name'], 'n/a', '', row['packing'], row['note']
+    return row['name'], 'n/a', '', '', row['packing'], row['note']
   sign = '≤ ' if row['code'] == 'upper_bound' else ''
   size = f'{sign}{math.ceil(bits / 8):,}'
-  return row['name'], f'{sign}{row["bits_per_dim"]:.3f}', size, row['packing'], row['note']
+  rate, error = f'{sign}{row["bits_per_dim"]:.3f}', '' if error is None else f'{error:.3f}'
+  return row['name'], rate, error, size, row['packing'], row['note']
 
 
 def neighbours(made: Mapping) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from codes import baselines
-from runs import configs, experiment, finished
+from runs import configs, experiment, finished, recorded
 
 
 def measure(
@@ -34,5 +34,6 @@ def measure(
   every = baselines.every_packing(dataset, split, say)
   say('')
   if record is not None:
-    every.append(baselines.run_row(record, len(dataset.test)))
+    nats_N = recorded.read_arrays(workdir).get('nats')
+    every.append(baselines.run_row(record, len(dataset.test), nats_N))
   return baselines.as_json(dataset, split, baselines.smallest(every), every)

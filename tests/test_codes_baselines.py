@@ -245,8 +245,37 @@ def test_a_run_is_a_row_among_others():
   data = made(uniform(4, 3, 4), 4)
   content = baselines.as_json(data, 'test', [row, bound, none], [])
   text = codes_text.baselines(content, markdown=True)
-  assert '| a (this run) | 2.000 | 8 |' in text and '| a (this run) | n/a |  |' in text
-  assert '| a (this run) | ≤ 2.000 | ≤ 8 |' in text and len(text.splitlines()) == 3 + 5 + 2
+  assert '| a (this run) | 2.000 |  | 8 |' in text and '| a (this run) | n/a |  |  |' in text
+  assert '| a (this run) | ≤ 2.000 |  | ≤ 8 |' in text and len(text.splitlines()) == 3 + 5 + 2
+
+
+def test_a_run_is_compared_with_counting_example_by_example():
+  """Differences of 1, 2, 3 and 6 bits of four symbols: 0.75 a symbol, ± sqrt(14/3)/2/4."""
+  record = {'objective': 'a', 'bits_per_dim': 2.0, 'parameters': 1, 'dims': 4, 'code': 'exact'}
+  counted = np.array([5.0, 5, 4, 6])
+  nats = (counted + [1, 2, 3, 6]) * np.log(2)
+  rows = [baselines.run_row(record, 4, nats)]
+  data = made(uniform(4, 4, 4), 4)
+  assert baselines.as_json(data, 'test', rows, [])['against_counting'] is None
+  rows.append(baselines.Row('counting, our mixture after train', 20.0, 1.25, bits_N=counted))
+  content = baselines.as_json(data, 'test', rows, [])
+  less = content['against_counting']
+  assert less['mean'] == pytest.approx(0.75) and less['stderr'] == pytest.approx(0.2700309)
+  own = content['table'][1]['stderr']  # Of 5, 5, 4 and 6: sqrt(2/3)/2/4.
+  assert own == pytest.approx(0.1020621) and 'bits_N' not in content['table'][0]
+  text = codes_text.baselines(content)
+  assert 'a (this run) less counting, our mixture after train: +0.750 ± 0.270 bits/dim' in text
+
+
+def test_the_error_of_a_code_is_that_of_its_examples():
+  """Fair coins: every example of ten costs KT's ten bits or a little more, alike within noise."""
+  data = made(uniform(2, 400, 10), 2, train=uniform(2, 400, 10, seed=1))
+  rows = {row.name: row for row in baselines.every_packing(data, 'test')}
+  after = rows['counting, our mixture after train']
+  assert after.bits == pytest.approx(after.bits_N.sum()) and len(after.bits_N) == 400
+  error = after.as_json(10)['stderr']
+  assert error == pytest.approx(after.bits_N.std(ddof=1) / 20 / 10) and error < 0.01
+  assert rows['gzip -9'].as_json(10)['stderr'] is None
 
 
 def test_what_can_not_be_measured_is_said():

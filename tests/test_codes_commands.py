@@ -6,11 +6,12 @@ import subprocess
 import sys
 
 import in_process
+import numpy as np
 import pytest
 import tiny
 
 from codes import compressors
-from runs import configs, experiment, run
+from runs import configs, experiment, recorded, run
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -89,7 +90,9 @@ def test_neighbours_of_few_rows(workdir, tmp_path, call):
 # The counting codes take half a minute for all of the digits.
 FEW = """
 import dataclasses
-from runs import experiment
+from runs import experiment, recorded
+read = recorded.read_arrays
+recorded.read_arrays = lambda workdir: {'nats': read(workdir)['nats'][:20]}
 load = experiment.load_datasets
 def few(*arguments):
   whole, probed = load(*arguments)
@@ -107,7 +110,14 @@ def test_baselines_beside_the_run(workdir, tmp_path, call):
   assert code == 0, err
   own = configs.read_record(workdir)['bits_per_dim']
   rows = [' '.join(line.split()) for line in said.splitlines()]
-  assert any(row.startswith(f'autoregressive (this run) {own:.3f} ') for row in rows)
+  assert any(row.startswith(f'autoregressive (this run) {own:.3f} 0.0') for row in rows)
+  made = json.load(open(out))
+  less, (after,) = (
+    made['against_counting'],
+    (row for row in made['table'] if row['name'] == 'counting, our mixture after train'),
+  )
+  mine = recorded.read_arrays(workdir)['nats'][:20].mean() / 64 / np.log(2)
+  assert less['mean'] == pytest.approx(mine - after['bits_per_dim'])
   assert any(row.startswith('uniform 4.087 ') for row in rows) and os.path.getsize(out)
   assert rows[-1].startswith('K(X) ≤ ') and 'on the machine of Python 3.' in rows[-1]
 
