@@ -14,6 +14,7 @@ sent.
 Shape suffixes: B batch, N examples, T symbols, V vocabulary.
 """
 
+from collections.abc import Iterator
 import dataclasses
 import hashlib
 import itertools
@@ -22,6 +23,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.stats
 
 from codes import codec, container, filling, network
 from models.config import ModelConfig
@@ -70,6 +72,7 @@ class Price(NamedTuple):
   Attributes:
     passes, of: with steps, and without.
     bits_per_dim, one_by_one: expected lengths with steps, and without.
+    stderr: of their difference, over examples, in bits per dimension; None of one example.
     examples: that they were measured on.
   """
 
@@ -77,6 +80,7 @@ class Price(NamedTuple):
   of: int
   bits_per_dim: float
   one_by_one: float
+  stderr: float | None
   examples: int
 
 
@@ -172,11 +176,18 @@ class AnyOrder(codec.Predictor):
     """
     steps, _ = best_steps(self.costs(tokens_NxT), count)
     self.settings = dataclasses.replace(self.settings, steps=steps)
-    costs_TxT, unit = self.costs(others_NxT), self.dims * math.log(2)
-    begins = itertools.accumulate(steps, initial=0)
-    nats = sum(costs_TxT[k, k : k + size].sum() for k, size in zip(begins, steps, strict=False))
-    one_by_one = float(np.trace(costs_TxT))
-    self.price = Price(count, self.dims, float(nats) / unit, one_by_one / unit, len(others_NxT))
+    sizes = dict(zip(itertools.accumulate(steps, initial=0), steps, strict=False))
+    nats_2xN, unit = np.zeros((2, len(others_NxT))), self.dims * math.log(2)
+    for rows, slot, nats_BxO in self._nats(others_NxT):
+      for total_N, size in zip(nats_2xN, (sizes.get(slot, 0), 1), strict=True):
+        left = nats_BxO.shape[1] if self.settings.order == 'random' else size
+        total_N[rows] += size * nats_BxO[:, :left].sum(1) / max(left, 1)
+    with_steps, one_by_one = nats_2xN.mean(1) / unit
+    error = scipy.stats.sem(nats_2xN[0] - nats_2xN[1]) / unit if len(others_NxT) > 1 else None
+    self.price = Price(
+      count, self.dims, float(with_steps), float(one_by_one), error and float(error),
+      len(others_NxT),
+    )  # fmt: skip
 
   def costs(self, tokens_NxT: np.ndarray) -> np.ndarray:
     """Mean nats (T, T) of the symbol in slot t when the first k slots are known, at [k, t].
@@ -187,20 +198,25 @@ class AnyOrder(codec.Predictor):
     total_TxT = np.full((self.dims, self.dims), np.inf)
     for slot in range(self.dims):
       total_TxT[slot, slot : self._end(slot)] = 0.0
-    for start, stop in container.slices(len(tokens_NxT), self.batch):
-      orders_NxT, rows_N = self.orders(start, stop), np.arange(stop - start)
-      slots_NxT = np.take_along_axis(tokens_NxT[start:stop], orders_NxT, 1)
-      self._filling.begin()
-      for slot in range(self.dims):
-        p_BxQxV, first = self._filling.expect(self.params, slot)
-        for other in range(slot, self._end(slot)):
-          p_N = p_BxQxV[rows_N, orders_NxT[:, other] - first, slots_NxT[:, other]]
-          total_TxT[slot, other] -= np.log(np.maximum(p_N, 1e-30)).sum()
-        self._filling.see(orders_NxT[:, slot], slots_NxT[:, slot])
+    for _, slot, nats_BxO in self._nats(tokens_NxT):
+      total_TxT[slot, slot : self._end(slot)] += nats_BxO.sum(0)
     if self.settings.order == 'random':
       for slot, row_T in enumerate(total_TxT):
         row_T[slot : self._end(slot)] = row_T[slot : self._end(slot)].mean()
     return total_TxT / len(tokens_NxT)
+
+  def _nats(self, tokens_NxT: np.ndarray) -> Iterator[tuple[slice, int, np.ndarray]]:
+    """(rows, slot, nats (B, O)): of the O symbols from there on in a block, those before known."""
+    for start, stop in container.slices(len(tokens_NxT), self.batch):
+      orders_NxT, rows_Nx1 = self.orders(start, stop), np.arange(stop - start)[:, None]
+      slots_NxT = np.take_along_axis(tokens_NxT[start:stop], orders_NxT, 1)
+      self._filling.begin()
+      for slot in range(self.dims):
+        p_BxQxV, first = self._filling.expect(self.params, slot)
+        left = slice(slot, self._end(slot))
+        p_NxO = p_BxQxV[rows_Nx1, orders_NxT[:, left] - first, slots_NxT[:, left]]
+        yield slice(start, stop), slot, -np.log(np.maximum(p_NxO.astype(np.float64), 1e-30))
+        self._filling.see(orders_NxT[:, slot], slots_NxT[:, slot])
 
   def _end(self, slot: int) -> int:
     """Where the block of a slot ends."""

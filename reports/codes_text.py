@@ -173,10 +173,11 @@ def compressed(made: Mapping) -> str:
     rows.append(f'alone         {each}: none of them a file')
   if price := made.get('price'):
     lost = (price['bits_per_dim'] - price['one_by_one']) * price['of']
+    error = '' if price['stderr'] is None else f' ± {price["stderr"] * price["of"]:.2f}'
     rows.append(
       f'steps         {price["passes"]} passes an example: {price["bits_per_dim"]:.4f} bits/dim '
       f'expected, in {price["of"]} passes {price["one_by_one"]:.4f} (of {price["examples"]} '
-      f'validation examples): {lost:.2f} bits an example are the price'
+      f'validation examples): {lost:.2f}{error} bits an example are the price'
     )
   if made['program'] is None:
     rows.append(f'not counted   the weights: {made["parameters"]:,} parameters of 32 bits')

@@ -190,6 +190,27 @@ def test_in_raster_order_steps_cost_what_their_places_do(params):
       assert costs[known, place] == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_error_of_the_price_is_that_of_its_examples(params):
+  """In raster order, example by example: all symbols one by one, and in two steps."""
+  rows = _tokens(9)
+  predictor = _predictor(params, 'raster')
+  predictor.choose_steps(2, rows, rows)
+  first, _ = predictor.settings.steps
+  nats_RxTxT = np.array(
+    [[-_log_p(params, WHOLE, row, range(k))[range(T), row] for k in range(T)] for row in rows]
+  )
+  one_by_one = nats_RxTxT[:, range(T), range(T)].sum(1)
+  steps = nats_RxTxT[:, 0, :first].sum(1) + nats_RxTxT[:, first, first:].sum(1)
+  price, unit = predictor.price, T * np.log(2)
+  assert price.bits_per_dim - price.one_by_one == pytest.approx(
+    (steps - one_by_one).mean() / unit, abs=1e-6
+  )
+  expected = (steps - one_by_one).std(ddof=1) / 3 / unit
+  assert expected > 1e-4 and price.stderr == pytest.approx(expected, rel=1e-4)
+  predictor.choose_steps(2, rows, rows[:1])
+  assert predictor.price.stderr is None
+
+
 @pytest.mark.parametrize('count', range(1, 7))
 def test_no_other_steps_cost_less(count):
   costs = np.random.default_rng(count).uniform(0, 3, (6, 6))
