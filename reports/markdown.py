@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from probes.measures import Measure, at, headline
-from reports import compute, pairs, planned, predictions, summary, wording
+from reports import compute, pairs, planned, predictions, styles, summary, wording
 
 
 def text(results: Mapping) -> str:
-  """The result table, every other probe, the verdicts, the plan, the compute and the command."""
-  parts = [_table(*_results(results)), _table(*_probes(results))]
+  """The tables of results, other probes and regret; verdicts, plan, compute and the command."""
+  parts = [_table(*_results(results)), _table(*_probes(results)), _table(*_regrets(results))]
   parts.append(
     f'{_sentence(wording.tuning_text(results))} {wording.intervals_text(results)}'.strip()
   )
@@ -96,6 +96,36 @@ def _probes(results: Mapping) -> tuple[list[str], list[list[str]]]:
     values = [wording.value_text(at(raw, one.path), one.unit) for one in taken]
     rows.append([wording.raw_text(results), *values])
   return head, rows
+
+
+def _regrets(results: Mapping) -> tuple[list[str], list[list[str]]]:
+  """Of a source whose law is known: what every code costs above it, and FLOPs to equal regret."""
+  runs, ratios = styles.grouped(results), {}
+  for found in results['equal_regret']:
+    kind = found['objective'], found['size']
+    ratios[kind] = 'not reached'
+    if found['ratio'] is not None:
+      spread = f'{found["minimum"]:.3g}–{found["maximum"]:.3g}' if found['compared'] > 1 else ''
+      ratios[kind] = f'{found["ratio"]:.3g}{_in_brackets(spread)} at {found["regret"]:.2g}'
+  names = ' / '.join(dict.fromkeys(found['reference'] for found in results['equal_regret']))
+  head = ['regret', 'updates', 'training FLOPs', 'bits/dim above the source', 'by another code']
+  rows = []
+  for label, entry in zip(wording.names(results), results['summary'], strict=True):
+    others = {name: part for name, part in entry['also'].items() if part['regret'] is not None}
+    if entry['regret'] is None and not others:
+      continue
+    first = runs[styles.kind_of(entry)][0]
+    also = '; '.join(
+      f'{_regret(part)} {wording.also_text(name, part)}' for name, part in others.items()
+    )
+    cells = [f'{first["steps"]:,}', f'{first["train_flops"]:.3g}', _regret(entry), also]
+    rows.append([label, *cells, ratios.get((entry['objective'], entry['size']), '')])
+  return [*head, f'FLOPs to equal regret, times those of {names}' if names else ''], rows
+
+
+def _regret(part: Mapping) -> str:
+  spread = wording.spread_text(part, 'regret', 'regret', 1, 4)
+  return wording.regret_text(part['regret'], part['regret_kind']) + _in_brackets(spread)
 
 
 def _unit(measure: Measure) -> str:

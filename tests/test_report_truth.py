@@ -15,12 +15,13 @@ from records import (
   page_of,
   power_law,
   render,
+  truth_of,
   write_hierarchy,
   write_hierarchy_run,
 )
 from scipy import stats
 
-from reports import figures_truth, reading, regret, report, styles, terminal, tidy
+from reports import figures_truth, markdown, reading, regret, report, styles, terminal, tidy
 from reports import results as results_lib
 from reports.errors import ReportError
 
@@ -85,6 +86,17 @@ def test_equal_regret_of_the_comparison_is_the_known_factor(three):
   text = terminal.terminal_table(results)
   assert 'masked_diffusion takes 16 times the FLOPs of autoregressive' in text
   assert '64 times for Gaussian' in text.replace('\n  ', ' ')
+  shown = [line.split(' | ') for line in markdown.text(results).splitlines() if '|' in line]
+  begin = next(i for i, line in enumerate(shown) if line[0] == '| regret')
+  assert shown[begin][-1] == 'FLOPs to equal regret, times those of autoregressive |'
+  own, other = shown[begin + 2 : begin + 4]
+  exact, bound = (
+    np.mean([truth_of(name, g, STEPS[-1] * 3.5e9)['regret_bits_per_dim'] for g in range(3)])
+    for name in ('autoregressive', 'masked_diffusion')
+  )
+  assert own[:2] == ['| autoregressive', f'{STEPS[-1]:,}'] and own[-1] == ' |'
+  assert own[3].startswith(f'{exact:.4f} (') and other[3].startswith(f'≤ {bound:.4f} (')
+  assert other[-1] == f'16 (16–16) at {found["regret"]:.2g} |'
 
 
 def test_range_and_geometric_mean_over_replicates(tmp_path):
