@@ -86,7 +86,11 @@ sys.argv = ['accelerator', '--out={tmp_path / 'out.json'}', '--parts=codec']
 accelerator.define_flags()
 accelerator.app.run(accelerator.main)
 """
-  process = subprocess.Popen([sys.executable, '-c', program], cwd=TOP, stderr=subprocess.DEVNULL)
+  process = subprocess.Popen(
+    [sys.executable, '-c', program], cwd=TOP, stderr=subprocess.DEVNULL,
+    # Ignored by whatever is started in the background, tests too.
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+  )  # fmt: skip
   told = tmp_path / 'group'
   while not (told.exists() and told.read_text()):
     assert process.poll() is None
