@@ -1,9 +1,11 @@
 """What a kept results.json gives by itself, and what a report says of compute."""
 
 import json
+import pathlib
 import shutil
 
 import in_process
+import pandas as pd
 import pytest
 from records import assemble, make_record, render, write_comparison, write_run
 
@@ -160,3 +162,14 @@ def test_at_equal_compute_there_is_no_such_row(tmp_path):
   results = assemble(tmp_path)
   assert not any('at_equal_flops' in run for run in results['runs'])
   assert 'at the FLOPs of the cheapest: step' not in fairness.rows(results)
+
+
+def test_the_ingredients_of_a_code_are_those_of_their_records():
+  """Means and ranges over seeds, as the page has them."""
+  folder = pathlib.Path(__file__).parents[1] / 'experiments/results/codes'
+  found = pd.read_csv(folder / 'ingredients.csv').groupby('setting', sort=False)
+  page = (folder / 'README.md').read_text(encoding='utf-8')
+  assert len(found) == 9
+  for setting, values in found['code_bits_per_dim']:
+    shown = f'{values.mean():.3f}** ({values.min():.3f}–{values.max():.3f})'
+    assert len(values) == 3 and (shown in page or shown.replace('**', '') in page), setting
