@@ -21,10 +21,8 @@ one way, and training data are free for some of the rows alone.
 
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
-import importlib.metadata
 import io
 import math
-import platform
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,12 +33,10 @@ from codes import (
   compressors,
   container,
   counting,
-  description,
   experts,
   histogram,
   packing,
   pictures,
-  program,
 )
 from codes.errors import CodeError
 from data.dataset import Dataset, Examples
@@ -50,7 +46,6 @@ _AFTER_TRAIN = ('xz', 'zstd', 'brotli', 'ppmd')
 UNIFORM, HISTOGRAM = 'uniform', 'per-position histogram'
 NO_COMPRESSORS = (UNIFORM, HISTOGRAM)
 COUNTING = 'counting, our mixture'
-_THIS_RUN = '(this run)'
 # Contexts of codes that know one kind alone, on pictures and on other sequences.
 _OF_PICTURES = {
   'adaptive, left': ('W',), 'adaptive, above': ('N',), 'adaptive, left and above': ('W', 'N')
@@ -59,8 +54,6 @@ _OF_SEQUENCES = {f'adaptive, order {n}': tuple(range(1, n + 1)) for n in range(1
 # More symbols than this take more than some quarter of an hour.
 _MOST_COUNTED = 2**21
 _BATCH = 64
-# Of one parameter, for what a run's weights would add.
-_WEIGHT_BITS = 32
 
 
 class Row(NamedTuple):
@@ -88,10 +81,10 @@ class Row(NamedTuple):
     """Its fields, with `stderr`, over examples, in bits per dimension in the place of `bits_N`."""
     fields = self._asdict()
     bits_N = fields.pop('bits_N')
-    return {**fields, 'stderr': None if bits_N is None else _stderr(bits_N, dims)}
+    return {**fields, 'stderr': None if bits_N is None else stderr_of(bits_N, dims)}
 
 
-def _stderr(bits_N: np.ndarray, dims: int) -> float | None:
+def stderr_of(bits_N: np.ndarray, dims: int) -> float | None:
   if len(bits_N) < 2:
     return None
   return float(np.std(bits_N, ddof=1) / math.sqrt(len(bits_N)) / dims)
@@ -124,7 +117,7 @@ def every_packing(
     CodeError: an endless training split, which is no file, more than 2^16 token values, or more
       tokens than a compressor takes at once.
   """
-  tokens = _tokens(dataset, split)
+  tokens = tokens_of(dataset, split)
   if tokens is None:
     raise CodeError(f"'{dataset.name}' draws its training examples for ever: there is no file")
   rows = [_make(UNIFORM, tokens, math.log2(dataset.vocabulary) * tokens.size)]
@@ -143,7 +136,7 @@ def every_packing(
   return rows + _adaptive(dataset, split, tokens, say, after_train)
 
 
-def _tokens(dataset: Dataset, split: str) -> np.ndarray | None:
+def tokens_of(dataset: Dataset, split: str) -> np.ndarray | None:
   """The charged tokens (N, T) of a split, None if it is endless."""
   examples = getattr(dataset, split)
   if not isinstance(examples, Examples):
@@ -196,7 +189,7 @@ def _after_train(
   window = compressors.WINDOWS.get(compressor.name, compressors.LARGEST)
   if (dataset.epoch * dataset.dims + tokens.size) * tokens.itemsize > window:
     return [Row(name, None, None, note='left out: more than a window holds')]
-  train = _tokens(dataset, 'train')
+  train = tokens_of(dataset, 'train')
   both = np.concatenate([train, tokens])
   # A sheet has another number across for another number of examples, hence by place.
   best = min(range(len(alone)), key=lambda i: alone[i].bits)
@@ -258,7 +251,7 @@ def counted_after_train(dataset: Dataset, split: str) -> float:
   Raises:
     CodeError: an endless training split.
   """
-  tokens, of = _tokens(dataset, split), packing.layout(dataset)
+  tokens, of = tokens_of(dataset, split), packing.layout(dataset)
   if tokens is None or dataset.epoch is None:
     raise CodeError(f"'{dataset.name}' draws its training examples for ever: there is no file")
   picture = of.picture if dataset.dims == math.prod(of.picture or ()) else None
@@ -327,95 +320,3 @@ def _mixture_after_train(dataset: Dataset, layout: counting.Layout, tokens: np.n
   if first:
     note = f'after the last {len(kept):,} rows of train, no file'
   return _make(name, tokens, bits, note=note)
-
-
-def descriptions(
-  dataset: Dataset, split: str, every: Sequence[Row]
-) -> list[description.Description]:
-  """Programs that print the split, by all rows that have one."""
-  tokens = _tokens(dataset, split)
-  found = [description.raw(tokens.size, dataset.vocabulary)]
-  for row in every:
-    if row.bits is None:
-      continue
-    if row.name == COUNTING:
-      driver = program.COUNTING
-      found.append(description.ours(f'{COUNTING}, {row.packing}', int(row.bits), driver))
-    else:
-      found.append(
-        description.library(row.name, row.packing, row.bits, dataset.dims, dataset.vocabulary)
-      )
-  return [one for one in found if one is not None]
-
-
-def run_row(record: dict[str, Any], examples: int, nats_N: np.ndarray | None = None) -> Row:
-  """The row of a finished run, from its record; bits are of the test split, `nats_N` as well."""
-  bits, weights = record['bits_per_dim'], _WEIGHT_BITS * record['parameters']
-  name = f'{record["objective"]} {_THIS_RUN}'
-  if bits is None:
-    return Row(name, None, None, note='n/a: this objective has no likelihood')
-  if record['code'] == 'estimate':
-    return Row(name, None, None, note='n/a: its normaliser is estimated, so it is no code')
-  added = weights / (examples * record['dims'])
-  note = f'weights not counted: {_WEIGHT_BITS} bits each would add {added:,.1f} bits/dim'
-  bits_N = None if nats_N is None else np.asarray(nats_N, np.float64) / math.log(2)
-  total = bits * examples * record['dims']
-  return Row(name, total, bits, note=note, code=record['code'], bits_N=bits_N)
-
-
-def against_counting(rows: Sequence[Row], dims: int) -> dict[str, Any] | None:
-  """A run less the mixture that has read the same split: bits per dimension, paired by example.
-
-  {'run', 'counting' (their names), 'code' (the run's), 'mean', 'stderr'}; None without either.
-  """
-  by_name = {row.name: row for row in rows if row.bits_N is not None}
-  run = next((row for name, row in by_name.items() if name.endswith(_THIS_RUN)), None)
-  counted = by_name.get(f'{COUNTING} after train')
-  if run is None or counted is None:
-    return None
-  less_N = run.bits_N - counted.bits_N
-  mean, stderr = float(less_N.mean() / dims), _stderr(less_N, dims)
-  names = {'run': run.name, 'counting': counted.name, 'code': run.code}
-  return {**names, 'mean': mean, 'stderr': stderr}
-
-
-def as_json(dataset: Dataset, split: str, best: Sequence[Row], every: Sequence[Row]) -> dict:
-  """Everything that was measured, and by what versions."""
-  import PIL
-  from PIL import features
-  import zstandard
-
-  versions = {
-    'python': platform.python_version(),
-    'pillow': PIL.__version__,
-    'libwebp': features.version('webp'),
-    'zstd': '.'.join(map(str, zstandard.ZSTD_VERSION)),
-  }
-  for package in ('brotli', 'pyppmd', 'pillow-jxl-plugin'):
-    try:
-      versions[package] = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-      versions[package] = None
-  found = descriptions(dataset, split, every)
-  shortest = description.shortest(found, dataset.name)
-  return {
-    'dataset': dataset.name,
-    'note': dataset.note,
-    'data_hash': dataset.digest,
-    'split': split,
-    'examples': len(getattr(dataset, split)),
-    'dims': dataset.dims,
-    'alphabet': dataset.vocabulary,
-    'table': [row.as_json(dataset.dims) for row in best],
-    'every_packing': [row.as_json(dataset.dims) for row in every],
-    'against_counting': against_counting(best, dataset.dims),
-    'description': {
-      'bits': shortest.bits,
-      'by': shortest.name,
-      'file_bits': shortest.file_bits,
-      'program_bits': shortest.program_bits,
-      'machine': description.machine(shortest.packages),
-      'all': [{'name': one.name, 'bits': one.bits} for one in found],
-    },
-    'versions': versions,
-  }

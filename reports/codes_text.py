@@ -10,7 +10,7 @@ _SHARED = ('C(Y)-C(Y|X)', 'C(X)-C(X|Y)', 'C(X)+C(Y)-C(XY)', 'C(X)+C(Y)-C(YX)')
 
 
 def baselines(made: Mapping, markdown: bool = False) -> str:
-  """Compressors on a split; `made` is what `codes.baselines.as_json` returns."""
+  """Compressors on a split; `made` is what `codes.tabled.as_json` returns."""
   caption = (
     f'{made["dataset"]}, {made["split"]}: {made["examples"]:,} examples of {made["dims"]} tokens '
     f'of {made["alphabet"]} values ({made["note"]}).\n'

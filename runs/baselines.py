@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from codes import baselines
+from codes import baselines, tabled
 from runs import configs, experiment, finished, recorded
 
 
@@ -15,7 +15,7 @@ def measure(
   data_dir: str,
   say: Callable[[str], None],
 ) -> dict[str, Any]:
-  """Every compressor on a split, as `codes.baselines.as_json`.
+  """Every compressor on a split, as `codes.tabled.as_json`.
 
   Args:
     config: 'FILE:OBJECTIVE', whose data are compressed; or None.
@@ -35,5 +35,5 @@ def measure(
   say('')
   if record is not None:
     nats_N = recorded.read_arrays(workdir).get('nats')
-    every.append(baselines.run_row(record, len(dataset.test), nats_N))
-  return baselines.as_json(dataset, split, baselines.smallest(every), every)
+    every.append(tabled.run_row(record, len(dataset.test), nats_N))
+  return tabled.as_json(dataset, split, baselines.smallest(every), every)

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from codes import baselines, compressors, description, experts, packing, pictures
+from codes import baselines, compressors, description, experts, packing, pictures, tabled
 from codes.errors import CodeError
 from data.dataset import Dataset, Examples
 from reports import codes_text
@@ -238,12 +238,12 @@ def test_the_smallest_packing_is_shown():
 
 def test_a_run_is_a_row_among_others():
   record = {'objective': 'a', 'bits_per_dim': 2.0, 'parameters': 10, 'dims': 4, 'code': 'exact'}
-  row = baselines.run_row(record, 8)
+  row = tabled.run_row(record, 8)
   assert row.bits == 64 and '10.0 bits/dim' in row.note  # 320 bits over 32 tokens.
-  bound = baselines.run_row({**record, 'code': 'upper_bound'}, 8)
-  none = baselines.run_row({**record, 'bits_per_dim': None}, 8)
+  bound = tabled.run_row({**record, 'code': 'upper_bound'}, 8)
+  none = tabled.run_row({**record, 'bits_per_dim': None}, 8)
   data = made(uniform(4, 3, 4), 4)
-  content = baselines.as_json(data, 'test', [row, bound, none], [])
+  content = tabled.as_json(data, 'test', [row, bound, none], [])
   text = codes_text.baselines(content, markdown=True)
   assert '| a (this run) | 2.000 |  | 8 |' in text and '| a (this run) | n/a |  |  |' in text
   assert '| a (this run) | ≤ 2.000 |  | ≤ 8 |' in text and len(text.splitlines()) == 3 + 5 + 2
@@ -254,11 +254,11 @@ def test_a_run_is_compared_with_counting_example_by_example():
   record = {'objective': 'a', 'bits_per_dim': 2.0, 'parameters': 1, 'dims': 4, 'code': 'exact'}
   counted = np.array([5.0, 5, 4, 6])
   nats = (counted + [1, 2, 3, 6]) * np.log(2)
-  rows = [baselines.run_row(record, 4, nats)]
+  rows = [tabled.run_row(record, 4, nats)]
   data = made(uniform(4, 4, 4), 4)
-  assert baselines.as_json(data, 'test', rows, [])['against_counting'] is None
+  assert tabled.as_json(data, 'test', rows, [])['against_counting'] is None
   rows.append(baselines.Row('counting, our mixture after train', 20.0, 1.25, bits_N=counted))
-  content = baselines.as_json(data, 'test', rows, [])
+  content = tabled.as_json(data, 'test', rows, [])
   less = content['against_counting']
   assert less['mean'] == pytest.approx(0.75) and less['stderr'] == pytest.approx(0.2700309)
   own = content['table'][1]['stderr']  # Of 5, 5, 4 and 6: sqrt(2/3)/2/4.
@@ -320,7 +320,7 @@ def test_programs_print_x_and_the_shortest_is_never_above_the_raw_one(tmp_path):
   for packed in packing.packings(packing.layout(data), 40):
     for compressor in compressors.COMPRESSORS.values():
       files[f'{compressor.name}, {packed.name}'] = compressor.compress(packed.pack(tokens))
-  found = baselines.descriptions(data, 'test', every)
+  found = tabled.descriptions(data, 'test', every)
   run = [one for one in found if one.name in files]
   assert {one.name.split(',')[0] for one in run} >= {'raw', 'gzip -9', 'xz -9e', 'zstd -22'}
   for one in run:

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 import tiny
 
-from codes import baselines
+from codes import tabled
 from models import transformer
 from models.config import ModelConfig
 import objectives
@@ -333,7 +333,7 @@ def test_the_report_shows_and_does_not_rank_it(finished):
 
 
 def test_an_estimate_is_no_code_of_anything_else(data_dir, finished):
-  row = baselines.run_row(finished[2], 300)
+  row = tabled.run_row(finished[2], 300)
   assert row.bits is None and row.note == 'n/a: its normaliser is estimated, so it is no code'
   assert own_size.measure(finished[1], data_dir)['two_part'] is None
 
