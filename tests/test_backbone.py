@@ -463,7 +463,7 @@ def test_a_run_with_all_of_it_is_a_run_like_any_other(data_dir, tmp_path):
   config = tiny.config(
     'autoregressive', *(f'--config.model.{setting}' for setting in settings),
     '--config.evaluation.samples=4', '--config.training.microbatches=2',
-    '--config.evaluators.probe.every=0', '--config.probe.linear.labels=()',
+    '--config.probe.linear.labels=()',
   )  # fmt: skip
   workdir = str(tmp_path / 'run')
   run.open_workdir(workdir, config)

@@ -25,8 +25,6 @@ def workdir(data_dir, tmp_path_factory):
     "--config.probe.suite=('linear','prequential')",
     '--config.probe.prequential.rows=60',
     '--config.probe.prequential.l2=0.1',
-    '--config.evaluators.probe.every=0',
-    '--config.evaluation.samples=0',
   )
   with config.unlocked():
     config.probe.prequential.mlp = None

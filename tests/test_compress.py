@@ -39,9 +39,8 @@ def runs(data_dir, tmp_path_factory):
   top = tmp_path_factory.mktemp('runs')
   text = bytes(np.random.default_rng(0).choice([97, 98, 99, 10], 4000).astype(np.uint8))
   (top / 'text').write_bytes(text)
-  few = ('--config.evaluation.samples=0', '--config.evaluators.probe.every=0')
   made = {name: str(top / name) for name in ('autoregressive', 'bytes', *_SILENT)}
-  config = tiny.config('autoregressive', *few)
+  config = tiny.config('autoregressive')
   run.execute(experiment.build(config, data_dir), made['autoregressive'])
   # Nothing is read of these but what they say of themselves.
   for name in _SILENT:
@@ -50,7 +49,7 @@ def runs(data_dir, tmp_path_factory):
     (top / name / 'config.json').write_text(json.dumps(config))
     record = {**configs.read_record(made['autoregressive']), 'objective': name}
     (top / name / 'run.json').write_text(json.dumps(record))
-  config = tiny.config('autoregressive', *few)
+  config = tiny.config('autoregressive')
   with config.unlocked():
     config.data = {
       'name': 'text_file', 'path': str(top / 'text'), 'length': 16, 'validation': 0.2, 'test': 0.2
@@ -200,9 +199,8 @@ def test_the_prequential_mode_needs_no_run(data_dir, tmp_path, call):
 
 @pytest.mark.parametrize('name', ['masked_diffusion', 'block_diffusion', 'masked'])
 def test_networks_that_fill_in_code_in_any_order(data_dir, tmp_path, call, name):
-  few = ('--config.evaluation.samples=0', "--config.probe.suite=('linear',)")
   workdir = str(tmp_path / 'run')
-  run.execute(experiment.build(tiny.config(name, *few), data_dir), workdir)
+  run.execute(experiment.build(tiny.config(name), data_dir), workdir)
   images, coded = str(tmp_path / 'in.npy'), str(tmp_path / 'coded')
   np.save(images, np.random.default_rng(0).integers(0, 17, (20, 8, 8)).astype(np.uint8))
   where = (f'--run={workdir}', f'--data_dir={data_dir}')

@@ -29,12 +29,10 @@ SETTINGS = (
   '--config.evaluators.validation.every=24',
   '--config.checkpoints.every=24',
   '--config.evaluation.draws=1',
-  '--config.evaluation.samples=0',
   '--config.probe.linear.labels=10',
   '--config.probe.linear.draws=1',
   '--config.probe.linear.engine=mesh',
   '--config.probe.levels=False',
-  '--config.evaluators.probe.every=0',
 )
 
 

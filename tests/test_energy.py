@@ -356,7 +356,7 @@ def test_noise_that_can_not_be_had_is_refused_in_one_line(data_dir, finished, tm
 
 def test_an_earlier_run_can_be_the_noise(data_dir, tmp_path):
   long = ('--config.training.steps=80', '--config.checkpoints.every=80')
-  long += ('--config.evaluators.probe.every=0', '--config.evaluators.validation.every=80')
+  long += ('--config.evaluators.validation.every=80',)
   parent = tiny.build(data_dir, 'autoregressive', '--config.objective.order=random', *long)
   record = run.execute(parent, str(tmp_path / 'parent'))
   made = tiny.build(data_dir, 'energy', *SMALL, f'--config.objective.noise={tmp_path / "parent"}')

@@ -71,12 +71,11 @@ def test_backbones_that_the_format_can_not_hold(changes, message):
 
 def test_a_run_is_exported_whole_or_not_at_all(data_dir, tmp_path, monkeypatch):
   workdir, out = str(tmp_path / 'run'), tmp_path / 'out'
-  quick = ('--config.evaluation.samples=0', '--config.evaluators.probe.every=0')
-  config = tiny.config('autoregressive', *quick, '--config.probe.linear.labels=()')
+  config = tiny.config('autoregressive', '--config.probe.linear.labels=()')
   run.open_workdir(workdir, config)
   with pytest.raises(UserError, match='is not finished'):
     exported.imagegpt_directory(workdir, data_dir, str(out))
-  built = tiny.build(data_dir, 'autoregressive', *quick, '--config.probe.linear.labels=()')
+  built = tiny.build(data_dir, 'autoregressive', '--config.probe.linear.labels=()')
   run.execute(built, workdir)
   said = exported.imagegpt_directory(workdir, data_dir, str(out))
   assert said == f'{out}: 1 layers, width 16, 17 colours and the start token 17, 64 positions'

@@ -455,8 +455,7 @@ def _finetune(*arguments):
 
 def test_a_comparison_is_fine_tuned_and_reported(data_dir, tmp_path, capsys):
   where = tmp_path / 'runs' / 'autoregressive-seed0'
-  few = ('--config.evaluators.probe.every=0', '--config.evaluation.samples=0')
-  run.execute(tiny.build(data_dir, 'autoregressive', *few), str(where))
+  run.execute(tiny.build(data_dir, 'autoregressive'), str(where))
   before = configs.read_record(str(where))
   code, out, err = _finetune(f'--workdir={tmp_path}', f'--data_dir={data_dir}', *SMALL)
   assert code == 0, err

@@ -46,8 +46,7 @@ def checkpoint(tmp_path_factory):
 
 
 def test_a_checkpoint_becomes_a_run_like_any_other(checkpoint, data_dir, tmp_path):
-  quick = ('--config.evaluation.samples=0', '--config.evaluators.probe.every=0')
-  workdir, config = str(tmp_path / 'run'), tiny.config('autoregressive', *quick)
+  workdir, config = str(tmp_path / 'run'), tiny.config('autoregressive')
   record = imported.import_run(str(checkpoint), config, workdir, data_dir)
   assert record == configs.read_record(workdir)
   assert record['size'] == 'L1D16H2' and record['code'] == 'exact'

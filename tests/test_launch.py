@@ -59,7 +59,11 @@ def _wait_for_step(workdir, step: int) -> None:
 def test_sigterm_then_kill_then_resume_equals_uninterrupted(data_dir, tmp_path, capsys):
   long = ('--config.training.steps=200', '--config.checkpoints.every=40')
   # Evaluations take most of the time of such small steps.
-  long += ('--config.evaluators.validation.every=20', '--config.evaluators.probe.every=100')
+  long += (
+    '--config.evaluators.validation.every=20',
+    *tiny.PICTURES,
+    '--config.evaluators.probe.every=100',
+  )
   whole, broken = tmp_path / 'whole', tmp_path / 'broken'
   run.execute(tiny.build(data_dir, 'masked_diffusion', *long), str(whole))
 
@@ -108,8 +112,6 @@ def comparison(data_dir, tmp_path_factory):
     '--learning_rates=0.002,1e30',
     '--config.objective.ratio=0.5',
     *tiny.OVERRIDES,
-    '--config.evaluators.probe.every=0',
-    '--config.evaluation.samples=0',
   )
   return workdir, arguments, _finish(_start('compare', *arguments))
 

@@ -61,7 +61,6 @@ def compared(tmp_path_factory, data_dir):
   command = [sys.executable, '-m', 'launch.compare', '--config=experiments/digits.py']
   command += [f'--workdir={where}', f'--data_dir={data_dir}', *tiny.OVERRIDES]
   command += ['--objectives=autoregressive,autoregressive+input_mask=0.5', '--seeds=0']
-  command += ['--config.evaluators.probe.every=0', '--config.evaluation.samples=0']
   command += ['--config.probe.linear.labels=10', '--config.probe.linear.draws=1']
 
   def run(*flags: str) -> subprocess.CompletedProcess:

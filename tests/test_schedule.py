@@ -86,7 +86,6 @@ def test_a_checkpoint_is_due_by_minutes(data_dir, tmp_path, monkeypatch):
   experiment = tiny.build(
     data_dir, 'masked', '--config.checkpoints.every=0', '--config.checkpoints.at=()',
     '--config.checkpoints.minutes=1.0', '--config.evaluators.validation.every=0',
-    '--config.evaluators.probe.every=0',
   )  # fmt: skip
   clock, saved = [0.0], []
   monkeypatch.setattr(loop.time, 'monotonic', lambda: clock[0])

@@ -143,9 +143,8 @@ def test_inside_a_validation_the_state_is_saved_and_the_validation_repeated(
   data_dir, tmp_path, monkeypatch, sigterm
 ):
   whole, broken = str(tmp_path / 'whole'), str(tmp_path / 'broken')
-  few = ('--config.evaluators.probe.every=0', '--config.evaluation.samples=0')
-  run.execute(tiny.build(data_dir, 'masked_diffusion', *few), whole)
-  experiment = tiny.build(data_dir, 'masked_diffusion', *few)
+  run.execute(tiny.build(data_dir, 'masked_diffusion'), whole)
+  experiment = tiny.build(data_dir, 'masked_diffusion')
   validate, calls = evaluators.validate, []
 
   def interrupted(*arguments):
@@ -171,7 +170,7 @@ def test_inside_a_validation_the_state_is_saved_and_the_validation_repeated(
 
 
 def test_while_scoring_finished_pieces_are_kept(data_dir, tmp_path, monkeypatch, sigterm):
-  settings = ("--config.probe.suite=('linear','ridge','knn')", '--config.evaluators.probe.every=0')
+  settings = ("--config.probe.suite=('linear','ridge','knn')", '--config.evaluation.samples=32')
   whole, broken = str(tmp_path / 'whole'), str(tmp_path / 'broken')
   run.execute(tiny.build(data_dir, 'masked_diffusion', *settings), whole)
   experiment = tiny.build(data_dir, 'masked_diffusion', *settings)

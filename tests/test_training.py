@@ -52,10 +52,14 @@ class _Failing:
     return self._batches.rows(step, rows)
 
 
+def _build(data_dir, name='masked_diffusion'):
+  return tiny.build(data_dir, name, *(tiny.PICTURES if name == 'masked_diffusion' else ()))
+
+
 @pytest.fixture(scope='module')
 def uninterrupted(data_dir, tmp_path_factory):
   """A run that nothing disturbed: its experiment, directory and record."""
-  experiment, workdir = tiny.build(data_dir), str(tmp_path_factory.mktemp('whole'))
+  experiment, workdir = _build(data_dir), str(tmp_path_factory.mktemp('whole'))
   return experiment, workdir, run.execute(experiment, workdir)
 
 
@@ -63,19 +67,18 @@ def uninterrupted(data_dir, tmp_path_factory):
   'name', ['masked_diffusion', pytest.param('autoregressive', marks=pytest.mark.bits)]
 )
 def test_interrupted_and_resumed_equals_uninterrupted(name, data_dir, tmp_path, request):
-  broken, few = str(tmp_path / 'broken'), ()
+  broken = str(tmp_path / 'broken')
   if name == 'masked_diffusion':
     experiment, whole, _ = request.getfixturevalue('uninterrupted')
   else:
-    few = ('--config.evaluators.probe.every=0', '--config.evaluation.samples=0')
-    experiment, whole = tiny.build(data_dir, name, *few), str(tmp_path / 'whole')
+    experiment, whole = _build(data_dir, name), str(tmp_path / 'whole')
     run.execute(experiment, whole)
-  failing = tiny.build(data_dir, name, *few)
+  failing = _build(data_dir, name)
   failing.__dict__['batches'] = _Failing(failing.batches, at=6)
   with pytest.raises(RuntimeError, match='power cut'):
     run.execute(failing, broken)
   assert configs.read_record(broken) is None
-  run.execute(tiny.build(data_dir, name, *few), broken)
+  run.execute(_build(data_dir, name), broken)
   _assert_same_run(experiment, whole, broken)
 
 
@@ -88,13 +91,13 @@ def test_a_row_is_written_once_however_often_a_run_is_stopped(
   with monkeypatch.context() as patch:
     patch.setattr(loop.preemption, 'asked_here', lambda: next(asked, True))
     with pytest.raises(Preempted):
-      run.execute(tiny.build(data_dir), broken)
-  failing = tiny.build(data_dir)
+      run.execute(_build(data_dir), broken)
+  failing = _build(data_dir)
   failing.__dict__['batches'] = _Failing(failing.batches, at=7)
   with pytest.raises(RuntimeError, match='power cut'):
     run.execute(failing, broken)
   assert checkpoint.Checkpoints(f'{broken}/checkpoints').steps()[-1] == 6
-  run.execute(tiny.build(data_dir), broken)
+  run.execute(_build(data_dir), broken)
   _assert_same_run(experiment, whole, broken)
 
 
@@ -166,7 +169,7 @@ def test_truncated_checkpoint_is_named_and_the_previous_one_offered(
   uninterrupted, data_dir, tmp_path
 ):
   (experiment, whole, _), broken = uninterrupted, str(tmp_path / 'broken')
-  failing = tiny.build(data_dir)
+  failing = _build(data_dir)
   failing.__dict__['batches'] = _Failing(failing.batches, at=5)
   with pytest.raises(RuntimeError):
     run.execute(failing, broken)
@@ -174,11 +177,11 @@ def test_truncated_checkpoint_is_named_and_the_previous_one_offered(
   assert sorted(os.listdir(last)) == ['0', '4']
   _truncate(os.path.join(last, '4'))
   with pytest.raises(CheckpointError, match=r'last/4 can not be read.*--restore_step=0') as error:
-    run.execute(tiny.build(data_dir), broken)
+    run.execute(_build(data_dir), broken)
   assert '\n' not in str(error.value)
   with pytest.raises(CheckpointError, match='no checkpoint of step 3; there are: 0, 4'):
-    run.execute(tiny.build(data_dir), broken, restore_step=3)
-  run.execute(tiny.build(data_dir), broken, restore_step=0)
+    run.execute(_build(data_dir), broken, restore_step=3)
+  run.execute(_build(data_dir), broken, restore_step=0)
   _assert_same_run(experiment, whole, broken)
   assert os.path.exists(os.path.join(broken, 'checkpoints', 'set_aside', 'last_4'))
 

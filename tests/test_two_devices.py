@@ -103,8 +103,6 @@ def test_two_devices_compute_what_one_computes(data_dir, tmp_path):
     data_dir,
     'autoregressive',
     '--config.model.width=64',
-    '--config.evaluators.probe.every=0',
-    '--config.evaluation.samples=0',
     '--config.probe.suite=()',
   )
   run.execute(parent, str(tmp_path / 'parent'))

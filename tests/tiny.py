@@ -11,10 +11,11 @@ OVERRIDES = (
   '--config.training.batch_size=8',
   '--config.training.log_every=2',
   '--config.evaluators.validation.every=4',
-  '--config.evaluators.probe.every=4',
+  '--config.evaluators.probe.every=0',
   '--config.checkpoints.every=4',
   '--config.optimizer.warmup_steps=2',
   '--config.evaluation.draws=2',
+  '--config.evaluation.samples=0',
   '--config.evaluation.validation_draws=1',
   "--config.probe.suite=('linear',)",
   '--config.probe.linear.labels=10,40',
@@ -22,6 +23,9 @@ OVERRIDES = (
   '--config.probe.linear.l2=0.01,1.0',
   '--config.probe.linear.few_l2=0.01,1.0',
 )
+
+# What takes most of such a run's time: probes along training, and samples.
+PICTURES = ('--config.evaluators.probe.every=4', '--config.evaluation.samples=32')
 
 
 def config(objective: str = 'masked_diffusion', *overrides: str):
