@@ -19,9 +19,9 @@ Voita and Titov, 2020).
     Krichevsky-Trofimov estimator and smoothed frequencies: features that say nothing cost
     n H + (K-1)/2 log2 n + O(1) bits and the price of the mixture, and a label that never changes
     the first block and less than 40 bits.
-*   Experts of the MLP code: these, and networks of one hidden layer (`mlp.train`, from zero), for
-    every layer, weight decay and checkpoint. The larger family contains the smaller, so its code
-    is longer by log2 of the ratio of their sizes at most.
+*   Experts of the MLP code: these, and networks of one hidden layer (`hidden_layer.train`, from
+    zero), for every layer, weight decay and checkpoint. The larger family contains the smaller, so
+    its code is longer by log2 of the ratio of their sizes at most.
 *   One order of the labels is one draw: the linear code is computed for several, all of the same
     labels, and its length is their mean, with the spread. Networks take longer; as many orders of
     them as asked for are coded, the first ones, and lengths are to be compared order by order.
@@ -36,7 +36,7 @@ import math
 
 import numpy as np
 
-from probes import calibration, logistic, mixture, mlp, selection
+from probes import calibration, hidden_layer, logistic, mixture, selection
 
 GAP = 1e-4  # Certificate of every linear fit, nats.
 SMALLEST_FIT = 160  # Rows that a linear fit is padded to at least: few shapes, little compilation.
@@ -50,7 +50,7 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
       features: probes.features.Features; only train is read.
       config: rows (labels coded, at most), first (labels of the uniform block), orders (of the
           labels, for the linear code), network_orders (the first so many of them, for the MLP
-          code), l2 (grid), mlp (None for the linear code alone, or the settings of `mlp.train`:
+          code), l2 (grid), mlp (None for the linear code alone, or what `hidden_layer.train` takes:
           hidden, steps, batch_size, learning_rate, weight_decay, checkpoints).
       seed: of the order of the labels, and of the networks.
 
@@ -277,7 +277,7 @@ class Experts:
   def _fit_networks(self, x, labels, stop) -> list[np.ndarray]:
     """Logits (layers, weight decays, stop - start, K), one array a checkpoint."""
     start = len(labels)
-    trained = mlp.train(
+    trained = hidden_layer.train(
       x,
       np.pad(labels, (0, x.shape[1] - start)),
       classes=self.classes,
@@ -285,7 +285,7 @@ class Experts:
       rows=np.arange(start),
       **self._mlp,
     )
-    return [mlp.logits(params, x[:, start:stop]) for step, params in trained if step]
+    return [hidden_layer.logits(params, x[:, start:stop]) for step, params in trained if step]
 
   def _batches(self) -> list[np.ndarray]:
     """Layers in batches of nearly equal size that fit in memory."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from probes import logistic, mlp, selection
+from probes import hidden_layer, logistic, mlp, selection
 from probes.features import Features
 
 ROWS, DIMS = 240, 6
@@ -93,14 +93,14 @@ def test_exclusive_or(xor):
 def test_accuracy_and_bits_have_each_their_choice(xor, monkeypatch):
   """Recomputed from what training yields: by accuracy as the linear probe, and by cross-entropy."""
   features, settings = exclusive_or(), config(checkpoints=4)
-  seen, original = [], mlp.train
+  seen, original = [], hidden_layer.train
 
   def kept(x, *arguments, **named):
     for step, params in original(x, *arguments, **named):
       seen.append((step, {k: v.copy() for k, v in params.items()}, named['offset_GxJxNxK']))
       yield step, params
 
-  monkeypatch.setattr(mlp, 'train', kept)
+  monkeypatch.setattr(hidden_layer, 'train', kept)
   cell = mlp.evaluate(features, settings, 0)[0]['all']
   mean, scale = selection.moments(features.train)
   held_out, test = (
@@ -123,7 +123,7 @@ def test_accuracy_and_bits_have_each_their_choice(xor, monkeypatch):
       scores = []
       for x in (held_out, test):
         offset = (k >= 2) * logistic.logits(x[layer], w[layer], b[layer])
-        scores.append(mlp.logits(own, x[layer][None], offset[None, None])[0, 0])
+        scores.append(hidden_layer.logits(own, x[layer][None], offset[None, None])[0, 0])
       p = [np.exp(s) / np.exp(s).sum(1, keepdims=True) for s in scores]
       p = [(ROWS * q + share / 2) / (ROWS + 0.5) for q in p]
       correct = (scores[0].argmax(1) == features.labels_validation).sum()
@@ -222,8 +222,10 @@ def test_layers_in_batches_give_the_same(xor, monkeypatch):
     name: np.concatenate([getattr(features, name)] * 2) for name in ('train', 'validation', 'test')
   }
   sizes = []
-  original = mlp.train
-  monkeypatch.setattr(mlp, 'train', lambda x, *a, **k: sizes.append(len(x)) or original(x, *a, **k))
+  original = hidden_layer.train
+  monkeypatch.setattr(
+    hidden_layer, 'train', lambda x, *a, **k: sizes.append(len(x)) or original(x, *a, **k)
+  )
   monkeypatch.setattr(mlp, 'BATCH_BYTES', 120_000)
   cell = mlp.evaluate(dataclasses.replace(features, **doubled), config(), 0)[0]['all']
   assert sizes == [2, 2]
@@ -283,9 +285,9 @@ def gradient(p, x, y, w, offset):
 def test_training_against_numpy():
   """Every problem's parameters at both checkpoints against float64 backpropagation and AdamW."""
   given = small()
-  trained = list(mlp.train(**given, **SETTINGS))
+  trained = list(hidden_layer.train(**given, **SETTINGS))
   assert [step for step, _ in trained] == [0, 3, 6]
-  order = given['rows'][mlp.row_order(14, 6, 8, 3)]
+  order = given['rows'][hidden_layer.row_order(14, 6, 8, 3)]
   for g in range(2):
     x, y = given['features_GxNxD'][g], given['labels'][g]
     w = given['weights'][g] / given['weights'][g, given['rows']].mean()
@@ -298,15 +300,15 @@ def test_training_against_numpy():
         rate = 0.05 * (1 + np.cos(np.pi * step / 6)) / 2
         for k, slope in slopes.items():
           first[k] = 0.9 * first[k] + 0.1 * slope
-          second[k] = mlp.BETA2 * second[k] + (1 - mlp.BETA2) * slope**2
+          second[k] = hidden_layer.BETA2 * second[k] + (1 - hidden_layer.BETA2) * slope**2
           top = first[k] / (1 - 0.9 ** (step + 1))
-          update = top / (np.sqrt(second[k] / (1 - mlp.BETA2 ** (step + 1))) + 1e-8)
+          update = top / (np.sqrt(second[k] / (1 - hidden_layer.BETA2 ** (step + 1))) + 1e-8)
           p[k] = p[k] - rate * (update + (decay * p[k] if k in 'UVW' else 0))
         if step + 1 in (3, 6):
           params = trained[(step + 1) // 3][1]
           for k, v in p.items():
             np.testing.assert_allclose(params[k][g, j], v, atol=2e-5)
-          scores = mlp.logits(params, given['features_GxNxD'], given['offset_GxJxNxK'])
+          scores = hidden_layer.logits(params, given['features_GxNxD'], given['offset_GxJxNxK'])
           expected, _, _ = forward(p, x, given['offset_GxJxNxK'][g, j])
           np.testing.assert_allclose(scores[g, j], expected, atol=2e-4)
 
@@ -332,7 +334,7 @@ def test_gradient_by_hand_is_the_derivative():
 
 def test_batched_equals_solo():
   given = small()
-  *_, (_, batched) = mlp.train(**given, **SETTINGS)
+  *_, (_, batched) = hidden_layer.train(**given, **SETTINGS)
   for g in range(2):
     for j in range(2):
       alone = {
@@ -340,30 +342,32 @@ def test_batched_equals_solo():
       }
       alone['offset_GxJxNxK'] = alone['offset_GxJxNxK'][:, j : j + 1]
       alone['weight_decay'] = given['weight_decay'][j : j + 1]
-      *_, (_, solo) = mlp.train(**alone, **SETTINGS)
+      *_, (_, solo) = hidden_layer.train(**alone, **SETTINGS)
       for k, v in solo.items():
         np.testing.assert_allclose(batched[k][g, j], v[0, 0], atol=1e-5)
 
 
 def test_only_the_rows_named_train():
   given = small()
-  *_, (_, expected) = mlp.train(**given, **SETTINGS)
+  *_, (_, expected) = hidden_layer.train(**given, **SETTINGS)
   others = np.setdiff1d(np.arange(20), given['rows'])
   given['features_GxNxD'][:, others] = 1e3
   given['labels'][:, others] = 0
   given['weights'][:, others] = 7
-  *_, (_, params) = mlp.train(**given, **SETTINGS)
+  *_, (_, params) = hidden_layer.train(**given, **SETTINGS)
   for k, v in expected.items():
     np.testing.assert_array_equal(params[k], v)
 
 
 def test_order_of_rows():
-  order = mlp.row_order(10, 7, 4, 5)
+  order = hidden_layer.row_order(10, 7, 4, 5)
   assert order.shape == (7, 4)
   passes = order.ravel()[:20].reshape(2, 10)
   np.testing.assert_array_equal(np.sort(passes, 1), np.tile(np.arange(10), (2, 1)))
-  np.testing.assert_array_equal(order[:3], mlp.row_order(10, 3, 4, 5))  # Whatever comes later.
-  assert (order != mlp.row_order(10, 7, 4, 6)).any()
+  np.testing.assert_array_equal(
+    order[:3], hidden_layer.row_order(10, 3, 4, 5)
+  )  # Whatever comes later.
+  assert (order != hidden_layer.row_order(10, 7, 4, 6)).any()
 
 
 def test_bad_input():
