@@ -133,8 +133,8 @@ CLAIM = Claim(
   'Depends (on the objective): one is above it, another one is not, in this '
   'sense. Else not distinguishable. How they '
   'compare with each other, and with the linear probe, is reported beside it.',
-  looked_at='experiments/results/digits_finetuned: one seed of an earlier version, 60, 53 and 50 '
-  '% at 100 labels in the order above, 24 % untrained; 74, 67 and 48 % by the linear probe. '
+  looked_at='One seed of an earlier version on digits: 60, 53 and 50 % at 100 labels in the order '
+  'above, 24 % untrained; 74, 67 and 48 % by the linear probe. '
   'Pilot of autoregression, seed 100: 55 % at 100 labels after 80 updates at 1e-3, 64 % at 3e-3, '
   '69 % after 240 at 1e-2, which is why rates and lengths were raised.',
   pod='python -m launch.finetune on the runs of a sweep over experiments/fashion_mnist.py with '
