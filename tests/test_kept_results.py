@@ -173,3 +173,16 @@ def test_the_ingredients_of_a_code_are_those_of_their_records():
   for setting, values in found['code_bits_per_dim']:
     shown = f'{values.mean():.3f}** ({values.min():.3f}–{values.max():.3f})'
     assert len(values) == 3 and (shown in page or shown.replace('**', '') in page), setting
+
+
+def test_the_codes_of_labels_are_those_of_their_records():
+  folder = pathlib.Path(__file__).parents[1] / 'experiments/results/codes'
+  (found,) = json.loads((folder / 'labels.json').read_text(encoding='utf-8'))['sets']
+  page = (folder / 'README.md').read_text(encoding='utf-8')
+  lines = {line.split(' | ')[0].strip('| '): line for line in page.splitlines() if '|' in line}
+  for row in found['rows']:
+    low, high = row.get('bits_ci95') or (None, None)
+    shown = f'{row["bits"]:,.0f}' + (f' ({low:,.0f}–{high:,.0f})' if low else '')
+    assert f'| {shown} |' in lines[row['of']], (row['of'], row['learner'])
+    if row['learner'] == 'linear':
+      assert lines[row['of']].endswith(f'| {row["regret"]:,.0f} |')
