@@ -67,7 +67,7 @@ def _part(text: str | None) -> tuple[int, int] | None:
 
 def _grid(name: str) -> list[float] | None:
   """The values of a flag that is a list of positive numbers; None where it is not given."""
-  if not flags.FLAGS[name].value:
+  if flags.FLAGS[name].value is None:
     return None
   values = entry.numbers(name, flags.FLAGS[name].value, float)
   if not all(0 < value < float('inf') for value in values):
