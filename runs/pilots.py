@@ -9,7 +9,7 @@ import json
 import os
 
 from reports import choice, compute, reading
-from runs import plan
+from runs import experiment, plan
 from runs.errors import UserError
 from training.metrics import write_atomically
 
@@ -36,13 +36,20 @@ def directory(workdir: str) -> str:
   return os.path.join(workdir, reading.PILOTS)
 
 
-def refuse_results(
-  own: plan.Defaults, pilot_seeds: Sequence[int], seeds: Sequence[int] | None
-) -> None:
-  """UserError where a pilot would have the seed and the data of a result."""
-  both = sorted(set(pilot_seeds) & set(seeds or own.seeds))
-  if both and set(own.pilots.values()) & set(own.replicates.values()):
-    raise UserError(f'--pilot_seeds: seed {both[0]} is among the results; pilots must not be')
+def refuse_results(pilots: Sequence[plan.PlannedRun], results: Sequence[plan.PlannedRun]) -> None:
+  """UserError where a pilot would have the seed and the draw of the data of a result.
+
+  It starts from the same parameters and sees the same batches, also where it is shorter.
+  """
+  both = set(map(_replicate, pilots)) & set(map(_replicate, results))
+  if both:
+    first = choice.replicate_text(min(both, key=choice.replicate_order))
+    raise UserError(f'--pilot_seeds: {first} is among the results; pilots must not be')
+
+
+def _replicate(run: plan.PlannedRun) -> choice.Replicate:
+  source = {'settings_of_data': experiment.source(run.config)}
+  return choice.replicate(source | {'seed': run.config.training.seed})
 
 
 def choose(

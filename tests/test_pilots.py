@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 from reports import reading, report
-from runs import plan, variants
+from runs import pilots, plan, variants
 from runs.errors import UserError
 
 _ROOT = pathlib.Path(__file__).parent.parent
@@ -77,13 +77,13 @@ def compared(tmp_path_factory, data_dir):
 
 def test_results_are_trained_at_what_the_pilots_chose(compared):
   where, _, _ = compared
-  pilots = {path.name: json.loads((path / 'run.json').read_text()) for path in
-            (where / 'pilots' / 'runs').iterdir()}  # fmt: skip
-  assert len(pilots) == 4 and all(record['seed'] == 7 for record in pilots.values())
-  assert not any(record['probes'].get('linear') for record in pilots.values())
+  tried = {path.name: json.loads((path / 'run.json').read_text()) for path in
+           (where / 'pilots' / 'runs').iterdir()}  # fmt: skip
+  assert len(tried) == 4 and all(record['seed'] == 7 for record in tried.values())
+  assert not any(record['probes'].get('linear') for record in tried.values())
   expected = {}
   for variant in ('', 'input_mask=0.5'):
-    own = [record for record in pilots.values() if record['variant'] == variant]
+    own = [record for record in tried.values() if record['variant'] == variant]
     expected[variant] = min(own, key=lambda record: record['validation']['loss'])['learning_rate']
   made = json.loads((where / 'results.json').read_text())
   trained = [run for run in made['runs'] if run['trained']]
@@ -115,6 +115,31 @@ def test_a_report_of_the_directory_reads_no_pilot(compared, tmp_path):
   where, _, _ = compared
   made = report.build([where], tmp_path)
   assert len(made['runs']) == 2 and not made['unfinished']
+
+
+@pytest.mark.parametrize('path,shared', [('hierarchy', False), ('digits', True), ('short', True)])
+def test_a_pilot_has_not_the_seed_of_a_result_unless_its_data_are_another_draw(
+  path, shared, tmp_path, data_dir
+):
+  """A shorter pilot starts from the parameters of the result, and sees its first batches."""
+  where = f'experiments/{path}.py'
+  if path == 'short':
+    where = str(tmp_path / 'short.py')
+    pathlib.Path(where).write_text(
+      'from experiments.digits import get_config\n'
+      "PILOTS = {'short': ('--config.training.steps=100',)}\n"
+    )
+
+  def planned(seeds, **more):
+    return plan.make(where, ['masked'], seeds, None, [], str(tmp_path), data_dir, **more)[0]
+
+  first = planned([0, 2], pilots=True)
+  pilots.refuse_results(first, planned([1, 3]))
+  if shared:
+    with pytest.raises(UserError, match='--pilot_seeds: seed 2 is among the results'):
+      pilots.refuse_results(first, planned([1, 2]))
+  else:
+    pilots.refuse_results(first, planned([1, 2]))
 
 
 def test_pilots_must_not_be_results_and_need_a_grid(compared):
