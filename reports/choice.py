@@ -6,7 +6,7 @@ finished replicates take part. Bits and labels of the test split are never looke
 """
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import math
 from typing import Any
 
@@ -106,16 +106,18 @@ def select(runs: Sequence[dict], begun: Sequence[Mapping] = ()) -> list[str]:
     kind = (run.get('dataset'), run['objective'], run.get('size'))
     groups[kind][tuning_of(run)].append(run)
   for (_, objective, size), grid in groups.items():
-    chosen = next(iter(grid))
+    chosen, name = next(iter(grid)), f'{objective} ({size})'
+    tried, note = certificates.tried(grid, begun), []
     if len(grid) > 1:
-      chosen, note = _choose(f'{objective} ({size})', grid)
-      notes += [line for line in note if line not in notes]
-    tried = certificates.tried(grid, begun)
+      chosen, note = _choose(name, grid)
+    if any(run.get('trained', True) for members in grid.values() for run in members):
+      note += _edges(name, chosen, tried)
+    notes += [line for line in note if line not in notes]
     for tuning, members in grid.items():
       for run in members:
         run['selected'] = tuning == chosen
         if run.get('trained', True):
-          certificates.pay(run, max(tried, run.get('pilots_tried', 1)))
+          certificates.pay(run, max(len(tried), run.get('pilots_tried', 1)))
   return notes
 
 
@@ -136,15 +138,23 @@ def _choose(name: str, grid: Mapping[Tuning, list[dict]]) -> tuple[Tuning, list[
   chosen = min(losses, key=lambda tuning: (losses[tuning], str(tuning)))
   if len({frozenset(map(replicate, grid[tuning])) for tuning in losses}) > 1:
     notes.append(f'{name}: its tunings were not tried on the same seeds')
+  return chosen, notes
+
+
+def _edges(name: str, chosen: Tuning, tried: Collection[Tuning]) -> list[str]:
+  """A line where the choice is no optimum inside the grid.
+
+  A tuning that diverged was tried as well: what lies beside it lies inside.
+  """
+  notes = []
   for place, word in enumerate(('learning rate', 'clip norm')):
-    # One that is left out was tried: what lies beside it lies inside.
-    values = sorted({tuning[place] for tuning in grid} - {None})
+    values = sorted({tuning[place] for tuning in tried} - {None})
     if len(values) == 2:
       notes.append(f'only two {word}s were tried, {values[0]:g} and {values[1]:g}: no choice lies '
                    'inside the grid')  # fmt: skip
     elif len(values) > 2 and chosen[place] in (values[0], values[-1]):
       notes.append(f'{name}: the chosen {word} {chosen[place]:g} is at the edge of its grid')
-  return chosen, notes
+  return notes
 
 
 def fit_state(run: Mapping, curve: Sequence[Mapping]) -> str | None:
@@ -178,7 +188,9 @@ def add_pilots(runs: Sequence[dict], pilots: Sequence[Mapping]) -> list[str]:
     for row in pilots:
       if all(row.get(name) == run.get(name) for name in ('objective', 'size', *GRID)):
         run |= {f'{name}_grid': row[f'{name}s'] for name in GRID}
-        run |= {'pilots_of': row['of'], 'pilots_tried': math.prod(len(row[f'{n}s']) for n in GRID)}
+        count = math.prod(len(row[f'{n}s']) for n in GRID)
+        count = max(count, len({tuning_of(one) for one in row.get('tried', ())}))
+        run |= {'pilots_of': row['of'], 'pilots_tried': count}
   both = pilots_among(runs)
   return [f'{", ".join(both)}: among the results, and among the pilots that chose for them'] * (
     len(both) > 0
