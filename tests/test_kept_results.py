@@ -74,14 +74,19 @@ def test_every_number_of_the_markdown_is_in_the_results(kept):
     made['verdicts'], name
   )
   assert '```sh\npython -m launch.compare --workdir=DIR\n```' in markdown.text(made)
+  # What must be known beside the tables.
+  told = markdown.text({**made, 'errors': ['a regret below zero'], 'notes': ['one at the edge']})
+  assert '\n\n- ERROR: a regret below zero.\n- One at the edge.\n\n' in told
 
 
 def test_what_is_no_results_json_is_one_line(kept, tmp_path):
   where, _ = kept
-  old = {k: v for k, v in json.loads(where.read_text()).items() if k != 'no_verdicts'}
-  (tmp_path / 'results.json').write_text(json.dumps(old))
-  with pytest.raises(ReportError, match='no results.json of this version: it lacks no_verdicts'):
-    in_process.call('report', str(tmp_path / 'results.json'))
+  whole = json.loads(where.read_text())
+  for lacking in ('no_verdicts', 'dims', 'verdicts', 'notes'):
+    old = {k: v for k, v in whole.items() if k != lacking}
+    (tmp_path / 'results.json').write_text(json.dumps(old))
+    with pytest.raises(ReportError, match=f'no results.json of this version: it lacks {lacking}'):
+      in_process.call('report', str(tmp_path / 'results.json'))
   with pytest.raises(Exception, match='shown alone, without --out and --by'):
     in_process.call('report', str(where), f'--out={tmp_path}')
 

@@ -92,6 +92,21 @@ def test_seeds_added_once_results_were_there_are_told(tmp_path):
   )
   _write(tmp_path, _plan(range(7), before=3))
   assert 'written when 3 results were there already' in _said(assemble(tmp_path))
+  # Nor do objectives come in unseen.
+  _write(
+    tmp_path,
+    _plan(range(5), rows=OBJECTIVES[:1]),
+    _plan(range(5), written='2026-11-02', before=5),
+    _plan(range(7), written='2026-11-03', before=15),
+  )
+  found = [
+    line for line in planned.lines(assemble(tmp_path)['plan']) if 'later than the first' in line
+  ]
+  why = 'results were there: a test is at its level only for what was fixed before'
+  assert found == [
+    f'2 rows were added later than the first plan, once 5 {why}',
+    f'2 seeds were added later than the first plan, once 15 {why}',
+  ]
   # Fewer than were planned at first is no way out.
   _write(tmp_path, _plan(range(9)), _plan(range(7), written='2026-11-02', before=21))
   assert assemble(tmp_path)['no_verdicts'] == 'preliminary, 6 planned runs are not done'

@@ -376,8 +376,10 @@ def test_exact_bits_of_other_test_examples_are_not_compared(tmp_path, rows, reas
       with np.load(path / 'arrays.npz') as arrays:
         saved = {'also/chain rule/nats': nats, 'also/chain rule/rows': np.array(own)}
         np.savez(path / 'arrays.npz', **arrays, **saved)
-  (found,) = differences.verdicts(assemble(tmp_path)['runs'], predictions.BESIDE[1])
+  results = assemble(tmp_path)
+  (found,) = results['beside'][0]['verdicts']
   assert found['reason'] == reason and (found['p'] is None) == (reason is not None)
+  assert reason is None or f'not tested: {reason}' in said(results)
   assert found['examples'] == (None if reason else 30)
 
 
