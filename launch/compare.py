@@ -82,7 +82,13 @@ def _command(overrides: Sequence[str]) -> str:
   for name in lists:
     if flags.FLAGS[name].value:
       words.append(f'--{name}={",".join(flags.FLAGS[name].value)}')
-  return shlex.join([*words, *overrides])
+  return shlex.join([*map(_anywhere, words), *map(_anywhere, overrides)])
+
+
+def _anywhere(word: str) -> str:
+  """'--name=/here/F' -> '--name=F'."""
+  name, equals, value = word.partition('=')
+  return f'{name}{equals}{os.path.basename(value) if os.path.isabs(value) else value}'
 
 
 def define_flags() -> None:

@@ -11,7 +11,7 @@ import tiny
 
 from experiments import hierarchy
 from probes import linear
-from runs import assessment, configs, controls, experiment, levels, plan, recorded, run
+from runs import assessment, comparison, configs, controls, experiment, levels, plan, recorded, run
 from runs.errors import UserError
 
 _TINY = (
@@ -184,6 +184,19 @@ def test_an_empty_list_is_not_the_default(flag, tmp_path):
   with pytest.raises(UserError, match=f'--{flag} must name each value once, at least one'):
     in_process.call('compare', *words, f'--{flag}=')
   assert not list(tmp_path.iterdir())
+
+
+def test_the_command_of_a_report_has_no_path_of_this_machine(tmp_path, monkeypatch):
+  told = {}
+  monkeypatch.setattr(comparison, 'compare', lambda *_, **more: told.update(more) or 0)
+  words = ['--config=experiments/digits.py', f'--workdir={tmp_path}', '--seeds=0,1']
+  words += [f'--config.data.path={tmp_path}/my data.npz', '--config.training.steps=8']
+  in_process.call('compare', *words, '--objectives=masked+ratio=0.5')
+  assert told['command'] == (
+    'python -m launch.compare --config=experiments/digits.py --workdir=DIR '
+    "--objectives=masked+ratio=0.5 --seeds=0,1 '--config.data.path=my data.npz' "
+    '--config.training.steps=8'
+  )
 
 
 def test_a_config_file_with_a_shape_of_its_own_has_no_sizes(tmp_path, data_dir):
