@@ -67,7 +67,7 @@ def _part(text: str | None) -> tuple[int, int] | None:
 
 def _grid(name: str) -> list[float] | None:
   """The values of a flag that is a list of positive numbers; None where it is not given."""
-  if not flags.FLAGS[name].value:
+  if flags.FLAGS[name].value is None:
     return None
   values = entry.numbers(name, flags.FLAGS[name].value, float)
   if not all(0 < value < float('inf') for value in values):
@@ -82,7 +82,13 @@ def _command(overrides: Sequence[str]) -> str:
   for name in lists:
     if flags.FLAGS[name].value:
       words.append(f'--{name}={",".join(flags.FLAGS[name].value)}')
-  return shlex.join([*words, *overrides])
+  return shlex.join([*map(_anywhere, words), *map(_anywhere, overrides)])
+
+
+def _anywhere(word: str) -> str:
+  """'--name=/here/F' -> '--name=F'."""
+  name, equals, value = word.partition('=')
+  return f'{name}{equals}{os.path.basename(value) if os.path.isabs(value) else value}'
 
 
 def define_flags() -> None:

@@ -24,8 +24,8 @@ _NEEDED = ('n', 'train_error', 'complexity_nats', 'majority_error')
 _TUNING = ('learning_rate', 'clip_norm')
 
 
-def tried(grid: Mapping[tuple, Sequence[Mapping]], begun: Sequence[Mapping]) -> int:
-  """How many tunings were tried: those of finished runs, and of runs that failed or are not done.
+def tried(grid: Mapping[tuple, Sequence[Mapping]], begun: Sequence[Mapping]) -> set[tuple]:
+  """Which tunings were tried: those of finished runs, and of runs that failed or are not done.
 
   That one failed was seen as well, and a choice among what is left is a choice among all.
 
@@ -40,7 +40,7 @@ def tried(grid: Mapping[tuple, Sequence[Mapping]], begun: Sequence[Mapping]) -> 
     for config in begun:
       if config and _kind(config) in alike:
         tunings.add(tuple(at(config, ('optimizer', name)) for name in _TUNING))
-  return len(tunings)
+  return tunings
 
 
 def _kind(config: Mapping) -> str:

@@ -6,11 +6,11 @@ finished replicates take part. Bits and labels of the test split are never looke
 """
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import math
 from typing import Any
 
-from reports import certificates
+from reports import certificates, settings
 from reports.errors import ReportError
 
 # A last validation loss this much (relative) above the best one is called overfit; a best one at
@@ -73,6 +73,7 @@ def refuse_unpoolable(runs: Sequence[Mapping]) -> None:
         f'size {kind[2]}, {tuning_text(kind[3])}: name only one of them'
       )
     kinds[kind] = run['workdir']
+  settings.refuse_unlike(runs)
 
 
 def tuning_of(run: Mapping) -> Tuning:
@@ -105,16 +106,18 @@ def select(runs: Sequence[dict], begun: Sequence[Mapping] = ()) -> list[str]:
     kind = (run.get('dataset'), run['objective'], run.get('size'))
     groups[kind][tuning_of(run)].append(run)
   for (_, objective, size), grid in groups.items():
-    chosen = next(iter(grid))
+    chosen, name = next(iter(grid)), f'{objective} ({size})'
+    tried, note = certificates.tried(grid, begun), []
     if len(grid) > 1:
-      chosen, note = _choose(f'{objective} ({size})', grid)
-      notes += [line for line in note if line not in notes]
-    tried = certificates.tried(grid, begun)
+      chosen, note = _choose(name, grid)
+    if any(run.get('trained', True) for members in grid.values() for run in members):
+      note += _edges(name, chosen, tried)
+    notes += [line for line in note if line not in notes]
     for tuning, members in grid.items():
       for run in members:
         run['selected'] = tuning == chosen
         if run.get('trained', True):
-          certificates.pay(run, max(tried, run.get('pilots_tried', 1)))
+          certificates.pay(run, max(len(tried), run.get('pilots_tried', 1)))
   return notes
 
 
@@ -126,21 +129,32 @@ def _choose(name: str, grid: Mapping[Tuning, list[dict]]) -> tuple[Tuning, list[
   for tuning, members in grid.items():
     values = [(run.get('validation') or {}).get('loss') for run in members]
     if len(set(map(replicate, members))) < most or None in values:
-      words = tuning_text(tuning)
-      notes.append(f'{name}: {words} left out of the choice, seeds are missing')
+      why = 'no finite validation loss' if None in values else 'seeds are missing'
+      notes.append(f'{name}: {tuning_text(tuning)} left out of the choice, {why}')
     else:
       losses[tuning] = math.fsum(values) / len(values)
   if not losses:
     raise ReportError(f'{name} has several learning rates and no validation loss to choose by')
   chosen = min(losses, key=lambda tuning: (losses[tuning], str(tuning)))
+  if len({frozenset(map(replicate, grid[tuning])) for tuning in losses}) > 1:
+    notes.append(f'{name}: its tunings were not tried on the same seeds')
+  return chosen, notes
+
+
+def _edges(name: str, chosen: Tuning, tried: Collection[Tuning]) -> list[str]:
+  """A line where the choice is no optimum inside the grid.
+
+  A tuning that diverged was tried as well: what lies beside it lies inside.
+  """
+  notes = []
   for place, word in enumerate(('learning rate', 'clip norm')):
-    values = sorted({tuning[place] for tuning in losses} - {None})
+    values = sorted({tuning[place] for tuning in tried} - {None})
     if len(values) == 2:
       notes.append(f'only two {word}s were tried, {values[0]:g} and {values[1]:g}: no choice lies '
                    'inside the grid')  # fmt: skip
     elif len(values) > 2 and chosen[place] in (values[0], values[-1]):
       notes.append(f'{name}: the chosen {word} {chosen[place]:g} is at the edge of its grid')
-  return chosen, notes
+  return notes
 
 
 def fit_state(run: Mapping, curve: Sequence[Mapping]) -> str | None:
@@ -160,15 +174,33 @@ def fit_state(run: Mapping, curve: Sequence[Mapping]) -> str | None:
   return 'ok'
 
 
-def add_pilots(runs: Sequence[dict], pilots: Sequence[Mapping]) -> None:
+def add_pilots(runs: Sequence[dict], pilots: Sequence[Mapping]) -> list[str]:
   """Tells runs, in place, of the pilots that chose their learning rate and clip norm.
 
   Args:
     runs: records.
     pilots: rows of pilots.json, as `runs.pilots` writes them.
+
+  Returns:
+    Notes: a line where a pilot has the seed of a result.
   """
   for run in runs:
     for row in pilots:
       if all(row.get(name) == run.get(name) for name in ('objective', 'size', *GRID)):
         run |= {f'{name}_grid': row[f'{name}s'] for name in GRID}
-        run |= {'pilots_of': row['of'], 'pilots_tried': math.prod(len(row[f'{n}s']) for n in GRID)}
+        count = math.prod(len(row[f'{n}s']) for n in GRID)
+        count = max(count, len({tuning_of(one) for one in row.get('tried', ())}))
+        run |= {'pilots_of': row['of'], 'pilots_tried': count}
+  both = pilots_among(runs)
+  return [f'{", ".join(both)}: among the results, and among the pilots that chose for them'] * (
+    len(both) > 0
+  )
+
+
+def pilots_among(runs: Sequence[Mapping]) -> list[str]:
+  """The replicates, as text, that runs share with the pilots that chose their tuning."""
+  kinds = {replicate(run) for run in runs if run.get('pilots_of')}
+  told = {name for run in runs for name in run.get('pilots_of') or ()}
+  return [
+    text for kind in sorted(kinds, key=replicate_order) if (text := replicate_text(kind)) in told
+  ]

@@ -54,13 +54,13 @@ def verdicts(runs: Runs, measure: Tested = PRIMARY, withheld: str | None = None)
 
 
 def beside(runs: Runs, withheld: str | None = None) -> list[dict]:
-  """{'measure' (its name), 'verdicts'} on every measure beside the primary one that can be tested:
-  those of its pairs in which both sides have it."""
+  """{'measure' (its name), 'verdicts'} on every measure beside the primary one of which there are
+  seeds enough: of its pairs in which both sides have it, tested or not."""
   made = []
   for measure in predictions.BESIDE:
     having = [run for run in runs if measure.read(run) is not None]
     found = verdicts(having, measure, withheld)
-    if any(pair['p'] is not None for pair in found):
+    if withheld is None and any(pair['seeds'] >= statistics.SEEDS for pair in found):
       made.append({'measure': measure.name, 'verdicts': found})
   return made
 

@@ -16,9 +16,10 @@ _SAME = 0.01  # totals this close (relative) are equal
 def add(runs: Sequence[dict], curves: reading.Curves) -> None:
   """Adds `at_equal_flops` to runs, in place, where trained ones of a size differ in their total.
 
-  It is {'flops' (the least total of any trained selected run of that size), 'step', 'bits_per_dim'
-  and 'accuracy' (validation; of the small probe)} at the last point of the run's curve within them;
-  no number is interpolated.
+  It is {'flops' (the least total of any trained selected run of that size), 'bits_per_dim' and
+  'accuracy' (validation; of the small probe), each at the last point of the run's curve within them
+  that has it, 'step' (of the bits, or of the accuracy where there are none), 'accuracy_step'}; no
+  number is interpolated.
   """
   for size in {run.get('size') for run in runs}:
     members = [
@@ -35,6 +36,7 @@ def add(runs: Sequence[dict], curves: reading.Curves) -> None:
 
 def _within(run: Mapping, curve: Sequence[Mapping], flops: float) -> dict:
   found = {'flops': flops, 'step': None, 'bits_per_dim': None, 'accuracy': None}
+  steps = {}
   for point in curve:
     spent = point.get('flops')
     if spent is None:
@@ -42,5 +44,7 @@ def _within(run: Mapping, curve: Sequence[Mapping], flops: float) -> dict:
     if point['step'] and spent <= flops * (1 + _SAME):
       measured = {'bits_per_dim': point.get(BITS), 'accuracy': point.get(ACCURACY)}
       measured = {name: value for name, value in measured.items() if value is not None}
-      found |= measured | ({'step': point['step']} if measured else {})
-  return found
+      found |= measured
+      steps |= dict.fromkeys(measured, point['step'])
+  own = steps.get('accuracy')
+  return found | {'step': steps.get('bits_per_dim', own), 'accuracy_step': own}

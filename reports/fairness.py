@@ -77,6 +77,9 @@ def rows(results: Mapping) -> dict[str, list[Cell]]:
     'at the FLOPs of the cheapest: small probe': over(
       wording.percent_text, 'at_equal_flops', 'accuracy'
     ),
+    'at the FLOPs of the cheapest: step of the small probe': [
+      _over_runs(runs, _another_step, _whole) for runs in groups
+    ],
     'wall seconds': over(_whole, 'wall_seconds'),
     'test bits at the best step': _bits(groups, lambda run: best(run).get('bits_per_dim')),
     f'{" ".join(summary.PRIMARY)} at the best step': [
@@ -123,6 +126,13 @@ def _normaliser(runs: Runs) -> Cell:
     return Cell('–')
   error = f' ± {found["stderr"]:.2f}' if found['stderr'] else ''
   return Cell(f'{found["log_z"]:.2f}{error}\nlearned {found["learned"]:.2f}', found['how'])
+
+
+def _another_step(run: Mapping) -> float | None:
+  """Of the small probe at equal FLOPs, where it is not that of the bits."""
+  found = run.get('at_equal_flops') or {}
+  step = found.get('accuracy_step')
+  return None if step == found.get('step') else step
 
 
 def _primary_at_best(run: Mapping) -> float | None:

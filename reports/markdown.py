@@ -7,7 +7,7 @@ from reports import compute, pairs, planned, predictions, styles, summary, wordi
 
 
 def text(results: Mapping) -> str:
-  """The tables of results, other probes and regret; verdicts, plan, compute and the command."""
+  """The tables of results, other probes and regret; verdicts, plan, compute, notes, the command."""
   parts = [_table(*_results(results)), _table(*_probes(results)), _table(*_regrets(results))]
   parts.append(
     f'{_sentence(wording.tuning_text(results))} {wording.intervals_text(results)}'.strip()
@@ -22,6 +22,8 @@ def text(results: Mapping) -> str:
     parts.append(f'No verdicts: {results["no_verdicts"]}.')
   told = [*planned.lines(results.get('plan')), *compute.lines(results.get('compute'))]
   parts.append(' '.join(map(_sentence, told)))
+  errors = [f'ERROR: {error}' for error in results['errors']]
+  parts.append('\n'.join(f'- {_sentence(line)}' for line in [*errors, *results['notes']]))
   if results['command']:
     parts.append(f'```sh\n{results["command"]}\n```')
   return '\n\n'.join(filter(None, parts)) + '\n'

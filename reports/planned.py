@@ -3,7 +3,7 @@
 plan.json of a comparison holds its plans in the order in which they were written: rows (objective,
 size, updates), replicates (grammar or None, seed), and the grids that rates and clip norms are
 chosen from. A plan is all rows with all replicates. Until every run of every plan is finished, or
-failed, a report is preliminary and has no verdict; replicates that only a later plan has are said.
+failed, a report is preliminary and has no verdict; what only a later plan has is said.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +22,8 @@ def state(found: reading.Found) -> dict[str, Any] | None:
   Returns:
     plans (each once, the earliest first); rows, runs (counts of what is planned); done, failed
     (runs); replicates, whole (planned ones, and those of which every run is finished or failed);
-    unit ('seeds' or 'grammars and seeds'); complete; added: {'replicates', 'results_before',
-    'written'} of every later plan that has more of them.
+    unit ('seeds' or 'grammars and seeds'); complete; added: {'replicates', 'rows' (how many more),
+    'results_before', 'written'} of every later plan that has more of either.
   """
   plans = _plans(found.plans)
   if not plans:
@@ -33,12 +33,13 @@ def state(found: reading.Found) -> dict[str, Any] | None:
   failed = _matched(keys, [_of_config(config) for config in found.failed]) - done
   open_ = [key for key in keys if key not in done | failed]
   replicates = list(dict.fromkeys(key[2:4] for key in keys))
-  added, known = [], set(_replicates(plans[0]))
+  added, known = [], [set(_replicates(plans[0])), set(_rows(plans[0]))]
   for one in plans[1:]:
-    if more := set(_replicates(one)) - known:
+    more = [set(_replicates(one)) - known[0], set(_rows(one)) - known[1]]
+    if any(more):
       told = {name: one[name] for name in ('results_before', 'written')}
-      added.append({'replicates': len(more), **told})
-      known |= more
+      added.append({'replicates': len(more[0]), 'rows': len(more[1]), **told})
+      known = [had | new for had, new in zip(known, more, strict=True)]
   return {
     'plans': plans, 'rows': len({key[:2] for key in keys}), 'runs': len(keys),
     'done': len(done), 'failed': len(failed), 'replicates': len(replicates),
@@ -69,10 +70,12 @@ def lines(plan: Mapping[str, Any] | None) -> list[str]:
     )
   for more in plan['added']:
     after = f'once {more["results_before"]} results were there'
+    counts = ((more['replicates'], unit), (more.get('rows'), 'rows'))
     told.append(
-      f'{more["replicates"]} {unit} were added later than the first plan'
+      ' and '.join(f'{count} {word}' for count, word in counts if count)
+      + ' were added later than the first plan'
       + (f', {after}' if more['results_before'] else '')
-      + ': a test is at its level only for a number that was fixed before'
+      + ': a test is at its level only for what was fixed before'
     )
   return told
 
@@ -100,6 +103,10 @@ def _plans(found: Sequence[Mapping]) -> list[dict]:
 
 def _replicates(plan: Mapping) -> list[tuple[Any, int]]:
   return [(one['grammar'], one['seed']) for one in plan['replicates']]
+
+
+def _rows(plan: Mapping) -> list[tuple[str, str | None]]:
+  return [(row['objective'], row['size']) for row in plan['rows']]
 
 
 def _keys(plan: Mapping) -> Iterator[Key]:

@@ -25,6 +25,7 @@ class Right:
     some: whether these are but a choice of the test examples (`evaluation.chain_examples`).
     subsets: which subsets of the training labels the draws had; () where there is no such draw.
     disjoint: how many such subsets one deal of the training set holds; later ones are of another.
+    dealt_by: the seed of evaluation, which numbers those deals; None where it is not known.
   """
 
   share_N: np.ndarray
@@ -32,6 +33,7 @@ class Right:
   subsets: tuple[int, ...]
   disjoint: int
   some: bool = False
+  dealt_by: int | None = None
 
 
 def right(run: Mapping, probe: str, labels: str) -> Right | str:
@@ -56,7 +58,8 @@ def right(run: Mapping, probe: str, labels: str) -> Right | str:
       f'{run["objective"]} was probed with the same labels for every seed, by an earlier version: '
       'launch.probe probes it again'
     )
-  return Right(share, truth, tuple(cell['subsets']), cell['disjoint'])
+  by = at(run, ('settings_of_results', 'evaluation', 'seed'))
+  return Right(share, truth, tuple(cell['subsets']), cell['disjoint'], dealt_by=by)
 
 
 def exact(run: Mapping) -> tuple[str, Mapping] | None:
@@ -134,11 +137,17 @@ BESIDE = (
 
 
 def of_common(sides: Sequence[Sequence[Right | str]]) -> list[list[Right | str]]:
-  """The same of the test examples that all have, where a code was measured on some of them."""
+  """The same of the test examples that all have, where a code was measured on some of them.
+
+  As they are where some have examples of their own: those were drawn otherwise, and what is left
+  in common is few, by accident.
+  """
   every = [one for side in sides for one in side]
   if any(isinstance(one, str) for one in every) or not any(one.some for one in every):
     return [list(side) for side in sides]
   rows = functools.reduce(np.intersect1d, [one.labels_N for one in every])
+  if len(rows) < min(len(one.labels_N) for one in every):
+    return [list(side) for side in sides]
   return [
     [
       dataclasses.replace(one, share_N=one.share_N[np.isin(one.labels_N, rows)], labels_N=rows)
@@ -155,13 +164,17 @@ def unpaired(first: Sequence[Right | str], second: Sequence[Right | str]) -> str
     return unknown
   if any(not np.array_equal(one.labels_N, first[0].labels_N) for one in (*first, *second)):
     return 'they were not tested on the same examples'
-  if any(a.subsets != b.subsets for a, b in zip(first, second, strict=True)):
-    return 'they were probed with different labels'
+  if len(first[0].labels_N) < 2:
+    return 'one test example says nothing of others'
+  for a, b in zip(first, second, strict=True):
+    dealt = {one.dealt_by for one in (a, b)} - {None}
+    if a.subsets != b.subsets or (a.subsets and len(dealt) > 1):
+      return 'they were probed with different labels'
   return None
 
 
 def share_labels(runs: Sequence[Right]) -> bool:
   """Whether runs of different seeds had training labels in common, or may have had."""
   numbers = [number for run in runs for number in run.subsets]
-  deals = {number // run.disjoint for run in runs for number in run.subsets}
+  deals = {(run.dealt_by, number // run.disjoint) for run in runs for number in run.subsets}
   return len(set(numbers)) < len(numbers) or len(deals) > 1

@@ -10,8 +10,10 @@ import json
 import math
 import os
 import pathlib
+import tokenize
 from typing import Any
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -24,9 +26,15 @@ CODES = ('exact', 'upper_bound', 'estimate', 'none')
 PILOTS = 'pilots'
 # What a comparison said beforehand that it would measure.
 PLAN = 'plan.json'
+_OF_A_PLAN = ('rows', 'replicates', 'learning_rates', 'clip_norms', 'pilot_seeds', 'primary')
+_OF_A_PLAN += ('command', 'notes', 'written', 'results_before')
 # Controls without a network: the input itself, and two features of it as wide as the network.
 RAW_CONTROLS = ('raw', 'pca', 'random_relu')
 
+
+# What damage to an .npz raises, wherever it hits.
+_DAMAGED = (OSError, ValueError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile)
+_DAMAGED += (zlib.error, tokenize.TokenError)
 
 Curves = Mapping[str, Sequence[Mapping[str, Any]]]  # points of a training curve, by workdir
 
@@ -84,7 +92,7 @@ def find(dirs: Iterable[str | os.PathLike]) -> Found:
   """Reads every run below `dirs` (run directories, comparison directories, or any above them).
 
   Raises:
-    ReportError: a directory does not exist, or controls.json cannot be read.
+    ReportError: a directory does not exist, or what a comparison wrote there cannot be read.
   """
   found, seen = Found(), set()
   for top in dirs:
@@ -101,6 +109,7 @@ def find(dirs: Iterable[str | os.PathLike]) -> Found:
       names.sort()
       if f'{PILOTS}.json' in files:
         _read_pilots(path / f'{PILOTS}.json', found)
+      if f'{PILOTS}.json' in files or PLAN in files:  # they may not have chosen yet
         names[:] = [name for name in names if name != PILOTS]
       if PLAN in files:
         _read_plans(path / PLAN, found)
@@ -183,7 +192,12 @@ def _fault(record: Any) -> str | None:
 
 
 def _read_plans(path: pathlib.Path, found: Found) -> None:
-  for plan in read_json(path).get('plans', ()):
+  if not path.exists():
+    return
+  plans = read_json(path).get('plans')
+  if not isinstance(plans, list) or not all(set(_OF_A_PLAN) <= set(plan) for plan in plans):
+    raise ReportError(f'{path} cannot be read, and it says whether there may be a verdict')
+  for plan in plans:
     if plan not in found.plans:
       found.plans.append(plan)
       found.notes += [note for note in plan['notes'] if note not in found.notes]
@@ -192,7 +206,9 @@ def _read_plans(path: pathlib.Path, found: Found) -> None:
 def _read_pilots(path: pathlib.Path, found: Found) -> None:
   """What pilots chose; parts of a comparison have the same, or a note says that they have not."""
   chosen = read_json(path)
-  for row in chosen.get(PILOTS, ()):
+  if PILOTS not in chosen:
+    raise ReportError(f'{path} cannot be read, and it says what chose the learning rates')
+  for row in chosen[PILOTS]:
     same = [
       other
       for other in found.pilots
@@ -221,7 +237,8 @@ def _read_controls(path: pathlib.Path, found: Found) -> None:
   if 'raw_by_seed' not in found.controls:
     for seed, cells in controls.get('raw_by_seed', {}).items():
       where = path.parent / 'controls' / f'seed{seed}'
-      found.raw.append({'seed': int(seed), 'probes': {'linear': cells}, 'workdir': str(where)})
+      raw = {'seed': int(seed), 'probes': {'linear': cells}, 'workdir': str(where)}
+      found.raw.append(raw | {'settings_of_results': controls.get('of') or {}})
   for name, value in controls.items():
     if name in found.controls and found.controls[name] != value:
       found.notes.append(f'{path} disagrees with an earlier controls.json about {name}; kept that')
@@ -261,7 +278,7 @@ def read_arrays(workdir: str | os.PathLike, names: Sequence[str]) -> dict[str, n
   try:
     with np.load(pathlib.Path(workdir) / 'arrays.npz') as arrays:
       return {name: np.asarray(arrays[name]) for name in names if name in arrays}
-  except (OSError, ValueError, zipfile.BadZipFile):
+  except _DAMAGED:
     return {}
 
 
@@ -271,5 +288,5 @@ def mark_of_array(workdir: str | os.PathLike, name: str) -> tuple[int, int] | No
     with zipfile.ZipFile(pathlib.Path(workdir) / 'arrays.npz') as file:
       member = file.getinfo(f'{name}.npy')
       return member.CRC, member.file_size
-  except (OSError, KeyError, zipfile.BadZipFile):
+  except (*_DAMAGED, KeyError):
     return None

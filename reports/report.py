@@ -49,7 +49,9 @@ def build(
 def read(path: str | os.PathLike) -> dict:
   """A results.json as `build` returned it; ReportError where it is none of this version."""
   found = reading.read_json(path)
-  needed = ('schema', 'summary', 'runs', 'controls', 'no_verdicts', 'beside', 'plan', 'compute')
+  needed = ('schema', 'dataset', 'alphabet', 'dims', 'classes', 'command', 'plan', 'compute')
+  needed += ('primary', 'runs', 'controls', 'summary', 'no_verdicts', 'verdicts', 'beside')
+  needed += ('indistinct', 'equal_regret', 'errors', 'failures', 'unfinished', 'notes')
   lacking = [name for name in needed if name not in found]
   if lacking:
     raise ReportError(f'{path} is no results.json of this version: it lacks {", ".join(lacking)}')

@@ -28,6 +28,7 @@ from reports import (
   planned,
   reading,
   regret,
+  settings,
   summary,
   theory,
 )
@@ -70,8 +71,8 @@ def assemble(
   if not found.runs:
     raise ReportError(f'no finished run ({len(failures)} failed, {len(unfinished)} not finished)')
   _refuse_mixtures(found.runs)
-  choice.add_pilots(found.runs, found.pilots)
-  notes = [*notes, *found.notes, *choice.select(found.runs, found.begun)]
+  notes = [*notes, *found.notes, *choice.add_pilots(found.runs, found.pilots)]
+  notes += choice.select(found.runs, found.begun)
   histogram = found.controls.get('histogram_bits_per_dim')
   curves = reading.read_curves(found.runs) if curves is None else curves
   runs = [_run_entry(run, histogram, curves[run['workdir']]) for run in found.runs]
@@ -106,6 +107,7 @@ def assemble(
     'notes': notes
     + _left_out(chosen)
     + _notes(chosen)
+    + settings.notes(chosen)
     + certificates.notes(chosen, found.controls),
   })  # fmt: skip
 
@@ -264,16 +266,18 @@ def _refuse_mixtures(runs: Sequence[Mapping]) -> None:
     if len(values) > 1:
       raise ReportError(f'runs differ in {name} ({", ".join(values)}): report them one by one')
   sources = sorted({str(_source(run)) for run in runs if _source(run)})
-  if len(sources) > 1:
+  # Where the content is the same, settings may differ: the path of a file, say.
+  if len(sources) > 1 and len({run.get('data_hash') or run['workdir'] for run in runs}) > 1:
     raise ReportError(
       f'runs differ in their data ({" and ".join(sources)}): report them one by one'
     )
   # Of one name, and yet not the same: two versions of a data set.
-  hashes: dict[Any, set] = {}
-  for run in runs:
-    hashes.setdefault(choice.grammar_of(run), set()).add(run.get('data_hash'))
-  if any(len(found - {None}) > 1 for found in hashes.values()):
-    raise ReportError('runs differ in data_hash, the content of their data: report them one by one')
+  for name in ('data_hash', 'probe_data_hash'):
+    hashes: dict[Any, set] = {}
+    for run in runs:
+      hashes.setdefault(choice.grammar_of(run), set()).add(run.get(name))
+    if any(len(found - {None}) > 1 for found in hashes.values()):
+      raise ReportError(f'runs differ in {name}, the content of their data: report them one by one')
   choice.refuse_unpoolable(runs)
 
 

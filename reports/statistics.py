@@ -49,8 +49,8 @@ def paired_t(first: Sequence[float], second: Sequence[float], confidence: float 
 
   Returns:
       {'difference' (mean), 'half_width' (of its interval), 't', 'degrees', 'p' (two-sided)}. If all
-      differences are the same number, p is 1 for zero; otherwise half_width, t and p are None:
-      nothing then says how far off the next pair may be.
+      differences are the same number, p is 1 for zero, and the interval is what the variance says;
+      otherwise half_width, t and p are None: nothing then says how far off the next pair may be.
 
   Raises:
       ValueError: lengths differ, fewer than 2 pairs, or a value that is not finite.
@@ -89,7 +89,8 @@ def crossed_t(differences_SxN: np.ndarray, confidence: float = 0.95) -> dict:
 
   Returns:
       As `paired_t`, and 'seed_error' and 'example_error', the roots of the two parts of V. Where
-      the seeds all have the same difference p is 1 for zero and None otherwise, as there.
+      the seeds all have the same difference p is 1 for zero, its interval that over examples, and
+      None otherwise, as there.
 
   Raises:
       ValueError: fewer than 2 seeds or examples, or a value that is not finite.
@@ -133,11 +134,11 @@ def _tested(differences: np.ndarray, variance: float, degrees: float, confidence
   """The test of the mean of independent differences whose mean has this variance."""
   mean = float(differences.mean())
   found = {'difference': mean, 'half_width': None, 't': None, 'degrees': float(degrees), 'p': None}
-  # Means of the same counts differ by rounding alone.
-  if np.ptp(differences) <= _ROUNDING * max(1.0, np.abs(differences).max()):
-    return found if abs(mean) > _ROUNDING else found | {'half_width': 0.0, 't': 0.0, 'p': 1.0}
   error = float(np.sqrt(variance))
   half = float(scipy.special.stdtrit(degrees, (1 + confidence) / 2)) * error
+  # Means of the same counts differ by rounding alone.
+  if np.ptp(differences) <= _ROUNDING * max(1.0, np.abs(differences).max()):
+    return found if abs(mean) > _ROUNDING else found | {'half_width': half, 't': 0.0, 'p': 1.0}
   t = mean / error
   return found | {'half_width': half, 't': t, 'p': t_tail(abs(t), degrees)}
 

@@ -73,7 +73,8 @@ def tuning_text(results: Mapping) -> str:
     state += '; untuned: ' + ', '.join(e['objective'] for e in trained if not e['tuned'])
   pilots = dict.fromkeys(name for entry in trained for name in entry.get('pilots_of') or ())
   if pilots:
-    state += f'; on pilots that no result includes ({"; ".join(pilots)})'
+    apart = '' if choice.pilots_among(results['runs']) else ' that no result includes'
+    state += f'; on pilots{apart} ({"; ".join(pilots)})'
   return f'learning rate tuned, {state}'
 
 

@@ -37,7 +37,7 @@ def check_settings(config: ml_collections.ConfigDict) -> None:
     for name in names:
       if config[section][name] < 1:
         raise UserError(f'{section}.{name} must be at least 1, not {config[section][name]}')
-  least = {'model': ('width', 'layers', 'heads'), 'evaluation': ('samples',)}
+  least = {'model': ('width', 'layers', 'heads'), 'evaluation': ('samples', 'chain_examples')}
   for section, names in least.items():
     for name in names:
       if config[section][name] < 0:

@@ -59,8 +59,8 @@ def compare(
   runs, notes = planned()
   first = []
   if pilot_seeds is not None:
-    pilots.refuse_results(plan.defaults(path), pilot_seeds, seeds)
     first, _ = planned(pilots=True, seeds=pilot_seeds, overrides=pilots.overrides(overrides))
+    pilots.refuse_results(first, runs)
   for note in notes:
     print(note)
   environment = pool.with_cache(environment, cache or os.path.join(workdir, 'compilation_cache'))

@@ -4,12 +4,14 @@ No result includes their seeds. They stand in WORKDIR/pilots, and no report aver
 WORKDIR/pilots.json says what was tried and chosen; reports read it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import json
 import os
+import pathlib
+from typing import Any
 
 from reports import choice, compute, reading
-from runs import plan
+from runs import experiment, plan
 from runs.errors import UserError
 from training.metrics import write_atomically
 
@@ -36,13 +38,20 @@ def directory(workdir: str) -> str:
   return os.path.join(workdir, reading.PILOTS)
 
 
-def refuse_results(
-  own: plan.Defaults, pilot_seeds: Sequence[int], seeds: Sequence[int] | None
-) -> None:
-  """UserError where a pilot would have the seed and the data of a result."""
-  both = sorted(set(pilot_seeds) & set(seeds or own.seeds))
-  if both and set(own.pilots.values()) & set(own.replicates.values()):
-    raise UserError(f'--pilot_seeds: seed {both[0]} is among the results; pilots must not be')
+def refuse_results(pilots: Sequence[plan.PlannedRun], results: Sequence[plan.PlannedRun]) -> None:
+  """UserError where a pilot would have the seed and the draw of the data of a result.
+
+  It starts from the same parameters and sees the same batches, also where it is shorter.
+  """
+  both = set(map(_replicate, pilots)) & set(map(_replicate, results))
+  if both:
+    first = choice.replicate_text(min(both, key=choice.replicate_order))
+    raise UserError(f'--pilot_seeds: {first} is among the results; pilots must not be')
+
+
+def _replicate(run: plan.PlannedRun) -> choice.Replicate:
+  source = {'settings_of_data': experiment.source(run.config)}
+  return choice.replicate(source | {'seed': run.config.training.seed})
 
 
 def choose(
@@ -55,39 +64,80 @@ def choose(
     workdir: of the comparison.
 
   Returns:
-    `PlannedRun.tuning` by `PlannedRun.kind`, and notes as of `choice.select`.
+    `PlannedRun.tuning` by `PlannedRun.kind`, and notes: as of `choice.select`, on pilots that
+    failed, and on those of an earlier plan, which choose nothing.
 
   Raises:
     UserError: a kind of run has no finished pilot.
   """
-  found = []
+  found, lost = [], []
   for run in runs:
     record = reading.read_run(run.workdir)
-    if record is not None:
+    if record is None:
+      lost.append(run)
+    else:
       found.append((run, record))
   missing = {run.kind for run in runs} - {run.kind for run, _ in found}
   if missing:
     raise UserError(f'no pilot of {", ".join(sorted(missing))} is finished; see {workdir}/pilots')
   records = [record for _, record in found]
-  notes = [f'pilots: {note}' for note in choice.select(records)]
-  chosen, rows = {}, []
+  notes = choice.select(records, [reading.config_of(run.workdir) for run in lost])
+  notes += [f'{run.name} has no result: it failed' for run in lost]
+  earlier, chosen, rows = _earlier(runs, workdir), {}, []
   for run, record in found:
     if record['selected'] and run.kind not in chosen:
       chosen[run.kind] = run.tuning
+      planned = [other for other in runs if other.kind == run.kind]
       alike = [other for planned, other in found if planned.kind == run.kind]
-      row = {name: record[name] for name in ('objective', 'size', 'learning_rate', 'clip_norm')}
-      row |= {f'{name}s': sorted({other[name] for other in alike} - {None}) for name in choice.GRID}
-      row['of'] = [
-        choice.replicate_text(kind)
-        for kind in sorted({choice.replicate(other) for other in alike}, key=choice.replicate_order)
-      ]
-      row['tried'] = [
-        {name: other[name] for name in (*choice.GRID, 'seed')}
-        | {'loss': (other.get('validation') or {}).get('loss')}
-        | compute.of_run(other)
-        for other in alike
-      ]
-      rows.append(row)
+      beside = [one for one in earlier if _kind(one) == _kind(record)]
+      rows.append(_row(record, planned, alike, beside))
+      if beside:
+        words = sorted({choice.tuning_text(choice.tuning_of(one)) for one in beside})
+        notes.append(
+          f'{record["objective"]} ({record["size"]}): other pilots were tried and chose nothing: '
+          + '; '.join(words)
+        )
+  notes = [f'pilots: {note}' for note in notes]
   text = json.dumps({'pilots': reading.plain(rows), 'notes': notes}, indent=1)
   write_atomically(os.path.join(workdir, f'{reading.PILOTS}.json'), text + '\n')
   return chosen, notes
+
+
+def _row(
+  chosen: Mapping[str, Any],
+  planned: Sequence[plan.PlannedRun],
+  alike: Sequence[Mapping[str, Any]],
+  beside: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+  """What pilots.json says of one kind of run.
+
+  Args:
+    chosen: a record of the choice.
+    planned: the grid.
+    alike: records of its finished runs.
+    beside: records of other pilots of this kind.
+  """
+  row = {name: chosen[name] for name in ('objective', 'size', *choice.GRID)}
+  row |= {f'{name}s': sorted({one.config.optimizer[name] for one in planned})
+          for name in choice.GRID}  # fmt: skip
+  kinds = sorted({choice.replicate(one) for one in alike}, key=choice.replicate_order)
+  row['of'] = list(map(choice.replicate_text, kinds))
+  row['tried'] = [
+    {name: one[name] for name in (*choice.GRID, 'seed')}
+    | {'loss': (one.get('validation') or {}).get('loss')}
+    | compute.of_run(one)
+    for one in [*alike, *beside]
+  ]
+  return row
+
+
+def _earlier(runs: Sequence[plan.PlannedRun], workdir: str) -> list[dict]:
+  """Records of finished pilots that stand there and are not planned any longer."""
+  known = {run.name for run in runs}
+  places = sorted(pathlib.Path(directory(workdir), 'runs').glob('*/run.json'))
+  records = [reading.read_run(one.parent) for one in places if one.parent.name not in known]
+  return [record for record in records if record is not None]
+
+
+def _kind(record: Mapping[str, Any]) -> tuple[str, str | None]:
+  return record['objective'], record.get('size')

@@ -125,10 +125,14 @@ def make(
   """
   if ':' in os.path.basename(path):
     raise UserError(f'--config={path}: compare takes the file alone; see --objectives')
-  if sizes is not None:
-    sizes = _ordered(sizes, overrides)
+  if names is not None and not names:
+    raise UserError('--objectives must name one at least')
   own = defaults(path)
   chosen = [variants.parse(text) for text in names or own.objectives]
+  everywhere = [*overrides, *(text for variant in chosen for text in variant.overrides)]
+  if sizes is not None:
+    sizes = _ordered(sizes, everywhere)
+  _refuse_twice(everywhere, rates, clips)
   by_name, notes = {}, []
   applied: set[str] = set()
   for variant in chosen:
@@ -208,6 +212,19 @@ def write_manifest(runs: Sequence[PlannedRun], workdir: str) -> None:
     rows[where] = {'name': run.name, 'workdir': where, 'steps': run.steps, 'command': run.command}
   path.parent.mkdir(parents=True, exist_ok=True)
   write_atomically(str(path), json.dumps({'runs': list(rows.values())}, indent=1) + '\n')
+
+
+def _refuse_twice(
+  overrides: Sequence[str], rates: Sequence[float] | None, clips: Sequence[float] | None
+) -> None:
+  """UserError for a field that an override and the plan both say: one of them would be ignored."""
+  planned = [('training.seed', '--seeds')]
+  planned += [('optimizer.learning_rate', '--learning_rates')] * bool(rates)
+  planned += [('optimizer.clip_norm', '--clip_norms')] * bool(clips)
+  for field, flag in planned:
+    for override in overrides:
+      if override.startswith(f'--config.{field}='):
+        raise UserError(f'{override} and {flag} both say {field}: give one')
 
 
 def _ordered(sizes: Sequence[str], overrides: Sequence[str]) -> list[str]:

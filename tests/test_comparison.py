@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import in_process
 import jax
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import tiny
 
 from experiments import hierarchy
 from probes import linear
-from runs import assessment, configs, controls, experiment, levels, plan, recorded, run
+from runs import assessment, comparison, configs, controls, experiment, levels, plan, recorded, run
 from runs.errors import UserError
 
 _TINY = (
@@ -142,6 +143,60 @@ def test_bad_sizes_are_one_clear_line(sizes, overrides, message, tmp_path, data_
   with pytest.raises(UserError) as caught:
     _plan_digits(tmp_path, data_dir, overrides, sizes=sizes)
   assert message in str(caught.value) and '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ('name', 'override', 'grid', 'field'),
+  [
+    ('masked+optimizer.learning_rate=1e-3', None, 'rates', 'optimizer.learning_rate'),
+    ('masked', 'optimizer.learning_rate=1e-3', 'rates', 'optimizer.learning_rate'),
+    ('masked', 'optimizer.clip_norm=1', 'clips', 'optimizer.clip_norm'),
+    ('masked+training.seed=3', None, None, 'training.seed'),
+    ('masked', 'training.seed=3', None, 'training.seed'),
+    ('masked+model.preset=micro', None, 'sizes', 'how large the backbone is'),
+  ],
+)
+def test_what_the_plan_says_itself_is_not_said_twice(
+  name, override, grid, field, tmp_path, data_dir
+):
+  """One of the two would be ignored, and a variant would bear the name of a rate it has not."""
+
+  def planned(**grids):
+    given, rates = [f'--config.{override}'] if override else [], grids.pop('rates', None)
+    path = 'experiments/digits.py'
+    return plan.make(path, [name], [0], rates, given, str(tmp_path), data_dir, **grids)[0]
+
+  values = {'rates': [1e-3, 2e-3], 'clips': [1.0, 2.0], 'sizes': ['nano']}
+  with pytest.raises(UserError, match=f'both say {field}'):
+    planned(**({grid: values[grid]} if grid else {}))
+  if grid:
+    assert len(planned()) == 1
+
+
+def test_no_objective_is_none(tmp_path, data_dir):
+  with pytest.raises(UserError, match='--objectives must name one at least'):
+    plan.make('experiments/digits.py', [], [0], None, [], str(tmp_path), data_dir)
+
+
+@pytest.mark.parametrize('flag', ['learning_rates', 'clip_norms', 'pilot_seeds', 'seeds'])
+def test_an_empty_list_is_not_the_default(flag, tmp_path):
+  words = ['--config=experiments/digits.py', f'--workdir={tmp_path}', '--learning_rates=1e-3']
+  with pytest.raises(UserError, match=f'--{flag} must name each value once, at least one'):
+    in_process.call('compare', *words, f'--{flag}=')
+  assert not list(tmp_path.iterdir())
+
+
+def test_the_command_of_a_report_has_no_path_of_this_machine(tmp_path, monkeypatch):
+  told = {}
+  monkeypatch.setattr(comparison, 'compare', lambda *_, **more: told.update(more) or 0)
+  words = ['--config=experiments/digits.py', f'--workdir={tmp_path}', '--seeds=0,1']
+  words += [f'--config.data.path={tmp_path}/my data.npz', '--config.training.steps=8']
+  in_process.call('compare', *words, '--objectives=masked+ratio=0.5')
+  assert told['command'] == (
+    'python -m launch.compare --config=experiments/digits.py --workdir=DIR '
+    "--objectives=masked+ratio=0.5 --seeds=0,1 '--config.data.path=my data.npz' "
+    '--config.training.steps=8'
+  )
 
 
 def test_a_config_file_with_a_shape_of_its_own_has_no_sizes(tmp_path, data_dir):

@@ -1,6 +1,7 @@
 """What a kept results.json gives by itself, and what a report says of compute."""
 
 import json
+import math
 import pathlib
 import shutil
 
@@ -73,14 +74,19 @@ def test_every_number_of_the_markdown_is_in_the_results(kept):
     made['verdicts'], name
   )
   assert '```sh\npython -m launch.compare --workdir=DIR\n```' in markdown.text(made)
+  # What must be known beside the tables.
+  told = markdown.text({**made, 'errors': ['a regret below zero'], 'notes': ['one at the edge']})
+  assert '\n\n- ERROR: a regret below zero.\n- One at the edge.\n\n' in told
 
 
 def test_what_is_no_results_json_is_one_line(kept, tmp_path):
   where, _ = kept
-  old = {k: v for k, v in json.loads(where.read_text()).items() if k != 'no_verdicts'}
-  (tmp_path / 'results.json').write_text(json.dumps(old))
-  with pytest.raises(ReportError, match='no results.json of this version: it lacks no_verdicts'):
-    in_process.call('report', str(tmp_path / 'results.json'))
+  whole = json.loads(where.read_text())
+  for lacking in ('no_verdicts', 'dims', 'verdicts', 'notes'):
+    old = {k: v for k, v in whole.items() if k != lacking}
+    (tmp_path / 'results.json').write_text(json.dumps(old))
+    with pytest.raises(ReportError, match=f'no results.json of this version: it lacks {lacking}'):
+      in_process.call('report', str(tmp_path / 'results.json'))
   with pytest.raises(Exception, match='shown alone, without --out and --by'):
     in_process.call('report', str(where), f'--out={tmp_path}')
 
@@ -146,14 +152,37 @@ def test_objectives_at_the_compute_of_the_cheapest(tmp_path):
       'step': step,
       'bits_per_dim': point['validation/bits_per_dim'],
       'accuracy': point['probe/linear/accuracy'],
+      'accuracy_step': step,
     }
   rows = fairness.rows(results)
   assert [cell.text for cell in rows['at the FLOPs of the cheapest: step']] == ['800', '400', '–']
+  assert 'at the FLOPs of the cheapest: step of the small probe' not in rows
   (bits,) = [
     run['at_equal_flops']['bits_per_dim'] for run in results['runs'] if run['code'] == 'upper_bound'
   ]
   assert rows['at the FLOPs of the cheapest: bits on validation'][1].text == f'≤ {bits:.3f}'
   assert 'inside the schedule' in render(results)
+
+
+def test_a_probe_that_is_measured_more_rarely_is_told_with_its_own_step(tmp_path):
+  for objective, per_step in (('autoregressive', 1e9), ('masked_diffusion', 2e9)):
+    record = make_record(objective, 0, flops_per_step=per_step, train_flops=800 * per_step)
+    path = write_run(tmp_path, record) / 'metrics.jsonl'
+    lines = [json.loads(line) for line in path.read_text().splitlines()[:-1]]
+    for line in lines:
+      if line['step'] % 300:
+        del line['probe/linear/accuracy']
+    path.write_text('\n'.join(map(json.dumps, lines)))
+  results = assemble(tmp_path)
+  found = {run['objective']: run['at_equal_flops'] for run in results['runs']}
+  assert [(one['step'], one['accuracy_step']) for one in found.values()] == [(800, 600), (400, 300)]
+  # Of the curve of write_run.
+  for one in found.values():
+    expected = 0.9 - 0.3 * math.exp(-one['accuracy_step'] / 300)
+    assert one['accuracy'] == pytest.approx(expected)
+  rows = fairness.rows(results)
+  shown = rows['at the FLOPs of the cheapest: step of the small probe']
+  assert [cell.text for cell in shown] == ['600', '300']
 
 
 def test_at_equal_compute_there_is_no_such_row(tmp_path):

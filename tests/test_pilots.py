@@ -6,10 +6,11 @@ import subprocess
 import sys
 
 import pytest
+from records import make_record
 import tiny
 
-from reports import reading, report
-from runs import plan, variants
+from reports import choice, compute, reading, report
+from runs import configs, pilots, plan, variants
 from runs.errors import UserError
 
 _ROOT = pathlib.Path(__file__).parent.parent
@@ -76,13 +77,13 @@ def compared(tmp_path_factory, data_dir):
 
 def test_results_are_trained_at_what_the_pilots_chose(compared):
   where, _, _ = compared
-  pilots = {path.name: json.loads((path / 'run.json').read_text()) for path in
-            (where / 'pilots' / 'runs').iterdir()}  # fmt: skip
-  assert len(pilots) == 4 and all(record['seed'] == 7 for record in pilots.values())
-  assert not any(record['probes'].get('linear') for record in pilots.values())
+  tried = {path.name: json.loads((path / 'run.json').read_text()) for path in
+           (where / 'pilots' / 'runs').iterdir()}  # fmt: skip
+  assert len(tried) == 4 and all(record['seed'] == 7 for record in tried.values())
+  assert not any(record['probes'].get('linear') for record in tried.values())
   expected = {}
   for variant in ('', 'input_mask=0.5'):
-    own = [record for record in pilots.values() if record['variant'] == variant]
+    own = [record for record in tried.values() if record['variant'] == variant]
     expected[variant] = min(own, key=lambda record: record['validation']['loss'])['learning_rate']
   made = json.loads((where / 'results.json').read_text())
   trained = [run for run in made['runs'] if run['trained']]
@@ -114,6 +115,70 @@ def test_a_report_of_the_directory_reads_no_pilot(compared, tmp_path):
   where, _, _ = compared
   made = report.build([where], tmp_path)
   assert len(made['runs']) == 2 and not made['unfinished']
+
+
+@pytest.mark.parametrize('path,shared', [('hierarchy', False), ('digits', True), ('short', True)])
+def test_a_pilot_has_not_the_seed_of_a_result_unless_its_data_are_another_draw(
+  path, shared, tmp_path, data_dir
+):
+  """A shorter pilot starts from the parameters of the result, and sees its first batches."""
+  where = f'experiments/{path}.py'
+  if path == 'short':
+    where = str(tmp_path / 'short.py')
+    pathlib.Path(where).write_text(
+      'from experiments.digits import get_config\n'
+      "PILOTS = {'short': ('--config.training.steps=100',)}\n"
+    )
+
+  def planned(seeds, **more):
+    return plan.make(where, ['masked'], seeds, None, [], str(tmp_path), data_dir, **more)[0]
+
+  first = planned([0, 2], pilots=True)
+  pilots.refuse_results(first, planned([1, 3]))
+  if shared:
+    with pytest.raises(UserError, match='--pilot_seeds: seed 2 is among the results'):
+      pilots.refuse_results(first, planned([1, 2]))
+  else:
+    pilots.refuse_results(first, planned([1, 2]))
+
+
+def test_pilots_that_failed_and_earlier_ones_were_tried_too(tmp_path, data_dir):
+  """Of four rates the highest diverged; a fifth was tried before and left out of the grid."""
+
+  def planned(rates):
+    where = pilots.directory(str(tmp_path))
+    return plan.make(
+      'experiments/digits.py', ['masked'], [7], rates, [], where, data_dir, pilots=True
+    )[0]
+
+  losses = {1e-4: 3.0, 1e-3: 2.0, 1e-2: 1.0, 1e-1: None, 1e-5: 4.0}
+  for run in [*planned([1e-4, 1e-3, 1e-2, 1e-1]), *planned([1e-5])]:
+    rate, where = run.tuning[0], pathlib.Path(run.workdir)
+    where.mkdir(parents=True)
+    (where / 'config.json').write_text(json.dumps({'config': configs.plain(run.config)}))
+    if losses[rate] is None:
+      (where / 'state.json').write_text('{"state": "failed"}')
+    else:
+      record = make_record('masked', 7, learning_rate=rate, clip_norm=1.0, train_flops=10.0)
+      record |= {'validation': {'loss': losses[rate]}, 'tokens_seen': 1, 'wall_seconds': 1.0}
+      (where / 'run.json').write_text(json.dumps(record))
+  tuned, notes = pilots.choose(planned([1e-4, 1e-3, 1e-2, 1e-1]), str(tmp_path))
+  assert tuned == {'masked': (1e-2, None)}
+  assert notes == [  # No word of an edge: beyond it training diverges.
+    'pilots: masked-lr0.1-seed7 has no result: it failed',
+    'pilots: masked (nano): other pilots were tried and chose nothing: learning rate 1e-05, clip '
+    'norm 1',
+  ]
+  (row,) = reading.read_json(tmp_path / 'pilots.json')['pilots']
+  assert row['learning_rates'] == [1e-4, 1e-3, 1e-2, 1e-1] and row['clip_norms'] == [1.0]
+  assert [one['learning_rate'] for one in row['tried']] == [1e-4, 1e-3, 1e-2, 1e-5]
+  assert compute.total([], [row])['pilots']['train_flops'] == 40
+  runs = [make_record('masked', 0, learning_rate=1e-2, clip_norm=1.0)]
+  assert choice.add_pilots(runs, [row]) == [] and runs[0]['pilots_tried'] == 4
+  assert choice.add_pilots(runs, [row | {'learning_rates': [1e-3]}]) == []
+  assert runs[0]['pilots_tried'] == 4  # Of the grid one, and as many as were tried.
+  (row,) = pilots.choose(planned([1e-4, 1e-3, 1e-2]), str(tmp_path))[1][-1:]
+  assert row.endswith('learning rate 1e-05, clip norm 1')
 
 
 def test_pilots_must_not_be_results_and_need_a_grid(compared):

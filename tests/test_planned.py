@@ -3,10 +3,12 @@
 import json
 import pathlib
 
+import pytest
 from records import assemble, make_record, render, write_run
 import tiny
 
 from reports import planned, terminal
+from reports.errors import ReportError
 from runs import announced, plan
 
 OBJECTIVES = ('autoregressive', 'masked', 'untrained')
@@ -90,6 +92,21 @@ def test_seeds_added_once_results_were_there_are_told(tmp_path):
   )
   _write(tmp_path, _plan(range(7), before=3))
   assert 'written when 3 results were there already' in _said(assemble(tmp_path))
+  # Nor do objectives come in unseen.
+  _write(
+    tmp_path,
+    _plan(range(5), rows=OBJECTIVES[:1]),
+    _plan(range(5), written='2026-11-02', before=5),
+    _plan(range(7), written='2026-11-03', before=15),
+  )
+  found = [
+    line for line in planned.lines(assemble(tmp_path)['plan']) if 'later than the first' in line
+  ]
+  why = 'results were there: a test is at its level only for what was fixed before'
+  assert found == [
+    f'2 rows were added later than the first plan, once 5 {why}',
+    f'2 seeds were added later than the first plan, once 15 {why}',
+  ]
   # Fewer than were planned at first is no way out.
   _write(tmp_path, _plan(range(9)), _plan(range(7), written='2026-11-02', before=21))
   assert assemble(tmp_path)['no_verdicts'] == 'preliminary, 6 planned runs are not done'
@@ -124,6 +141,26 @@ def test_a_grid_is_done_when_all_of_it_is_and_pilots_leave_one_point(tmp_path):
   assert (found['runs'], found['done'], found['whole'], found['complete']) == (25, 15, 0, False)
   _runs(tmp_path, range(5), OBJECTIVES[:2], learning_rate=2e-3)
   assert assemble(tmp_path)['plan']['complete']
+
+
+@pytest.mark.parametrize('text', ['{"plans": [{"rows"', '{}', '{"plans": [{"rows": []}]}'])
+def test_a_plan_that_can_not_be_read_is_no_way_out(tmp_path, text):
+  _runs(tmp_path, range(5))
+  (tmp_path / 'plan.json').write_text(text)
+  with pytest.raises(ReportError, match='plan.json cannot be read, and it says whether'):
+    assemble(tmp_path)
+
+
+def test_pilots_are_no_results_while_they_have_not_chosen(tmp_path):
+  _write(tmp_path, _plan(range(5), pilot_seeds=[100]))
+  _runs(tmp_path / 'pilots', [100])
+  with pytest.raises(ReportError, match='no finished run'):
+    assemble(tmp_path)
+  _runs(tmp_path, [0])
+  assert [run['seed'] for run in assemble(tmp_path)['runs']] == [0, 0, 0]
+  (tmp_path / 'pilots.json').write_text('{"pilots"')
+  with pytest.raises(ReportError, match='pilots.json cannot be read'):
+    assemble(tmp_path)
 
 
 def test_without_a_plan_nothing_is_held_back(tmp_path):

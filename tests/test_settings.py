@@ -25,6 +25,7 @@ from runs.errors import UserError
     ('optimizer.beta2=1.0', r'optimizer.beta2 must be in \\[0, 1\\), not 1.0'),
     ('checkpoints.minutes=nan', 'checkpoints.minutes must be a finite number'),
     ('evaluation.samples=-1', 'evaluation.samples must not be negative'),
+    ('evaluation.chain_examples=-1', 'evaluation.chain_examples must not be negative'),
     ('model.layers=-1', 'model.layers must not be negative'),
     ('training.microbatches=0', 'training.microbatches must be at least 1'),
   ],

@@ -1,5 +1,6 @@
 """What a report says of differences: which pairs are tested, and why the others are not."""
 
+import io
 import json
 import pathlib
 
@@ -160,6 +161,43 @@ def test_without_predictions_of_every_run_there_is_no_verdict(tmp_path, case):
   assert f'No verdicts: {reason}' in said(results)
 
 
+@pytest.mark.parametrize('damage', ['compressed', 'cut', 'empty', 'method', 'no zip'])
+def test_damaged_predictions_cost_a_verdict_and_no_report(tmp_path, damage):
+  write(tmp_path, {'autoregressive': range(5), 'masked': range(5)})
+  path = run_of(tmp_path, 'masked', 3) / 'arrays.npz'
+  with np.load(path) as arrays:
+    np.savez_compressed(path, **arrays)
+  content = bytearray(path.read_bytes())
+  if damage == 'compressed':
+    content[len(content) // 2] ^= 255
+  elif damage == 'cut':
+    del content[300:]
+  elif damage == 'empty':
+    content.clear()
+  elif damage == 'method':
+    content[content.find(b'PK\x01\x02') + 10] = 99  # In the directory: how the first is packed.
+  else:
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros(3))
+    content = buffer.getvalue()
+  path.write_bytes(content)
+  results = assemble(tmp_path)
+  assert results['no_verdicts'].startswith('no predictions are saved with seed 3 of masked')
+
+
+def test_labels_of_another_deal_are_other_labels(tmp_path):
+  """Subsets have the same numbers under every seed of evaluation, and other labels."""
+  for seed in range(5):
+    for dealt, objective in enumerate(('autoregressive', 'masked')):
+      record = make_record(objective, seed)
+      record['settings_of_results'] = {'evaluation': {'seed': dealt, 'draws': 64}}
+      write_run(tmp_path, record)
+  results = assemble(tmp_path)
+  assert results['no_verdicts'] == 'they were probed with different labels'
+  told = 'the runs differ in evaluation.seed: 0 (autoregressive); 1 (masked)'
+  assert results['notes'].count(told) == 1
+
+
 def test_a_verdict_of_fewer_seeds_than_the_table_says_its_own_means(tmp_path):
   write(tmp_path, {'autoregressive': range(7), 'masked': range(5)})
   results = assemble(tmp_path)
@@ -314,6 +352,35 @@ def test_exact_bits_of_some_test_examples_are_compared_on_those(tmp_path):
   assert row[4] == '5†' and row[6] == 'second > first'
   note = '†: over 120 test examples, those that both codes are of.'
   assert note in pairs.notes(exact['verdicts'], exact['measure'])
+
+
+@pytest.mark.parametrize(
+  'rows,reason',
+  [
+    ((range(40), range(40, 80)), 'they were not tested on the same examples'),
+    ((range(40), range(34, 80)), 'they were not tested on the same examples'),
+    ((range(40), range(39, 80)), 'they were not tested on the same examples'),
+    (([7], [7]), 'one test example says nothing of others'),
+    ((range(40), range(30)), None),
+  ],
+)
+def test_exact_bits_of_other_test_examples_are_not_compared(tmp_path, rows, reason):
+  """What two draws of test examples have in common is an accident, and may be nothing."""
+  rng = np.random.default_rng(5)
+  for objective, own in zip(('masked', 'masked_diffusion'), rows, strict=True):
+    for seed in range(5):
+      nats = 64 * np.log(2) * (1.8 + rng.normal(0, 0.2, len(own)))
+      cell = {'code': 'exact', 'bits_per_dim': float(nats.mean() / 64 / np.log(2))}
+      record = make_record(objective, seed, also={'chain rule': cell | {'examples': len(own)}})
+      path = write_run(tmp_path, record)
+      with np.load(path / 'arrays.npz') as arrays:
+        saved = {'also/chain rule/nats': nats, 'also/chain rule/rows': np.array(own)}
+        np.savez(path / 'arrays.npz', **arrays, **saved)
+  results = assemble(tmp_path)
+  (found,) = results['beside'][0]['verdicts']
+  assert found['reason'] == reason and (found['p'] is None) == (reason is not None)
+  assert reason is None or f'not tested: {reason}' in said(results)
+  assert found['examples'] == (None if reason else 30)
 
 
 def test_the_raw_input_is_a_control_with_the_labels_of_every_seed(tmp_path):
