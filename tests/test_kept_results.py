@@ -215,3 +215,19 @@ def test_the_codes_of_labels_are_those_of_their_records():
     assert f'| {shown} |' in lines[row['of']], (row['of'], row['learner'])
     if row['learner'] == 'linear':
       assert lines[row['of']].endswith(f'| {row["regret"]:,.0f} |')
+
+
+def test_the_bits_that_two_share_are_those_of_their_record():
+  folder = pathlib.Path(__file__).parents[1] / 'experiments/results/codes'
+  found = json.loads((folder / 'mutual_information.json').read_text(encoding='utf-8'))
+  page = (folder / 'README.md').read_text(encoding='utf-8').replace('−', '-')
+  section = page.split('## What X and Y share')[1].split('\n## ')[0]
+  for pair in found:
+    for code in pair['codes']:
+      forward, *others = (f'{value:,.0f}' for value in code['shared'].values())
+      if code['name'] in ('network', 'counting'):
+        error = f' ± {code["stderr"]:,.0f}' if code['stderr'] else ''
+        row = [code['name'], f'{code["x"]:,.0f}', f'{code["y"]:,.0f}', forward + error, *others]
+        assert f'| {" | ".join(row)} |' in section, pair['pair']
+      elif code['layout']:
+        assert forward in section, (pair['pair'], code['name'])
