@@ -246,7 +246,7 @@ def test_validation_has_the_code_that_the_probe_has():
 
 def test_configs_from_before_the_field_still_go_on(tmp_path):
   """A run of one period for all, in a loop over layers, is what today's fields say of it."""
-  config = tiny.config('autoregressive')
+  config = tiny.config('autoregressive', *tiny.PICTURES)
   config.model.unroll = 'never'
   config.evaluators.samples.at = config.evaluators.label_code.at = (0, 3)
   for entry in (config.evaluators.validation, config.evaluators.probe, config.checkpoints):
