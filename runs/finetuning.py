@@ -88,7 +88,7 @@ def one(workdir: str, data_dir: str, overrides: Sequence[str]) -> list[str]:
     recorded.to_tensorboard(built, workdir, record, arrays.get('samples'))
     shutil.rmtree(directory)
     rows = terminal.probe_lines(record['probes'], MEASURES['finetune'])
-    return [f'{record["objective"]} seed {record["seed"]}', *rows]
+    return [recorded.named(record), *rows]
 
 
 def every(workdir: str, data_dir: str, overrides: Sequence[str], jobs: int | None) -> int:

@@ -162,6 +162,12 @@ def _hyperparameters(config: ml_collections.ConfigDict) -> dict[str, Any]:
   return told
 
 
+def named(record: dict) -> str:
+  """A run by its objective, variant and seed."""
+  words = (record['objective'], record.get('variant'), f'seed {record["seed"]}')
+  return ' '.join(filter(None, words))
+
+
 def summary(record: dict) -> str:
   """One line on a finished run."""
   if record['bits_per_dim'] is None:
@@ -170,7 +176,7 @@ def summary(record: dict) -> str:
     bits = f'{wording.bits_text(record["bits_per_dim"], record["code"])} bits/dim'
     if record['bits_per_dim_stderr'] is not None:
       bits += f' ± {record["bits_per_dim_stderr"]:.3f}'
-  line = f'{record["objective"]} seed {record["seed"]}: {bits}'
+  line = f'{named(record)}: {bits}'
   cells = record['probes'].get('linear', {})
   if cells:
     shown = ', '.join(f'{100 * c["accuracy"]:.1f} % ({n} labels)' for n, c in cells.items())

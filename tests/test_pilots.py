@@ -72,6 +72,7 @@ def compared(tmp_path_factory, data_dir):
   grid = ('--learning_rates=1e-4,1e-2', '--pilot_seeds=7')
   done = run(*grid)
   assert done.returncode == 0, done.stderr + done.stdout
+  assert '] autoregressive input_mask=0.5 seed 0: ' in done.stdout
   return where, run, grid
 
 
