@@ -31,10 +31,15 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
   rates, clips = (_grid(name) for name in ('learning_rates', 'clip_norms'))
   if pilots is not None and not (rates or clips):
     raise UserError('--pilot_seeds: pilots choose from --learning_rates or --clip_norms: give one')
+  if chosen.pilots is not None and (pilots is not None or rates or clips):
+    raise UserError(
+      '--pilots has chosen: no --pilot_seeds, --learning_rates or --clip_norms with it'
+    )
   environment = dict(os.environ)
   # The parent only reads, probes raw inputs and draws; accelerators are left to the runs.
   os.environ['JAX_PLATFORMS'] = 'cpu'
   from runs import comparison
+  from runs import pilots as pilots_lib
 
   return comparison.compare(
     chosen.config,
@@ -51,6 +56,7 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> int:
     jobs=chosen.jobs,
     cache=chosen.compilation_cache,
     pilot_seeds=pilots,
+    kept=pilots_lib.kept(chosen.pilots) if chosen.pilots is not None else None,
     part=_part(chosen.part),
   )
 
@@ -82,6 +88,8 @@ def _command(overrides: Sequence[str]) -> str:
   for name in lists:
     if flags.FLAGS[name].value:
       words.append(f'--{name}={",".join(flags.FLAGS[name].value)}')
+  if flags.FLAGS.pilots:
+    words.append(f'--pilots={flags.FLAGS.pilots}')
   return shlex.join([*map(_anywhere, words), *map(_anywhere, overrides)])
 
 
@@ -116,6 +124,9 @@ def define_flags() -> None:
     'pilot_seeds',
     None,
     'Seeds of runs apart, which choose from these grids; results are trained at the choice alone.',
+  )
+  flags.DEFINE_string(
+    'pilots', None, 'pilots.json of an earlier comparison: its choices are taken, none is trained.'
   )
   flags.DEFINE_list(
     'sizes', None, "Presets of the backbone, each trained and tuned; default: the config's own."

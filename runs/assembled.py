@@ -17,7 +17,7 @@ import objectives
 from objectives import scoring
 from probes import features as features_lib
 from probes import linear_mesh
-from runs import extraction, noise, tuning
+from runs import extraction, noise, sizes, tuning
 from runs.errors import UserError
 from training import evaluation, keys, sharding
 from training.loop import Costs
@@ -98,21 +98,8 @@ class Experiment:
 
   @property
   def size(self) -> str:
-    """The preset's name, or its shape if a field overrides it, and what else is not the default.
-
-    Runs of one size are averaged and compared, so no two backbones may share it.
-    """
-    m, model = self.config.model, self.model
-    preset = not (m.width or m.layers or m.heads)
-    own = m.preset if preset else f'L{model.layers}D{model.width}H{model.heads}'
-    others = (
-      (model.shared_layers, 'shared'),
-      (model.mixer == 'recurrent', f'recurrent{model.state}'),
-      (model.dropout > 0, f'dropout{model.dropout:g}'),
-      (not model.residual, 'no residual'),
-      (model.norm != 'pre', f'norm {model.norm}'),
-    )
-    return ', '.join([own, *(word for said, word in others if said)])
+    """What runs of this backbone's size are called."""
+    return sizes.name(self.config.model)
 
   @functools.cached_property
   def _compiled(self) -> dict[tuple, Any]:

@@ -27,6 +27,7 @@ def compare(
   jobs: int | None,
   cache: str | None,
   pilot_seeds: Sequence[int] | None = None,
+  kept: pilots.Kept | None = None,
   part: shares.Part | None = None,
 ) -> int:
   """Runs all that `plan.make` plans, probes the controls, reports; returns the exit code.
@@ -39,12 +40,13 @@ def compare(
     cache: directory of compiled programs; None for one in `workdir`.
     pilot_seeds: of runs apart, by which rates and clip norms are chosen; None to choose them by the
       runs themselves.
+    kept: pilots of an earlier comparison that chose them; instead of rates, clips and pilot_seeds.
     part: trains no more than this share of the runs (`shares.share`), and says so in the report.
       The controls are probed by the first part.
 
   Raises:
     UserError: what can't be planned; pilots that are results too, or of which a kind all failed;
-      pilots that other parts have.
+      pilots that other parts have; a kind of run for which kept pilots chose nothing.
   """
 
   def planned(**more) -> tuple[list[plan.PlannedRun], list[str]]:
@@ -61,6 +63,9 @@ def compare(
   if pilot_seeds is not None:
     first, _ = planned(pilots=True, seeds=pilot_seeds, overrides=pilots.overrides(overrides))
     pilots.refuse_results(first, runs)
+  if kept is not None:
+    runs, _ = planned(tuned=kept.tuned(runs))
+    rates, clips, pilot_seeds = kept.grid('learning_rate'), kept.grid('clip_norm'), kept.seeds
   for note in notes:
     print(note)
   environment = pool.with_cache(environment, cache or os.path.join(workdir, 'compilation_cache'))
@@ -74,6 +79,8 @@ def compare(
     runs, workdir, command=command, rates=rates, clips=clips, pilot_seeds=pilot_seeds, sizes=sizes,
     notes=notes,
   )  # fmt: skip
+  if kept is not None:
+    kept.write(workdir)
   if first:
     plan.write_manifest(own_pilots, workdir)
     failures += pool.run_all(own_pilots, environment, jobs)

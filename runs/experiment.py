@@ -11,9 +11,9 @@ import numpy as np
 from data import sources
 from data.dataset import Dataset, with_fewer
 from models import kernels, patterns, transformer
-from models.config import PRESETS, ModelConfig
+from models.config import ModelConfig
 import objectives
-from runs import checks, noise, provenance
+from runs import checks, noise, provenance, sizes
 from runs.assembled import Experiment
 from runs.errors import UserError
 from training import distributed, placement, sharding
@@ -79,14 +79,6 @@ def _check_splits(data: ml_collections.ConfigDict, probed: ml_collections.Config
       f"data and probe_data hold out other examples of one set, '{data.name}': what is probed as "
       f'unseen may have been trained on; give one value to {both}'
     )
-
-
-def sizes(model: ml_collections.ConfigDict) -> dict[str, int]:
-  """Width, layers and heads: the preset's, or those that `config.model` names itself."""
-  return {
-    **PRESETS[model.preset],
-    **{k: model[k] for k in ('width', 'layers', 'heads') if model[k]},
-  }
 
 
 def _unrolled(setting: str, layers: int, remat: bool, mesh: jax.sharding.Mesh) -> bool:
@@ -155,7 +147,7 @@ def assemble(
   try:
     chosen = config.objective.to_dict()
     objective = objectives.get(chosen.pop('name'), **chosen).on(space)
-    shape = sizes(m)
+    shape = sizes.shape(m)
     rest = ('mlp_ratio', 'token_init', 'position_init', 'norm_epsilon', 'compute_dtype')
     rest += ('remat', 'remat_policy', 'attention', 'shared_layers', 'mixer', 'state', 'dropout')
     rest += ('residual', 'norm')

@@ -8,14 +8,14 @@ import jax
 import ml_collections
 
 from reports import reading
-from runs import configs, experiment, noise
+from runs import configs, experiment, noise, sizes
 from runs.errors import UserError
 from training import checkpoint
 from training.metrics import is_remote
 from training.state import TrainState
 
 _WHICH = ('last', 'best')
-# Fields of `config.model` that change neither what weights mean nor, beyond `experiment.sizes`,
+# Fields of `config.model` that change neither what weights mean nor, beyond `sizes.shape`,
 # how many there are.
 _FREE = (
   ('preset', 'width', 'layers', 'heads', 'token_init', 'position_init', 'compute_dtype')
@@ -132,7 +132,7 @@ def _differences(
 
   def described(config: ml_collections.ConfigDict, shapes: Any) -> dict[str, Any]:
     made = {'vocabulary': shapes['token_table'][0] - 1, 'length': shapes['position_table'][0]}
-    made |= experiment.sizes(config.model)
+    made |= sizes.shape(config.model)
     return made | {k: v for k, v in config.model.items() if k not in _FREE}
 
   def shape_of(x: Any) -> tuple[int, ...]:

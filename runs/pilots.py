@@ -1,17 +1,19 @@
 """Pilot runs, by which each objective chooses its learning rate and clip norm.
 
 No result includes their seeds. They stand in WORKDIR/pilots, and no report averages them.
-WORKDIR/pilots.json says what was tried and chosen; reports read it.
+WORKDIR/pilots.json says what was tried and chosen; reports read it. Kept beside results, it chooses
+for a comparison that trains no pilots of its own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+import dataclasses
 import json
 import os
 import pathlib
 from typing import Any
 
 from reports import choice, compute, reading
-from runs import experiment, plan
+from runs import experiment, plan, sizes
 from runs.errors import UserError
 from training.metrics import write_atomically
 
@@ -25,6 +27,80 @@ _OVERRIDES = (
   '--config.evaluation.samples=0',
   '--config.evaluation.draws=1',
 )
+
+
+_GRIDS = tuple(f'{name}s' for name in choice.GRID)
+_OF_A_ROW = ('objective', 'size', *choice.GRID, *_GRIDS, 'of', 'tried')
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+  """What pilots of an earlier comparison chose: its pilots.json.
+
+  Attributes:
+    path: of the file.
+    found: what it holds.
+  """
+
+  path: str
+  found: Mapping[str, Any]
+
+  @property
+  def rows(self) -> list[dict[str, Any]]:
+    return self.found[reading.PILOTS]
+
+  @property
+  def seeds(self) -> list[int]:
+    return sorted({one['seed'] for row in self.rows for one in row['tried']})
+
+  def grid(self, name: str) -> list[float]:
+    """All values of 'learning_rate' or 'clip_norm' that one of them chose from."""
+    return sorted({value for row in self.rows for value in row[f'{name}s'] if value is not None})
+
+  def tuned(self, runs: Sequence[plan.PlannedRun]) -> dict[str, plan.Tuning]:
+    """`PlannedRun.tuning` by `PlannedRun.kind`.
+
+    Raises:
+      UserError: there is no choice for one of `runs`, or a result has the seed of a pilot.
+    """
+    rows = {(row['objective'], row['size']): row for row in self.rows}
+    tuned = {}
+    for run in runs:
+      if not run.steps:
+        continue
+      name = ' '.join(filter(None, (run.config.objective.name, run.config.variant)))
+      size = sizes.name(run.config.model)
+      if (name, size) not in rows:
+        raise UserError(f'--pilots={self.path} chose nothing for {name} ({size})')
+      _refuse([replicate for replicate in [_replicate(run)] if self._among(replicate)])
+      # What was not searched and is the config's own stands in no directory's name.
+      row, own = rows[name, size], run.config.optimizer
+      tuned[run.kind] = tuple(
+        None if row[f'{field}s'] == [own[field]] else row[field] for field in choice.GRID
+      )
+    return tuned
+
+  def write(self, workdir: str) -> None:
+    """WORKDIR/pilots.json."""
+    text = json.dumps(self.found, indent=1)
+    write_atomically(os.path.join(workdir, f'{reading.PILOTS}.json'), text + '\n')
+
+  def _among(self, replicate: choice.Replicate) -> bool:
+    return any(choice.replicate_text(replicate) in row['of'] for row in self.rows)
+
+
+def kept(path: str) -> Kept:
+  """Reads the pilots.json of an earlier comparison; UserError for anything else."""
+  found = reading.read_json(path)
+  rows = found.get(reading.PILOTS)
+  if not isinstance(rows, list) or not rows:
+    raise UserError(f'--pilots={path} is no pilots.json')
+  for row in rows:
+    if not isinstance(row, dict) or not set(_OF_A_ROW) <= set(row):
+      raise UserError(
+        f'--pilots={path} lacks what a row of pilots.json has: {", ".join(_OF_A_ROW)}'
+      )
+  return Kept(path, found)
 
 
 def overrides(given: Sequence[str]) -> list[str]:
@@ -43,10 +119,13 @@ def refuse_results(pilots: Sequence[plan.PlannedRun], results: Sequence[plan.Pla
 
   It starts from the same parameters and sees the same batches, also where it is shorter.
   """
-  both = set(map(_replicate, pilots)) & set(map(_replicate, results))
+  _refuse(set(map(_replicate, pilots)) & set(map(_replicate, results)))
+
+
+def _refuse(both: Collection[choice.Replicate]) -> None:
   if both:
     first = choice.replicate_text(min(both, key=choice.replicate_order))
-    raise UserError(f'--pilot_seeds: {first} is among the results; pilots must not be')
+    raise UserError(f'{first} is a pilot and among the results; pilots must not be')
 
 
 def _replicate(run: plan.PlannedRun) -> choice.Replicate:

@@ -9,6 +9,7 @@ import pytest
 from records import make_record
 import tiny
 
+from experiments import cifar10_small
 from reports import choice, compute, reading, report
 from runs import configs, pilots, plan, variants
 from runs.errors import UserError
@@ -137,7 +138,7 @@ def test_a_pilot_has_not_the_seed_of_a_result_unless_its_data_are_another_draw(
   first = planned([0, 2], pilots=True)
   pilots.refuse_results(first, planned([1, 3]))
   if shared:
-    with pytest.raises(UserError, match='--pilot_seeds: seed 2 is among the results'):
+    with pytest.raises(UserError, match='seed 2 is a pilot and among the results'):
       pilots.refuse_results(first, planned([1, 2]))
   else:
     pilots.refuse_results(first, planned([1, 2]))
@@ -185,8 +186,72 @@ def test_pilots_that_failed_and_earlier_ones_were_tried_too(tmp_path, data_dir):
 def test_pilots_must_not_be_results_and_need_a_grid(compared):
   _, run, grid = compared
   for flags, said in (
-    ((grid[0], '--pilot_seeds=0'), 'seed 0 is among the results; pilots must not be'),
+    ((grid[0], '--pilot_seeds=0'), 'seed 0 is a pilot and among the results; pilots must not be'),
+    ((grid[0], '--pilots=x'), '--pilots has chosen: no --pilot_seeds, --learning_rates'),
+    (('--pilots=setup.cfg',), '--pilots=setup.cfg is no pilots.json'),
     (('--pilot_seeds=7',), 'pilots choose from --learning_rates or --clip_norms: give one'),
   ):
     found = run(*flags)
     assert found.returncode == 2 and said in found.stderr and found.stderr.count('\n') == 1
+
+
+_KEPT = _ROOT / 'experiments/results/cifar10_palette/pilots.json'
+
+
+def test_kept_pilots_choose_as_they_did_where_they_ran(compared, tmp_path, data_dir):
+  """The choice, the plan and what the record says are those of the comparison that had them."""
+  where, _, _ = compared
+  kept = pilots.kept(str(where / 'pilots.json'))
+  names = ['autoregressive', 'autoregressive+input_mask=0.5', 'untrained']
+  runs, _ = plan.make(
+    'experiments/digits.py', names, [0], None, tiny.OVERRIDES, str(tmp_path), data_dir
+  )
+  trained = {path.name: json.loads((path / 'run.json').read_text())['learning_rate']
+             for path in (where / 'runs').glob('autoregressive*')}  # fmt: skip
+  again, _ = plan.make(
+    'experiments/digits.py', names, [0], None, tiny.OVERRIDES, str(tmp_path), data_dir,
+    tuned=kept.tuned(runs),
+  )  # fmt: skip
+  assert {one.name: one.config.optimizer.learning_rate for one in again[:2]} == trained
+  assert again[2].tuning == (None, None) and kept.seeds == [7]
+  assert kept.grid('learning_rate') == [1e-4, 1e-2] and kept.grid('clip_norm') == [1.0]
+  kept.write(str(tmp_path))
+  assert reading.read_json(tmp_path / 'pilots.json') == reading.read_json(where / 'pilots.json')
+
+
+def test_kept_pilots_choose_for_no_other_run(compared, tmp_path, data_dir):
+  where, _, _ = compared
+  kept = pilots.kept(str(where / 'pilots.json'))
+
+  def planned(names, seed, *overrides):
+    more = [*tiny.OVERRIDES, *overrides]
+    return plan.make('experiments/digits.py', names, [seed], None, more, str(tmp_path), data_dir)[0]
+
+  with pytest.raises(UserError, match='chose nothing for masked '):
+    kept.tuned(planned(['masked'], 0))
+  with pytest.raises(UserError, match=r'chose nothing for autoregressive \(.*norm post'):
+    kept.tuned(planned(['autoregressive'], 0, '--config.model.norm=post'))
+  with pytest.raises(UserError, match='seed 7 is a pilot and among the results'):
+    kept.tuned(planned(['autoregressive'], 7))
+  (tmp_path / 'pilots.json').write_text('{"pilots": [{"objective": "masked"}]}')
+  with pytest.raises(
+    UserError, match='lacks what a row of pilots.json has: objective, size, learn'
+  ):
+    pilots.kept(str(tmp_path / 'pilots.json'))
+
+
+def test_the_pilots_of_cifar_choose_for_its_config():
+  kept = pilots.kept(str(_KEPT))
+  runs = [plan._plan(
+    'experiments/cifar10_small.py', variants.parse(name), name, None, (None, None), 0, '',
+    [*variants.parse(name).overrides], '/nowhere', '',
+  ) for name in cifar10_small.COMPARE]  # fmt: skip
+  assert kept.seeds == [100] and kept.tuned(runs) == {
+    'autoregressive': (0.012, 1.0),
+    'autoregressive+input_mask=0.15': (0.012, 1.0),
+    'masked': (0.012, 0.3),
+    'masked+ratio=0.5': (0.012, 0.3),
+    'masked_diffusion': (0.012, 0.3),
+    'block_diffusion+block=12': (0.03, 0.3),
+    'supervised': (0.005, 1.0),
+  }
