@@ -6,9 +6,9 @@ cores can do in a day. The size and the length were tried with autoregression on
 (experiments/results/cifar10_palette/README.md says what was seen), before any other objective and
 any result. Learning rate and clip norm are of pilots of a quarter of that length:
 `--pilot_seeds=100 --learning_rates=5e-3,1.2e-2,3e-2 --clip_norms=0.3,1` (2e-3 was the worst for
-autoregression and BERT and was left out), or `--pilots=experiments/results/cifar10_palette/pilots.json`. Masked's second ratio has the lowest
-any-order bound on validation among .3, .5 and .7 (5.36, 5.31, 5.42 bits; .15: 5.50), at 5e-3, in
-such pilots. Written before the first
+autoregression and BERT and was left out), kept in pilots.json there (`--pilots=FILE`). Masked's
+second ratio has the lowest any-order bound on validation among .3, .5 and .7 (5.36, 5.31, 5.42
+bits; .15: 5.50), at 5e-3, in such pilots. Written before the first
 result: the primary measure is the linear probe at 100 labels, all pairs are tested once when all
 five seeds of all rows are there, and no seed is added after that.
 """
