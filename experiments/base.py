@@ -161,7 +161,7 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
           'learning_rates': (3e-4, 2e-3),
           'single_learning_rate': 1e-3,  # at 10 labels, with all of the steps
           'steps': 100,
-          'all_steps': 300,
+          'all_steps': 300,  # 0: not with all labels
           'checkpoints': 4,  # among which early stop chooses
           'batch_size': 32,
           'generative': 1.0,  # weight of the objective's own loss

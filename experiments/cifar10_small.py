@@ -47,6 +47,7 @@ def long(config: ml_collections.ConfigDict, steps: int) -> None:
   config.evaluation.update(draws=2, validation_draws=1, chain_examples=250)
   config.probe.levels = False
   config.probe.suite = ('linear', 'attentive', 'knn', 'prequential')
-  # launch.finetune adds it: 100 labels, and all.
+  # launch.finetune adds it, at 100 labels.
   config.probe.finetune.labels = (100,)
+  config.probe.finetune.all_steps = 0
   config.probe.finetune.prequential.rows = 0

@@ -77,7 +77,7 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
       config: `config.probe.finetune`: labels, draws, folds, layer, l2 (of the layer's choice),
           learning_rates, single_learning_rate, steps, all_steps, checkpoints, batch_size,
           generative, weight_decay, warmup, validation_rows, prequential (rows, first, orders,
-          learning_rates, steps, checkpoints; rows 0 for none).
+          learning_rates, steps, checkpoints; rows 0 for none). Without all_steps not with all.
       seed: of the deals of subsets, of folds and orders; draw d of n labels has the labels of the
           linear probe's draw d where both have as many draws.
 
@@ -107,9 +107,11 @@ def evaluate(features, config, seed: int) -> tuple[dict, dict]:
   results, arrays = {'left_out': left_out} if left_out else {}, {}
   for size in sizes:
     results[str(size)], arrays[f'{size}/predictions'] = _few_labels(features, config, seed, size)
-  results['all'], arrays['all/predictions'] = _all_labels(features, config, seed)
+  if config.all_steps:
+    results['all'], arrays['all/predictions'] = _all_labels(features, config, seed)
   if config.prequential.rows:
-    results['all']['code'], found = _code(features, config, seed)
+    code, found = _code(features, config, seed)
+    results.setdefault('all', {})['code'] = code
     arrays |= {f'code/{name}': value for name, value in found.items()}
   return results, arrays
 

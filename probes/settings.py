@@ -10,11 +10,11 @@ from probes import linear_mesh, suite
 
 # What a number may be, by the name of its field in any entry: at least this,
 _AT_LEAST = {
-  **dict.fromkeys(('draws', 'hidden', 'steps', 'all_steps', 'batch_size', 'checkpoints'), 1),
+  **dict.fromkeys(('draws', 'hidden', 'steps', 'batch_size', 'checkpoints'), 1),
   **dict.fromkeys(('heads', 'layers', 'types_per_class', 'first', 'validation_rows'), 1),
   **dict.fromkeys(('neighbours', 'bits', 'choices', 'level_draws', 'labels', 'orders'), 1),
   **dict.fromkeys(('weight_decay', 'generative', 'warmup', 'rows', 'saved', 'train_rows'), 0),
-  'network_orders': 0,
+  **dict.fromkeys(('network_orders', 'all_steps'), 0),
   'folds': 2,
 }
 # which all count something, but for these;

@@ -49,11 +49,12 @@ class Job:
     record = configs.read_record(self.workdir)
     if record.get('finetune_settings') != self.settings:
       return None
-    accuracy, bits = (
-      at(record['probes'], ('finetune', 'all', *path)) for path in (('accuracy',), ('code', 'bits'))
-    )
-    code = '' if bits is None else f', label code {bits:,.0f} bits'
-    return f'{self.name}: {100 * accuracy:.1f} % with all labels{code}'
+    found = record['probes'].get('finetune', {})
+    told = [f'{100 * cell["accuracy"]:.1f} % with {labels} labels' for labels, cell in found.items()
+            if 'accuracy' in cell]  # fmt: skip
+    bits = at(found, ('all', 'code', 'bits'))
+    told += [] if bits is None else [f'label code {bits:,.0f} bits']
+    return f'{self.name}: {", ".join(told)}'
 
 
 def one(workdir: str, data_dir: str, overrides: Sequence[str]) -> list[str]:

@@ -24,6 +24,7 @@ from probes import finetune, prequential
 from probes.features import Features
 from reports import tidy
 from runs import configs, recorded, run, tuning
+from runs import finetuning as finetuning_lib
 from training import finetuning, preemption
 from training.errors import Preempted
 
@@ -152,6 +153,17 @@ def test_few_labels_stay_inside_the_subset():
     for fold in folds:
       trained, held = set(fold['rows'].tolist()), set(fold['asked'].tolist())
       assert trained | held == rows and not trained & held
+
+
+def test_without_steps_for_all_labels_only_few_are_used():
+  whole, cut = features(strength=peak), features(strength=peak)
+  found, arrays = finetune.evaluate(cut, config(all_steps=0, prequential={'rows': 0}), 0)
+  expected, _ = finetune.evaluate(whole, config(prequential={'rows': 0}), 0)
+  assert found == {n: expected[n] for n in ('4', '40')}
+  assert set(arrays) == {'4/predictions', '40/predictions'}
+  assert max(len(call['rows']) for call in cut.tuner.calls) == 40
+  coded, _ = finetune.evaluate(features(strength=peak), config(all_steps=0), 0)
+  assert set(coded['all']) == {'code'}
 
 
 def test_best_layer_is_the_linear_probes():
@@ -472,6 +484,10 @@ def test_a_comparison_is_fine_tuned_and_reported(data_dir, tmp_path, capsys):
   (value,) = rows[(rows.measure == 'finetune/accuracy') & (rows.labels == 'all')].value
   assert value == pytest.approx(hits)
   assert 'fine-tuned, all labels' in (tmp_path / 'report.html').read_text()
+  job = finetuning_lib.Job('one', str(where), [], record['finetune_settings'])
+  few, bits = found['10']['accuracy'], found['all']['code']['bits']
+  said = f'one: {100 * few:.1f} % with 10 labels, {100 * hits:.1f} % with all labels'
+  assert job.done() == f'{said}, label code {bits:,.0f} bits'
   # Done is done; other settings are another question.
   in_process.call('finetune', f'--workdir={where}', f'--data_dir={data_dir}', *SMALL)
   assert 'is fine-tuned' in capsys.readouterr().out
