@@ -8,6 +8,11 @@ report.html and report/*.png to --out (the directory itself where only one is na
 table. With --by=optimizer.weight_decay, say, runs that differ in that field stand beside each other
 instead of being refused. Of a results.json alone, such as a kept one, it prints the table and
 writes nothing; --markdown prints the tables as Markdown, as a README shows them.
+
+  python -m launch.report --records=OUT DIR
+
+copies what reports read of one comparison, some hundred kilobytes a run: to keep it, or to go on
+with it on another machine.
 """
 
 from collections.abc import Sequence
@@ -24,18 +29,25 @@ def define_flags() -> None:
   flags.DEFINE_list(
     'by', [], 'Config fields whose values stand apart, such as optimizer.weight_decay.'
   )
+  flags.DEFINE_string('records', None, 'Copy the records of one comparison to this directory.')
   flags.DEFINE_bool('markdown', False, 'Print Markdown.')
   flags.DEFINE_multi_string('dirs', [], 'Directories to read, beside the positional ones.')
 
 
 def main(argv: Sequence[str]) -> None:
   """Builds the report and prints its table."""
-  from reports import markdown, report, terminal
+  from reports import markdown, records, report, terminal
 
   show = markdown.text if flags.FLAGS.markdown else terminal.terminal_table
   dirs = [*argv[1:], *flags.FLAGS.dirs]
   if not dirs:
     raise UserError('name at least one run or comparison directory')
+  if flags.FLAGS.records is not None:
+    if len(dirs) > 1 or flags.FLAGS.out or flags.FLAGS.by or flags.FLAGS.markdown:
+      raise UserError('--records is of one directory, without --out, --by and --markdown')
+    copied = records.keep(dirs[0], flags.FLAGS.records)
+    print(f'records of {len(copied)} runs in {flags.FLAGS.records}')
+    return
   if any(pathlib.Path(name).is_file() for name in dirs):
     if len(dirs) > 1 or flags.FLAGS.out or flags.FLAGS.by:
       raise UserError(f'{dirs[0]}: a results.json is shown alone, without --out and --by')

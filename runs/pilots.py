@@ -54,8 +54,9 @@ class Kept:
     return sorted({one['seed'] for row in self.rows for one in row['tried']})
 
   def grid(self, name: str) -> list[float]:
-    """All values of 'learning_rate' or 'clip_norm' that one of them chose from."""
-    return sorted({value for row in self.rows for value in row[f'{name}s'] if value is not None})
+    """All values of 'learning_rate' or 'clip_norm' that one of them had to choose from."""
+    grids = [row[f'{name}s'] for row in self.rows]
+    return sorted({value for grid in grids if len(grid) > 1 for value in grid})
 
   def tuned(self, runs: Sequence[plan.PlannedRun]) -> dict[str, plan.Tuning]:
     """`PlannedRun.tuning` by `PlannedRun.kind`.

@@ -5,12 +5,14 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from records import make_record
 import tiny
 
 from experiments import cifar10_small
-from reports import choice, compute, reading, report
+from reports import choice, compute, reading, records, report
+from reports.errors import ReportError
 from runs import configs, pilots, plan, variants
 from runs.errors import UserError
 
@@ -195,6 +197,32 @@ def test_pilots_must_not_be_results_and_need_a_grid(compared):
     assert found.returncode == 2 and said in found.stderr and found.stderr.count('\n') == 1
 
 
+def test_kept_records_make_the_same_report_and_go_on(compared, tmp_path):
+  """Numbers, verdicts and arrays of the copy are those of the comparison; nothing is trained."""
+  where, run, _ = compared
+  out = tmp_path / 'kept'
+  (out / 'runs').mkdir(parents=True)
+  assert records.keep(where, out) == sorted(path.name for path in (where / 'runs').iterdir())
+  text = ''.join(path.read_text() for path in out.rglob('*.json*'))
+  assert str(where) not in text and not list(out.rglob('checkpoints'))
+  same = [report.build([top], tmp_path / name) for top, name in ((where, 'a'), (out, 'b'))]
+  for made in same:
+    for one in made['runs']:
+      one.pop('workdir')
+  assert same[0] == same[1]
+  for path in (where / 'runs').iterdir():
+    with np.load(path / 'arrays.npz') as a, np.load(out / 'runs' / path.name / 'arrays.npz') as b:
+      assert {'labels', 'nats', 'linear/10/predictions', 'samples'} <= set(b) < set(a)
+      assert all(np.array_equal(a[name], b[name]) for name in b)
+  before = {path: path.stat().st_mtime_ns for path in out.glob('**/run.json')}
+  done = run(f'--workdir={out}', f'--pilots={out / "pilots.json"}')
+  assert done.returncode == 0, done.stderr
+  assert before == {path: path.stat().st_mtime_ns for path in out.glob('**/run.json')}
+  assert len(reading.read_json(out / 'plan.json')['plans']) == 1
+  with pytest.raises(ReportError, match=r'is no comparison: it has no plan.json'):
+    records.keep(where / 'runs', out)
+
+
 _KEPT = _ROOT / 'experiments/results/cifar10_palette/pilots.json'
 
 
@@ -214,7 +242,7 @@ def test_kept_pilots_choose_as_they_did_where_they_ran(compared, tmp_path, data_
   )  # fmt: skip
   assert {one.name: one.config.optimizer.learning_rate for one in again[:2]} == trained
   assert again[2].tuning == (None, None) and kept.seeds == [7]
-  assert kept.grid('learning_rate') == [1e-4, 1e-2] and kept.grid('clip_norm') == [1.0]
+  assert kept.grid('learning_rate') == [1e-4, 1e-2] and kept.grid('clip_norm') == []
   kept.write(str(tmp_path))
   assert reading.read_json(tmp_path / 'pilots.json') == reading.read_json(where / 'pilots.json')
 
