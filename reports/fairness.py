@@ -94,7 +94,7 @@ def _over_runs(runs: Runs, value: summary.Read, show: Show) -> Cell:
   values = [item for item in map(value, runs) if item is not None]
   if not values:
     return Cell('–')
-  low, high = show(min(values)), show(max(values))
+  low, high = (show(value).lstrip('≤≈ ') for value in (min(values), max(values)))
   if len(values) > 1 and low != high:
     return Cell(show(sum(values) / len(values)), f'{low}–{high}')
   return Cell(show(values[0]))

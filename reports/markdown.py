@@ -3,12 +3,23 @@
 from collections.abc import Mapping, Sequence
 
 from probes.measures import Measure, at, headline
-from reports import compute, pairs, planned, predictions, styles, summary, wording
+from reports import compute, fairness, pairs, planned, predictions, styles, summary, wording
+
+_TUNING = ('learning rate', 'clip norm', 'FLOPs in total')
+_VIEWED = (
+  'At the FLOPs of the cheapest: the last point of every curve within them. Of a longer run it '
+  'lies inside the schedule, where the learning rate has not fallen yet, so a run of that length '
+  'would reach more; bits and small probe are on validation. The best step is that of the lowest '
+  'validation loss of its own.'
+)
+_VIEWS = ('at the FLOPs of the cheapest', 'at the best step')
 
 
 def text(results: Mapping) -> str:
-  """The tables of results, other probes and regret; verdicts, plan, compute, notes, the command."""
+  """Tables of results, other probes, regret, views; verdicts, plan, compute, notes, command."""
   parts = [_table(*_results(results)), _table(*_probes(results)), _table(*_regrets(results))]
+  if views := _table(*_views(results)):
+    parts += [views, _VIEWED]
   parts.append(
     f'{_sentence(wording.tuning_text(results))} {wording.intervals_text(results)}'.strip()
   )
@@ -123,6 +134,18 @@ def _regrets(results: Mapping) -> tuple[list[str], list[list[str]]]:
     cells = [f'{first["steps"]:,}', f'{first["train_flops"]:.3g}', _regret(entry), also]
     rows.append([label, *cells, ratios.get((entry['objective'], entry['size']), '')])
   return [*head, f'FLOPs to equal regret, times those of {names}' if names else ''], rows
+
+
+def _views(results: Mapping) -> tuple[list[str], list[list[str]]]:
+  """Every objective at the FLOPs of the cheapest and at its own best step, as the page has them."""
+  found = {name: cells for name, cells in fairness.rows(results).items()
+           if name in _TUNING or any(word in name for word in _VIEWS)}  # fmt: skip
+  head = ['other views', *(name.replace('cheapest: ', 'cheapest, ') for name in found)]
+  rows = [
+    [label, *(cell.text + _in_brackets(cell.spread) for cell in cells)]
+    for label, *cells in zip(wording.names(results), *found.values(), strict=True)
+  ]
+  return head, rows
 
 
 def _regret(part: Mapping) -> str:

@@ -67,10 +67,24 @@ def test_every_number_of_the_markdown_is_in_the_results(kept):
     low, high = (100 * value for value in entry['measures']['knn/accuracy']['mean_ci95'])
     mean = 100 * entry['measures']['knn/accuracy']['mean']
     assert (row[0], row[knn]) == (entry['objective'], f'{mean:.1f} ({low:.1f}–{high:.1f})')
+  # Beside the headline: at the best step of the own validation, and at equal FLOPs.
+  head, _, *rows = tables[2]
+  assert head[:3] == ['other views', 'FLOPs in total', 'learning rate']
+  bits = head.index('test bits at the best step')
+  for row, entry in zip(rows, made['summary'], strict=True):
+    own = [one for one in made['runs'] if one['objective'] == entry['objective']]
+    values = [(one.get('at_best') or one)['bits_per_dim'] for one in own]
+    if None in values or not own[0]['trained']:
+      assert row[bits] == '–'
+      continue
+    sign = '≤ ' if entry['code'] == 'upper_bound' else ''
+    low, high = (f'{value:.3f}' for value in (min(values), max(values)))
+    spread = f' ({low}–{high})' if low != high else ''
+    assert row[bits] == f'{sign}{sum(values) / len(values):.3f}{spread}'
   # One row for each pair, the same as on the page.
-  assert tables[2][0] == list(pairs.HEAD)
+  assert tables[3][0] == list(pairs.HEAD)
   name = 'the linear probe at 100 labels'
-  assert [[cell.strip() for cell in row] for row in tables[2][2:]] == pairs.rows(
+  assert [[cell.strip() for cell in row] for row in tables[3][2:]] == pairs.rows(
     made['verdicts'], name
   )
   assert '```sh\npython -m launch.compare --workdir=DIR\n```' in markdown.text(made)
