@@ -1,4 +1,4 @@
-r"""Fine-tunes finished runs with few and with all labels, and codes the labels so.
+r"""Fine-tunes finished runs with few labels, with all and block by block, for a code of the labels.
 
 python -m launch.finetune --workdir=/tmp/digits
 python -m launch.finetune --workdir=/tmp/run --config.probe.finetune.layer=best

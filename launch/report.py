@@ -45,8 +45,8 @@ def main(argv: Sequence[str]) -> None:
   if flags.FLAGS.records is not None:
     if len(dirs) > 1 or flags.FLAGS.out or flags.FLAGS.by or flags.FLAGS.markdown:
       raise UserError('--records is of one directory, without --out, --by and --markdown')
-    copied = records.keep(dirs[0], flags.FLAGS.records)
-    print(f'records of {len(copied)} runs in {flags.FLAGS.records}')
+    count, notes = records.keep(dirs[0], flags.FLAGS.records)
+    print(*notes, f'records of {count} finished runs in {flags.FLAGS.records}', sep='\n')
     return
   if any(pathlib.Path(name).is_file() for name in dirs):
     if len(dirs) > 1 or flags.FLAGS.out or flags.FLAGS.by:

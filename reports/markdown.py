@@ -140,6 +140,8 @@ def _views(results: Mapping) -> tuple[list[str], list[list[str]]]:
   """Every objective at the FLOPs of the cheapest and at its own best step, as the page has them."""
   found = {name: cells for name, cells in fairness.rows(results).items()
            if name in _TUNING or any(word in name for word in _VIEWS)}  # fmt: skip
+  if not any(word in name for name in found for word in _VIEWS):
+    return [], []
   head = ['other views', *(name.replace('cheapest: ', 'cheapest, ') for name in found)]
   rows = [
     [label, *(cell.text + _in_brackets(cell.spread) for cell in cells)]

@@ -33,8 +33,8 @@ RAW_CONTROLS = ('raw', 'pca', 'random_relu')
 
 
 # What damage to an .npz raises, wherever it hits.
-_DAMAGED = (OSError, ValueError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile)
-_DAMAGED += (zlib.error, tokenize.TokenError)
+DAMAGED = (OSError, ValueError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile)
+DAMAGED += (zlib.error, tokenize.TokenError)
 
 Curves = Mapping[str, Sequence[Mapping[str, Any]]]  # points of a training curve, by workdir
 
@@ -278,7 +278,7 @@ def read_arrays(workdir: str | os.PathLike, names: Sequence[str]) -> dict[str, n
   try:
     with np.load(pathlib.Path(workdir) / 'arrays.npz') as arrays:
       return {name: np.asarray(arrays[name]) for name in names if name in arrays}
-  except _DAMAGED:
+  except DAMAGED:
     return {}
 
 
@@ -288,5 +288,5 @@ def mark_of_array(workdir: str | os.PathLike, name: str) -> tuple[int, int] | No
     with zipfile.ZipFile(pathlib.Path(workdir) / 'arrays.npz') as file:
       member = file.getinfo(f'{name}.npy')
       return member.CRC, member.file_size
-  except (*_DAMAGED, KeyError):
+  except (*DAMAGED, KeyError):
     return None

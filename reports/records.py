@@ -1,10 +1,10 @@
 """What reports read of a comparison, copied: to keep it, or to carry it to where it goes on.
 
-A copy of some hundred kilobytes a run, without checkpoints, logs, paths of the machine and what no
-report looks at. Reports of it are those of the comparison, and `launch.compare` goes on from it.
+A copy of some hundred kilobytes a run, without checkpoints, logs and what no report looks at. Its
+report is that of the comparison, and `launch.compare` goes on from it, where its unfinished runs
+begin anew. Configs are as they were, with the paths that they name.
 """
 
-from collections.abc import Mapping
 import fnmatch
 import io
 import json
@@ -17,70 +17,109 @@ import numpy as np
 from reports import reading
 from reports.errors import ReportError
 
-_WHOLE = ('config.json', 'spent.json')
 _ARRAYS = ('labels', 'nats', 'also/*/nats', 'also/*/rows', '*/predictions', '*/order', 'samples')
 _ARRAYS += ('geometry/features',)
+_OF_RUN = ('config.json', 'state.json', 'spent.json')
 _OF_ALL = (reading.PLAN, f'{reading.PILOTS}.json', 'controls.json')
 
 
-def keep(top: str | os.PathLike, out: str | os.PathLike) -> list[str]:
-  """Copies the finished runs of the comparison in `top`, its plan, pilots' choice and controls.
+def keep(top: str | os.PathLike, out: str | os.PathLike) -> tuple[int, list[str]]:
+  """Copies the runs of the comparison in `top`, its plan, pilots and controls.
 
-  What stands in `out` is replaced, run by run; what only `out` has stays.
+  What stands in `out` is replaced, run by run; runs that only `out` has stay.
 
   Returns:
-    The names of the runs copied.
+    How many finished runs there are, and a line on each array file that can't be read.
 
   Raises:
-    ReportError: `top` is no comparison with finished runs, or `out` is not writable.
+    ReportError: `top` is no comparison with finished runs, or has runs elsewhere than in runs/;
+      `out` is not writable, or is, holds or lies in `top`.
   """
-  top, out = pathlib.Path(top), pathlib.Path(out)
-  if not (top / reading.PLAN).exists():
+  source, target = pathlib.Path(top).resolve(), pathlib.Path(out).resolve()
+  if not str(out) or source.is_relative_to(target) or target.is_relative_to(source):
+    raise ReportError(f'records of {top} can go to a directory beside it, not to {out or "none"}')
+  if not (source / reading.PLAN).exists():
     raise ReportError(f'{top} is no comparison: it has no {reading.PLAN}')
-  runs = reading.find([top]).runs
-  if not runs:
+  found = reading.find([source])
+  if not found.runs:
     raise ReportError(f'no finished run in {top}')
+  for run in found.runs:
+    if pathlib.Path(run['workdir']).parent != source / 'runs':
+      raise ReportError(
+        f'{run["workdir"]} is no run of {top} itself: records are of one comparison'
+      )
   try:
-    for run in runs:
-      _copy(pathlib.Path(run['workdir']), out / 'runs')
+    notes = _copy_runs(source, target)
+    _copy_runs(source / reading.PILOTS, target / reading.PILOTS, arrays=False)
     for name in _OF_ALL:
-      if (top / name).exists():
-        shutil.copyfile(top / name, out / name)
-    if (top / 'controls').is_dir():
-      shutil.copytree(top / 'controls', out / 'controls', dirs_exist_ok=True)
+      _copy(source / name, target / name)
+    if (source / 'controls').is_dir():
+      shutil.copytree(source / 'controls', target / 'controls', dirs_exist_ok=True)
+    planned = reading.read_json(source / 'sweep.json').get('runs', [])
+    rows = [{name: value for name, value in row.items() if name != 'command'} for row in planned]
+    _write(target / 'sweep.json', json.dumps({'runs': rows}, indent=1).encode())
   except OSError as error:
     raise ReportError(f'records cannot be written to {out}: {error.strerror}') from error
-  return [os.path.basename(run['workdir']) for run in runs]
+  return len(found.runs), notes
 
 
-def _copy(source: pathlib.Path, runs: pathlib.Path) -> None:
-  """One run: run.json comes last, and means that all of it is there."""
-  place = runs / source.name
-  place.mkdir(parents=True, exist_ok=True)
-  for name in _WHOLE:
-    if (source / name).exists():
-      shutil.copyfile(source / name, place / name)
-  points = reading.read_curve(source, ('validation/', 'probe/'))
-  (place / 'metrics.jsonl').write_text(''.join(json.dumps(one) + '\n' for one in points))
-  (place / 'arrays.npz').write_bytes(_packed(source))
-  record = json.loads((source / 'run.json').read_text()) | {'workdir': f'runs/{source.name}'}
-  part = place / 'run.json.part'
-  part.write_text(json.dumps(record, indent=1, allow_nan=False) + '\n')
-  os.replace(part, place / 'run.json')
+def _copy_runs(source: pathlib.Path, target: pathlib.Path, arrays: bool = True) -> list[str]:
+  """All of SOURCE/runs, also the unfinished and the failed: a report counts them."""
+  notes = []
+  for config in sorted(source.glob('runs/*/config.json')):
+    run, place = config.parent, target / 'runs' / config.parent.name
+    place.mkdir(parents=True, exist_ok=True)
+    (place / 'run.json').unlink(missing_ok=True)  # It comes last, and means that all is there.
+    for name in _OF_RUN:
+      _copy(run / name, place / name)
+    record = reading.plain(reading.read_json(run / 'run.json'))
+    if arrays and record:
+      points = reading.read_curve(run, ('validation/', 'probe/'))
+      _write(place / 'metrics.jsonl', ''.join(json.dumps(one) + '\n' for one in points).encode())
+      packed = _packed(run)
+      if packed is None:
+        notes.append(f'{run.name}: arrays.npz cannot be read and is left out')
+        (place / 'arrays.npz').unlink(missing_ok=True)
+      else:
+        _write(place / 'arrays.npz', packed)
+    if record:
+      record |= {'workdir': f'runs/{run.name}'}
+      _write(place / 'run.json', json.dumps(record, indent=1, allow_nan=False).encode() + b'\n')
+  return notes
 
 
-def _packed(source: pathlib.Path) -> bytes:
-  """Those of arrays.npz that reports read, as small as they get without changing a value."""
-  with np.load(source / 'arrays.npz') as arrays:
-    read = [name for name in arrays if any(fnmatch.fnmatch(name, one) for one in _ARRAYS)]
-    kept: Mapping[str, np.ndarray] = {name: _narrow(arrays[name]) for name in read}
+def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
+  """A file as it is, or none where there is none."""
+  if source.exists():
+    _write(target, source.read_bytes())
+  else:
+    target.unlink(missing_ok=True)
+
+
+def _write(path: pathlib.Path, content: bytes) -> None:
+  """A file whole or not at all."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  part = path.with_name(f'{path.name}.part')
+  part.write_bytes(content)
+  os.replace(part, path)
+
+
+def _packed(run: pathlib.Path) -> bytes | None:
+  """Those of arrays.npz that reports read, without a value changed; None where it is damaged."""
+  try:
+    with np.load(run / 'arrays.npz') as arrays:
+      read = [name for name in arrays if any(fnmatch.fnmatch(name, one) for one in _ARRAYS)]
+      kept = {name: _narrow(arrays[name]) for name in read}
+  except reading.DAMAGED:
+    return None
   buffer = io.BytesIO()
   np.savez_compressed(buffer, **kept)
   return buffer.getvalue()
 
 
 def _narrow(values: np.ndarray) -> np.ndarray:
+  """Integers in the fewest bytes that hold them."""
   if values.dtype.kind not in 'iu' or not values.size:
     return values
-  return values.astype(np.promote_types(np.min_scalar_type(values.min()),
-                                        np.min_scalar_type(values.max())))  # fmt: skip
+  least, most = map(np.min_scalar_type, (values.min(), values.max()))
+  return values.astype(np.promote_types(least, most))

@@ -57,15 +57,18 @@ def compare(
       sizes=sizes, clips=clips, **some,
     )  # fmt: skip
 
+  if kept is not None:
+    asked = kept.asked
+    rates, clips, pilot_seeds = asked.learning_rates, asked.clip_norms, asked.pilot_seeds
   # All of it is checked before the first pilot starts.
   runs, notes = planned()
   first = []
-  if pilot_seeds is not None:
-    first, _ = planned(pilots=True, seeds=pilot_seeds, overrides=pilots.overrides(overrides))
-    pilots.refuse_results(first, runs)
   if kept is not None:
     runs, _ = planned(tuned=kept.tuned(runs))
-    rates, clips, pilot_seeds = kept.grid('learning_rate'), kept.grid('clip_norm'), kept.seeds
+    kept.write(workdir)
+  elif pilot_seeds is not None:
+    first, _ = planned(pilots=True, seeds=pilot_seeds, overrides=pilots.overrides(overrides))
+    pilots.refuse_results(first, runs)
   for note in notes:
     print(note)
   environment = pool.with_cache(environment, cache or os.path.join(workdir, 'compilation_cache'))
@@ -79,14 +82,13 @@ def compare(
     runs, workdir, command=command, rates=rates, clips=clips, pilot_seeds=pilot_seeds, sizes=sizes,
     notes=notes,
   )  # fmt: skip
-  if kept is not None:
-    kept.write(workdir)
   if first:
     plan.write_manifest(own_pilots, workdir)
     failures += pool.run_all(own_pilots, environment, jobs)
     preemption.check()
     shares.need_pilots(first, part, workdir)
-    tuned, said = pilots.choose(first, workdir)
+    asked = pilots.Asked(rates, clips, pilot_seeds)
+    tuned, said = pilots.choose(first, workdir, asked)
     for note in said:
       print(note)
     runs, _ = planned(tuned=tuned)

@@ -54,7 +54,7 @@ class Job:
             if 'accuracy' in cell]  # fmt: skip
     bits = at(found, ('all', 'code', 'bits'))
     told += [] if bits is None else [f'label code {bits:,.0f} bits']
-    return f'{self.name}: {", ".join(told)}'
+    return f'{self.name}: {", ".join(told) or "nothing was fine-tuned"}'
 
 
 def one(workdir: str, data_dir: str, overrides: Sequence[str]) -> list[str]:

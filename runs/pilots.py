@@ -8,6 +8,7 @@ for a comparison that trains no pilots of its own.
 from collections.abc import Collection, Mapping, Sequence
 import dataclasses
 import json
+import math
 import os
 import pathlib
 from typing import Any
@@ -17,6 +18,7 @@ from runs import experiment, plan, sizes
 from runs.errors import UserError
 from training.metrics import write_atomically
 
+_GRIDS = tuple(f'{name}s' for name in choice.GRID)
 # What a pilot leaves out: the choice is by validation loss alone.
 _OVERRIDES = (
   '--config.probe.suite=()',
@@ -29,8 +31,13 @@ _OVERRIDES = (
 )
 
 
-_GRIDS = tuple(f'{name}s' for name in choice.GRID)
-_OF_A_ROW = ('objective', 'size', *choice.GRID, *_GRIDS, 'of', 'tried')
+@dataclasses.dataclass(frozen=True)
+class Asked:
+  """What a comparison asked of its pilots, as it was given; None for what was not."""
+
+  learning_rates: Sequence[float] | None
+  clip_norms: Sequence[float] | None
+  pilot_seeds: Sequence[int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,25 +53,24 @@ class Kept:
   found: Mapping[str, Any]
 
   @property
-  def rows(self) -> list[dict[str, Any]]:
-    return self.found[reading.PILOTS]
-
-  @property
-  def seeds(self) -> list[int]:
-    return sorted({one['seed'] for row in self.rows for one in row['tried']})
-
-  def grid(self, name: str) -> list[float]:
-    """All values of 'learning_rate' or 'clip_norm' that one of them had to choose from."""
-    grids = [row[f'{name}s'] for row in self.rows]
-    return sorted({value for grid in grids if len(grid) > 1 for value in grid})
+  def asked(self) -> Asked:
+    """What that comparison asked; what its rows had to choose from where the file does not say."""
+    if 'asked' in self.found:
+      return Asked(**self.found['asked'])
+    rows = self.found[reading.PILOTS]
+    grids = ([row[f'{name}s'] for row in rows] for name in choice.GRID)
+    searched = (sorted({one for grid in own if len(grid) > 1 for one in grid}) for own in grids)
+    seeds = sorted({one['seed'] for row in rows for one in row['tried']})
+    return Asked(*(grid or None for grid in searched), seeds)
 
   def tuned(self, runs: Sequence[plan.PlannedRun]) -> dict[str, plan.Tuning]:
-    """`PlannedRun.tuning` by `PlannedRun.kind`.
+    """`PlannedRun.tuning` by `PlannedRun.kind`; what was not searched is left to the config.
 
     Raises:
       UserError: there is no choice for one of `runs`, or a result has the seed of a pilot.
     """
-    rows = {(row['objective'], row['size']): row for row in self.rows}
+    rows = {(row['objective'], row['size']): row for row in self.found[reading.PILOTS]}
+    told = {name for row in rows.values() for name in row['of']}
     tuned = {}
     for run in runs:
       if not run.steps:
@@ -73,35 +79,73 @@ class Kept:
       size = sizes.name(run.config.model)
       if (name, size) not in rows:
         raise UserError(f'--pilots={self.path} chose nothing for {name} ({size})')
-      _refuse([replicate for replicate in [_replicate(run)] if self._among(replicate)])
-      # What was not searched and is the config's own stands in no directory's name.
-      row, own = rows[name, size], run.config.optimizer
-      tuned[run.kind] = tuple(
-        None if row[f'{field}s'] == [own[field]] else row[field] for field in choice.GRID
-      )
+      _refuse({_replicate(run)} if choice.replicate_text(_replicate(run)) in told else ())
+      tuned[run.kind] = tuple(self._field(rows[name, size], run, field) for field in choice.GRID)
     return tuned
 
-  def write(self, workdir: str) -> None:
-    """WORKDIR/pilots.json."""
-    text = json.dumps(self.found, indent=1)
-    write_atomically(os.path.join(workdir, f'{reading.PILOTS}.json'), text + '\n')
+  def _field(self, row: Mapping[str, Any], run: plan.PlannedRun, field: str) -> float | None:
+    own = run.config.optimizer[field]
+    if getattr(self.asked, f'{field}s'):
+      return row[field]
+    if row[field] != own:
+      raise UserError(
+        f'--pilots={self.path}: {field} was {row[field]:g} in all pilots of {run.kind}, here it is '
+        f'{own:g}: give --config.optimizer.{field}={row[field]:g}'
+      )
+    return None
 
-  def _among(self, replicate: choice.Replicate) -> bool:
-    return any(choice.replicate_text(replicate) in row['of'] for row in self.rows)
+  def write(self, workdir: str) -> None:
+    """WORKDIR/pilots.json; UserError where there is another one."""
+    path = os.path.join(workdir, f'{reading.PILOTS}.json')
+    if os.path.exists(path) and reading.read_json(path) != self.found:
+      raise UserError(f'{path} is of other pilots than --pilots={self.path}: use another --workdir')
+    os.makedirs(workdir, exist_ok=True)
+    write_atomically(path, json.dumps(self.found, indent=1) + '\n')
 
 
 def kept(path: str) -> Kept:
   """Reads the pilots.json of an earlier comparison; UserError for anything else."""
   found = reading.read_json(path)
-  rows = found.get(reading.PILOTS)
+  rows, notes = found.get(reading.PILOTS), found.get('notes', [])
   if not isinstance(rows, list) or not rows:
     raise UserError(f'--pilots={path} is no pilots.json')
-  for row in rows:
-    if not isinstance(row, dict) or not set(_OF_A_ROW) <= set(row):
-      raise UserError(
-        f'--pilots={path} lacks what a row of pilots.json has: {", ".join(_OF_A_ROW)}'
-      )
+  if not all(map(_is_row, rows)) or not isinstance(notes, list):
+    raise UserError(f'--pilots={path} is no pilots.json of this version, or damaged')
+  names = [(row['objective'], row['size']) for row in rows]
+  if len(set(names)) < len(names):
+    raise UserError(f'--pilots={path} has two choices for one objective and size')
+  if 'asked' in found and not _is_asked(found['asked']):
+    raise UserError(f'--pilots={path} does not say what was asked of its pilots')
   return Kept(path, found)
+
+
+def _is_row(row: Any) -> bool:
+  if not isinstance(row, dict):
+    return False
+  tried, of = row.get('tried'), row.get('of')
+  return (
+    all(isinstance(row.get(name), str) for name in ('objective', 'size'))
+    and all(_is_grid(row.get(f'{name}s')) and row.get(name) in row[f'{name}s']
+            for name in choice.GRID)
+    and isinstance(of, list) and bool(of) and all(isinstance(one, str) for one in of)
+    and isinstance(tried, list) and bool(tried)
+    and all(isinstance(one, dict) and type(one.get('seed')) is int for one in tried)
+  )  # fmt: skip
+
+
+def _is_asked(asked: Any) -> bool:
+  if not isinstance(asked, dict) or set(asked) != {*_GRIDS, 'pilot_seeds'}:
+    return False
+  seeds = asked['pilot_seeds']
+  whole = isinstance(seeds, list) and bool(seeds) and all(type(one) is int for one in seeds)
+  grids = [asked[name] for name in _GRIDS]
+  return whole and any(grids) and all(grid is None or _is_grid(grid) for grid in grids)
+
+
+def _is_grid(values: Any) -> bool:
+  return isinstance(values, list) and bool(values) and all(
+    type(value) in (int, float) and 0 < value < math.inf for value in values
+  )  # fmt: skip
 
 
 def overrides(given: Sequence[str]) -> list[str]:
@@ -135,13 +179,14 @@ def _replicate(run: plan.PlannedRun) -> choice.Replicate:
 
 
 def choose(
-  runs: Sequence[plan.PlannedRun], workdir: str
+  runs: Sequence[plan.PlannedRun], workdir: str, asked: Asked
 ) -> tuple[dict[str, plan.Tuning], list[str]]:
   """Reads finished pilots, writes WORKDIR/pilots.json.
 
   Args:
     runs: the pilots, as planned.
     workdir: of the comparison.
+    asked: what the grid was given as.
 
   Returns:
     `PlannedRun.tuning` by `PlannedRun.kind`, and notes: as of `choice.select`, on pilots that
@@ -178,7 +223,8 @@ def choose(
           + '; '.join(words)
         )
   notes = [f'pilots: {note}' for note in notes]
-  text = json.dumps({'pilots': reading.plain(rows), 'notes': notes}, indent=1)
+  found = {'pilots': reading.plain(rows), 'notes': notes, 'asked': dataclasses.asdict(asked)}
+  text = json.dumps(found, indent=1)
   write_atomically(os.path.join(workdir, f'{reading.PILOTS}.json'), text + '\n')
   return chosen, notes
 

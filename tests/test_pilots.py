@@ -12,7 +12,6 @@ import tiny
 
 from experiments import cifar10_small
 from reports import choice, compute, reading, records, report
-from reports.errors import ReportError
 from runs import configs, pilots, plan, variants
 from runs.errors import UserError
 
@@ -166,7 +165,8 @@ def test_pilots_that_failed_and_earlier_ones_were_tried_too(tmp_path, data_dir):
       record = make_record('masked', 7, learning_rate=rate, clip_norm=1.0, train_flops=10.0)
       record |= {'validation': {'loss': losses[rate]}, 'tokens_seen': 1, 'wall_seconds': 1.0}
       (where / 'run.json').write_text(json.dumps(record))
-  tuned, notes = pilots.choose(planned([1e-4, 1e-3, 1e-2, 1e-1]), str(tmp_path))
+  asked = pilots.Asked([1e-4, 1e-3, 1e-2, 1e-1], None, [7])
+  tuned, notes = pilots.choose(planned([1e-4, 1e-3, 1e-2, 1e-1]), str(tmp_path), asked)
   assert tuned == {'masked': (1e-2, None)}
   assert notes == [  # No word of an edge: beyond it training diverges.
     'pilots: masked-lr0.1-seed7 has no result: it failed',
@@ -181,7 +181,7 @@ def test_pilots_that_failed_and_earlier_ones_were_tried_too(tmp_path, data_dir):
   assert choice.add_pilots(runs, [row]) == [] and runs[0]['pilots_tried'] == 4
   assert choice.add_pilots(runs, [row | {'learning_rates': [1e-3]}]) == []
   assert runs[0]['pilots_tried'] == 4  # Of the grid one, and as many as were tried.
-  (row,) = pilots.choose(planned([1e-4, 1e-3, 1e-2]), str(tmp_path))[1][-1:]
+  (row,) = pilots.choose(planned([1e-4, 1e-3, 1e-2]), str(tmp_path), asked)[1][-1:]
   assert row.endswith('learning rate 1e-05, clip norm 1')
 
 
@@ -197,33 +197,12 @@ def test_pilots_must_not_be_results_and_need_a_grid(compared):
     assert found.returncode == 2 and said in found.stderr and found.stderr.count('\n') == 1
 
 
-def test_kept_records_make_the_same_report_and_go_on(compared, tmp_path):
-  """Numbers, verdicts and arrays of the copy are those of the comparison; nothing is trained."""
-  where, run, _ = compared
-  out = tmp_path / 'kept'
-  (out / 'runs').mkdir(parents=True)
-  assert records.keep(where, out) == sorted(path.name for path in (where / 'runs').iterdir())
-  text = ''.join(path.read_text() for path in out.rglob('*.json*'))
-  assert str(where) not in text and not list(out.rglob('checkpoints'))
-  same = [report.build([top], tmp_path / name) for top, name in ((where, 'a'), (out, 'b'))]
-  for made in same:
-    for one in made['runs']:
-      one.pop('workdir')
-  assert same[0] == same[1]
-  for path in (where / 'runs').iterdir():
-    with np.load(path / 'arrays.npz') as a, np.load(out / 'runs' / path.name / 'arrays.npz') as b:
-      assert {'labels', 'nats', 'linear/10/predictions', 'samples'} <= set(b) < set(a)
-      assert all(np.array_equal(a[name], b[name]) for name in b)
-  before = {path: path.stat().st_mtime_ns for path in out.glob('**/run.json')}
-  done = run(f'--workdir={out}', f'--pilots={out / "pilots.json"}')
-  assert done.returncode == 0, done.stderr
-  assert before == {path: path.stat().st_mtime_ns for path in out.glob('**/run.json')}
-  assert len(reading.read_json(out / 'plan.json')['plans']) == 1
-  with pytest.raises(ReportError, match=r'is no comparison: it has no plan.json'):
-    records.keep(where / 'runs', out)
-
-
-_KEPT = _ROOT / 'experiments/results/cifar10_palette/pilots.json'
+def _plan(names, seed, workdir, data_dir, *overrides, **more) -> list[plan.PlannedRun]:
+  rates, clips = more.pop('rates', None), more.pop('clips', None)
+  return plan.make(
+    'experiments/digits.py', names, [seed], rates, [*tiny.OVERRIDES, *overrides], str(workdir),
+    data_dir, clips=clips, **more,
+  )[0]  # fmt: skip
 
 
 def test_kept_pilots_choose_as_they_did_where_they_ran(compared, tmp_path, data_dir):
@@ -231,41 +210,114 @@ def test_kept_pilots_choose_as_they_did_where_they_ran(compared, tmp_path, data_
   where, _, _ = compared
   kept = pilots.kept(str(where / 'pilots.json'))
   names = ['autoregressive', 'autoregressive+input_mask=0.5', 'untrained']
-  runs, _ = plan.make(
-    'experiments/digits.py', names, [0], None, tiny.OVERRIDES, str(tmp_path), data_dir
-  )
+  runs = _plan(names, 0, tmp_path, data_dir)
   trained = {path.name: json.loads((path / 'run.json').read_text())['learning_rate']
              for path in (where / 'runs').glob('autoregressive*')}  # fmt: skip
-  again, _ = plan.make(
-    'experiments/digits.py', names, [0], None, tiny.OVERRIDES, str(tmp_path), data_dir,
-    tuned=kept.tuned(runs),
-  )  # fmt: skip
+  again = _plan(names, 0, tmp_path, data_dir, tuned=kept.tuned(runs))
   assert {one.name: one.config.optimizer.learning_rate for one in again[:2]} == trained
-  assert again[2].tuning == (None, None) and kept.seeds == [7]
-  assert kept.grid('learning_rate') == [1e-4, 1e-2] and kept.grid('clip_norm') == []
+  assert again[2].tuning == (None, None)
+  assert kept.asked == pilots.Asked([1e-4, 1e-2], None, [7])
   kept.write(str(tmp_path))
   assert reading.read_json(tmp_path / 'pilots.json') == reading.read_json(where / 'pilots.json')
+  kept.write(str(tmp_path))  # The same again is no other.
+  (tmp_path / 'pilots.json').write_text('{"pilots": []}')
+  with pytest.raises(UserError, match='is of other pilots than'):
+    kept.write(str(tmp_path))
 
 
 def test_kept_pilots_choose_for_no_other_run(compared, tmp_path, data_dir):
   where, _, _ = compared
   kept = pilots.kept(str(where / 'pilots.json'))
-
-  def planned(names, seed, *overrides):
-    more = [*tiny.OVERRIDES, *overrides]
-    return plan.make('experiments/digits.py', names, [seed], None, more, str(tmp_path), data_dir)[0]
-
   with pytest.raises(UserError, match='chose nothing for masked '):
-    kept.tuned(planned(['masked'], 0))
+    kept.tuned(_plan(['masked'], 0, tmp_path, data_dir))
   with pytest.raises(UserError, match=r'chose nothing for autoregressive \(.*norm post'):
-    kept.tuned(planned(['autoregressive'], 0, '--config.model.norm=post'))
+    kept.tuned(_plan(['autoregressive'], 0, tmp_path, data_dir, '--config.model.norm=post'))
   with pytest.raises(UserError, match='seed 7 is a pilot and among the results'):
-    kept.tuned(planned(['autoregressive'], 7))
-  (tmp_path / 'pilots.json').write_text('{"pilots": [{"objective": "masked"}]}')
+    kept.tuned(_plan(['autoregressive'], 7, tmp_path, data_dir))
   with pytest.raises(
-    UserError, match='lacks what a row of pilots.json has: objective, size, learn'
+    UserError, match='clip_norm was 1 in all pilots of autoregressive, here it is'
   ):
-    pilots.kept(str(tmp_path / 'pilots.json'))
+    other = '--config.optimizer.clip_norm=0.5'
+    kept.tuned(_plan(['autoregressive'], 0, tmp_path, data_dir, other))
+
+
+ROW = {
+  'objective': 'autoregressive', 'size': 'L1D16H2', 'learning_rate': 2e-3, 'clip_norm': 1.0,
+  'learning_rates': [1e-3, 2e-3, 4e-3], 'clip_norms': [1.0], 'of': ['seed 7'],
+  'tried': [{'learning_rate': 2e-3, 'clip_norm': 1.0, 'seed': 7, 'loss': 1.0}],
+}  # fmt: skip
+
+
+def _written(tmp_path, *rows, **more) -> str:
+  (tmp_path / 'kept.json').write_text(json.dumps({'pilots': rows, 'notes': []} | more))
+  return str(tmp_path / 'kept.json')
+
+
+@pytest.mark.parametrize('clips', [None, [1.0]])
+def test_a_choice_that_is_the_configs_own_has_the_names_of_its_grid(tmp_path, data_dir, clips):
+  """Also where the grid of clip norms was of one: the same command finds what it began."""
+  asked = {'learning_rates': [4e-3, 1e-3, 2e-3], 'clip_norms': clips, 'pilot_seeds': [7]}
+  kept = pilots.kept(_written(tmp_path, ROW, asked=asked))
+  grid = {'rates': kept.asked.learning_rates, 'clips': kept.asked.clip_norms}
+  every = _plan(['autoregressive'], 0, tmp_path, data_dir, **grid)
+  (chosen,) = _plan(['autoregressive'], 0, tmp_path, data_dir, **grid, tuned=kept.tuned(every))
+  assert chosen.name in {run.name for run in every}
+  assert chosen.name == f'autoregressive-lr0.002{"-clip1" * bool(clips)}-seed0'
+  where = pathlib.Path(chosen.workdir)
+  where.mkdir(parents=True)
+  (where / 'config.json').write_text(json.dumps({'config': configs.plain(chosen.config)}))
+  (where / 'run.json').write_text('{}')
+  assert _plan(['autoregressive'], 0, tmp_path, data_dir, **grid)
+  with pytest.raises(UserError, match='and --learning_rates both say optimizer.learning_rate'):
+    rate = '--config.optimizer.learning_rate=5e-4'
+    _plan(['autoregressive'], 0, tmp_path, data_dir, rate, **grid)
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    {'objective': ['masked']}, {'learning_rate': '0.01'}, {'learning_rates': None},
+    {'learning_rate': None}, {'learning_rate': 3e-3}, {'learning_rates': 'abc'}, {'of': 'seed 10'},
+    {'of': None}, {'tried': []}, {'tried': [3]}, {'tried': [{}]}, {'size': None},
+  ],
+)  # fmt: skip
+def test_what_is_no_choice_is_refused(tmp_path, change):
+  assert pilots.kept(_written(tmp_path, ROW)).asked.learning_rates == [1e-3, 2e-3, 4e-3]
+  with pytest.raises(UserError, match='no pilots.json of this version, or damaged'):
+    pilots.kept(_written(tmp_path, ROW | change))
+  with pytest.raises(UserError, match='two choices for one objective and size'):
+    pilots.kept(_written(tmp_path, ROW, ROW))
+  for asked in ({}, {'learning_rates': [1e-3], 'clip_norms': None, 'pilot_seeds': []}, 3):
+    with pytest.raises(UserError, match='does not say what was asked'):
+      pilots.kept(_written(tmp_path, ROW, asked=asked))
+
+
+def test_kept_records_make_the_same_report_and_go_on(compared, tmp_path):
+  """Numbers, verdicts and arrays of the copy are those of the comparison; nothing is trained."""
+  where, run, grid = compared
+  out = tmp_path / 'kept'
+  assert records.keep(where, out) == (2, [])
+  assert not list(out.rglob('checkpoints')) and not list(out.rglob('*.part'))
+  assert all(str(where) not in path.read_text() for path in out.rglob('run.json'))
+  same = [report.build([top], tmp_path / name) for top, name in ((where, 'a'), (out, 'b'))]
+  for made in same:
+    for one in made['runs']:
+      one.pop('workdir')
+  assert same[0] == same[1]
+  for path in (where / 'runs').iterdir():
+    with np.load(path / 'arrays.npz') as a, np.load(out / 'runs' / path.name / 'arrays.npz') as b:
+      assert {'labels', 'nats', 'linear/10/predictions'} <= set(b) < set(a)
+      assert all(np.array_equal(a[name], b[name]) for name in b)
+  before = {path: path.stat().st_mtime_ns for path in out.glob('**/run.json')}
+  assert len(before) == 6  # Two results, four pilots.
+  for flags in ((f'--pilots={where / "pilots.json"}',), grid):
+    done = run(f'--workdir={out}', *flags)
+    assert done.returncode == 0, done.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in out.glob('**/run.json')}
+    assert len(reading.read_json(out / 'plan.json')['plans']) == 1
+
+
+_KEPT = _ROOT / 'experiments/results/cifar10_palette/pilots.json'
 
 
 def test_the_pilots_of_cifar_choose_for_its_config():
@@ -274,7 +326,8 @@ def test_the_pilots_of_cifar_choose_for_its_config():
     'experiments/cifar10_small.py', variants.parse(name), name, None, (None, None), 0, '',
     [*variants.parse(name).overrides], '/nowhere', '',
   ) for name in cifar10_small.COMPARE]  # fmt: skip
-  assert kept.seeds == [100] and kept.tuned(runs) == {
+  assert kept.asked == pilots.Asked([5e-3, 1.2e-2, 3e-2], [0.3, 1], [100])
+  assert kept.tuned(runs) == {
     'autoregressive': (0.012, 1.0),
     'autoregressive+input_mask=0.15': (0.012, 1.0),
     'masked': (0.012, 0.3),
