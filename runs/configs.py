@@ -206,6 +206,9 @@ def check_same(workdir: str, config: ml_collections.ConfigDict, trained: bool = 
   _fill(asked, plain(base.get_base(asked['objective']['name'])))
   now = dict(fields(from_plain(asked)))
   names = [n for n in sorted(saved.keys() | now.keys()) if saved.get(n) != now.get(n)]
+  if not any('finetune' in found.get('probe.suite', ()) for found in (saved, now)):
+    # They are of launch.finetune, whose record has its own.
+    names = [name for name in names if not name.startswith('probe.finetune.')]
   if names and trained and all(name.startswith(_AFTER_TRAINING) for name in names):
     return True
   changed = [

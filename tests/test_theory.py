@@ -259,6 +259,13 @@ def test_configs_from_before_the_field_still_go_on(tmp_path):
   saved['probe']['during_training'] = True
   (tmp_path / 'config.json').write_text(json.dumps({'config': saved}))
   configs.check_same(str(tmp_path), config)
+  # Fine-tuning is no part of this run.
+  config.probe.finetune.all_steps = 7
+  configs.check_same(str(tmp_path), config)
+  config.probe.suite = (*config.probe.suite, 'finetune')
+  with pytest.raises(configs.UserError, match='finetune.all_steps .* -> 7'):
+    configs.check_same(str(tmp_path), config)
+  config.probe.suite = config.probe.suite[:-1]
   config.evaluators.label_code.every = 4
   with pytest.raises(configs.UserError, match='label_code.every 0 -> 4'):
     configs.check_same(str(tmp_path), config)
