@@ -57,7 +57,7 @@ def keep(top: str | os.PathLike, out: str | os.PathLike) -> tuple[int, list[str]
       shutil.copytree(source / 'controls', target / 'controls', dirs_exist_ok=True)
     planned = reading.read_json(source / 'sweep.json').get('runs', [])
     rows = [{name: value for name, value in row.items() if name != 'command'} for row in planned]
-    _write(target / 'sweep.json', json.dumps({'runs': rows}, indent=1).encode())
+    write(target / 'sweep.json', json.dumps({'runs': rows}, indent=1).encode())
   except OSError as error:
     raise ReportError(f'records cannot be written to {out}: {error.strerror}') from error
   return len(found.runs), notes
@@ -75,29 +75,29 @@ def _copy_runs(source: pathlib.Path, target: pathlib.Path, arrays: bool = True) 
     record = reading.plain(reading.read_json(run / 'run.json'))
     if arrays and record:
       points = reading.read_curve(run, ('validation/', 'probe/'))
-      _write(place / 'metrics.jsonl', ''.join(json.dumps(one) + '\n' for one in points).encode())
+      write(place / 'metrics.jsonl', ''.join(json.dumps(one) + '\n' for one in points).encode())
       packed = _packed(run)
       if packed is None:
         notes.append(f'{run.name}: arrays.npz cannot be read and is left out')
         (place / 'arrays.npz').unlink(missing_ok=True)
       else:
-        _write(place / 'arrays.npz', packed)
+        write(place / 'arrays.npz', packed)
     if record:
       record |= {'workdir': f'runs/{run.name}'}
-      _write(place / 'run.json', json.dumps(record, indent=1, allow_nan=False).encode() + b'\n')
+      write(place / 'run.json', json.dumps(record, indent=1, allow_nan=False).encode() + b'\n')
   return notes
 
 
 def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
   """A file as it is, or none where there is none."""
   if source.exists():
-    _write(target, source.read_bytes())
+    write(target, source.read_bytes())
   else:
     target.unlink(missing_ok=True)
 
 
-def _write(path: pathlib.Path, content: bytes) -> None:
-  """A file whole or not at all."""
+def write(path: pathlib.Path, content: bytes) -> None:
+  """Writes a file whole or not at all, and its directory."""
   path.parent.mkdir(parents=True, exist_ok=True)
   part = path.with_name(f'{path.name}.part')
   part.write_bytes(content)

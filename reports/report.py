@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 
-from reports import page, pictures, reading, results, tidy
+from reports import page, pictures, reading, records, results, tidy
 from reports.errors import ReportError
 
 
@@ -63,20 +63,13 @@ def _write(
 ) -> None:
   folder = out / 'report'
   folder.mkdir(parents=True, exist_ok=True)
-  _replace(out / 'results.json', json.dumps(made, indent=1, allow_nan=False).encode() + b'\n')
+  records.write(out / 'results.json', json.dumps(made, indent=1, allow_nan=False).encode() + b'\n')
   tidy.write_csv(tidy.tidy(made['runs'], made['controls']), out / 'results.csv.part')
   os.replace(out / 'results.csv.part', out / 'results.csv')
   for name in pictures.PICTURES:
     if name in pngs:
-      _replace(folder / f'{name}.png', pngs[name])
+      records.write(folder / f'{name}.png', pngs[name])
     else:
       (folder / f'{name}.png').unlink(missing_ok=True)  # of an earlier report
-  _replace(folder / 'pictures.json', json.dumps(marks, indent=1).encode() + b'\n')
-  _replace(out / 'report.html', page.render(made, pngs).encode())
-
-
-def _replace(path: pathlib.Path, content: bytes) -> None:
-  """Writes a file whole or not at all."""
-  part = path.with_name(path.name + '.part')
-  part.write_bytes(content)
-  os.replace(part, path)
+  records.write(folder / 'pictures.json', json.dumps(marks, indent=1).encode() + b'\n')
+  records.write(out / 'report.html', page.render(made, pngs).encode())
