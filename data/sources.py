@@ -1,11 +1,12 @@
 """Data sets by name: what `config.data` may ask for, as arrays of tokens and labels."""
 
+import dataclasses
 import difflib
 import importlib
 import os
 from typing import Any
 
-from data.dataset import Dataset
+from data.dataset import Dataset, Examples, with_fewer
 
 # Module and function here, of the config and of where prepared sets are. They are imported when
 # asked for: some of them need what a run on other data does not.
@@ -32,6 +33,8 @@ def load(config: Any, data_dir: str) -> Dataset:
   """The data set that `config` (a ConfigDict with `name`) asks for.
 
   A name that is not in DATASETS is that of an image set which TFDS has prepared in `data_dir`.
+  `train_rows`, of any set that has an end, keeps so many training examples, a random choice that
+  is always the same; without it, or where it is 0, all.
 
   Raises:
     ValueError: unknown name (lists the known), not prepared, a damaged copy, or a bad setting.
@@ -41,7 +44,19 @@ def load(config: Any, data_dir: str) -> Dataset:
   if config.name not in DATASETS:
     _check_prepared(config.name, data_dir)
   module, function = DATASETS.get(config.name, 'images.load').split('.')
-  return getattr(importlib.import_module(f'data.{module}'), function)(config, data_dir)
+  found = getattr(importlib.import_module(f'data.{module}'), function)(config, data_dir)
+  rows = config.get('train_rows', 0)
+  return _shortened(found, rows) if rows else found
+
+
+def _shortened(dataset: Dataset, rows: int) -> Dataset:
+  if not isinstance(dataset.train, Examples):
+    raise ValueError(f"data.train_rows: '{dataset.name}' is drawn afresh for ever")
+  total = len(dataset.train)
+  if not 1 <= rows <= total:
+    raise ValueError(f'data.train_rows must lie in 0..{total} (0: all), not {rows}')
+  note = f'{dataset.note}; {rows} of {total} training examples'
+  return dataclasses.replace(with_fewer(dataset, rows), note=note)
 
 
 def _check_prepared(name: str, data_dir: str) -> None:

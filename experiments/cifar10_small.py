@@ -38,11 +38,11 @@ def get_config(objective: str = 'autoregressive') -> ml_collections.ConfigDict:
   return config
 
 
-def long(config: ml_collections.ConfigDict, steps: int) -> None:
+def long(config: ml_collections.ConfigDict, steps: int, every: int = 200) -> None:
   """What the two sets of pictures have in common: so many updates of 64, and what is measured."""
   config.training.batch_size = 64
   config.training.steps = steps
-  base.measure(config, every=200)
+  base.measure(config, every=every)
   config.evaluators.label_code.last = False
   config.evaluation.update(draws=2, validation_draws=1, chain_examples=250)
   config.probe.levels = False

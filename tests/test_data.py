@@ -5,6 +5,7 @@ import os
 import sys
 import types
 
+import ml_collections
 import numpy as np
 import pytest
 from sklearn import datasets
@@ -14,6 +15,7 @@ from codes import histogram
 from data import digits, pipeline, sources
 from data.dataset import Dataset
 from experiments import digits as digits_config
+from experiments import hierarchy as hierarchy_config
 from experiments import noise as noise_config
 from runs.errors import UserError
 
@@ -123,6 +125,32 @@ def test_digits_histogram_is_where_it_should_be(dataset):
 def test_names():
   with pytest.raises(ValueError, match='unknown data set .*known: digits, noise, .*mean digits'):
     sources.load(types.SimpleNamespace(name='digit'), '')
+
+
+def test_training_may_have_fewer_examples_always_the_same_ones(data_dir):
+  def load(name, **settings):
+    return sources.load(ml_collections.ConfigDict({'name': name, **settings}), str(data_dir))
+
+  whole, fewer = load('digits'), load('digits', train_rows=100)
+  assert len(fewer.train) == fewer.epoch == 100
+  rows = [
+    np.flatnonzero((whole.train.tokens_NxT == row).all(1))[0] for row in fewer.train.tokens_NxT
+  ]
+  assert len(set(rows)) == 100 and rows == sorted(rows) and max(rows) > len(whole.train) / 2
+  np.testing.assert_array_equal(fewer.train.labels_N, whole.train.labels_N[rows])
+  np.testing.assert_array_equal(fewer.train.labels_N, load('digits', train_rows=100).train.labels_N)
+  np.testing.assert_array_equal(fewer.test.tokens_NxT, whole.test.tokens_NxT)
+  assert fewer.counts_TxV.sum() == 100 * fewer.dims
+  assert sum(fewer.balance['train']) == 100 and fewer.digest != whole.digest
+  assert fewer.note == f'{whole.note}; 100 of {len(whole.train)} training examples'
+  assert load('digits', train_rows=0).digest == whole.digest
+  assert load('digits', train_rows=len(whole.train)).digest == whole.digest
+  for wrong in (-1, len(whole.train) + 1):
+    with pytest.raises(ValueError, match=f'train_rows must lie in 0..{len(whole.train)} .*{wrong}'):
+      load('digits', train_rows=wrong)
+  hierarchy = hierarchy_config.get_config('autoregressive').data
+  with pytest.raises(ValueError, match="train_rows: 'hierarchy' is drawn afresh"):
+    load(**hierarchy, train_rows=5)
 
 
 def test_probes_may_have_fewer_labels_and_training_keeps_all(data_dir):

@@ -243,11 +243,14 @@ def test_configs_of_real_sets(tmp_path, monkeypatch):
     monkeypatch.setattr(kind, 'checksums', checksums)
   config = fashion_mnist.get_config()
   config.data.validation = config.probe_data.validation = 10
+  assert config.training.steps * config.training.batch_size == 2 * config.data.train_rows
+  config.data.train_rows = 20
   config.probe_data.name = 'mnist'
   dataset, probed = experiment.load_datasets(config, str(tmp_path))
   assert (dataset.name, probed.name) == ('fashion_mnist', 'mnist')
   assert (dataset.dims, dataset.vocabulary, probed.classes) == (196, 16, 10)
-  config.probe_data.name = ''
+  assert len(dataset.train) == 20 < len(probed.train)
+  config.probe_data.name, config.data.train_rows = '', 0
   config.data.size, config.data.levels = 28, 256
   dataset, probed = experiment.load_datasets(config, str(tmp_path))
   assert dataset.lossless and (dataset.dims, probed) == (784, dataset)
