@@ -205,8 +205,8 @@ def run(
     return None
 
   try:
+    host_memory.keep_freed()  # Before `_listen` starts the first thread.
     _listen(keeps)
-    host_memory.keep_freed()
     devices.settle()
     os.environ.update(_FIXED)  # Before JAX reads them.
     if hasattr(sys.stdout, 'reconfigure'):

@@ -1,5 +1,6 @@
 """The training benchmark: both sides train the same network, and what it prints is right."""
 
+import os
 import subprocess
 import sys
 
@@ -157,3 +158,37 @@ print(int(changed), resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
   if not changed:
     pytest.skip('no glibc, or a host with an accelerator')
   assert kept < 2 * 2**26 // 4096 < faults('default')[1]
+
+
+def test_a_command_has_one_arena_of_memory():
+  """Blocks of a second one, of a thread that came too early, would be given back every step."""
+  code = """
+import ctypes, sys, tempfile
+from launch import entry
+import jax
+import jax.numpy as jnp
+from training import host_memory
+
+def main(argv):
+  if not host_memory.keep_freed():
+    return print('none')
+  jax.jit(lambda x: (x @ x).sum())(jnp.ones((1000, 1000))).block_until_ready()
+  libc = ctypes.CDLL(None)
+  libc.fdopen.restype, libc.fdopen.argtypes = ctypes.c_void_p, [ctypes.c_int, ctypes.c_char_p]
+  libc.malloc_info.argtypes = [ctypes.c_int, ctypes.c_void_p]
+  libc.fclose.argtypes = [ctypes.c_void_p]
+  with tempfile.NamedTemporaryFile() as file:
+    stream = libc.fdopen(ctypes.c_int(file.fileno()), b'w')
+    libc.malloc_info(0, stream)
+    libc.fflush(ctypes.c_void_p(stream))
+    print(open(file.name).read().count('<heap nr='))
+
+entry.run(main, keeps=True)
+"""
+  environment = {k: v for k, v in os.environ.items() if not k.startswith('MALLOC_')}
+  done = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True, env=environment
+  )
+  if done.stdout == 'none\n':
+    pytest.skip('no glibc, or a host with an accelerator')
+  assert done.stdout == '1\n'

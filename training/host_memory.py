@@ -14,9 +14,10 @@ _ACCELERATORS = ('/dev/accel*', '/dev/vfio/[0-9]*', '/dev/nvidia[0-9]*', '/dev/k
 
 
 def keep_freed() -> bool:
-  """Tells glibc to keep what is freed; call it before the first computation.
+  """Tells glibc to keep what is freed; call it before there is a second thread.
 
-  One arena, because only the main one can grow to hold blocks of this size. A host with an
+  One arena, because only the main one can grow to hold blocks of this size; the arena of an earlier
+  thread would stay, and XLA's threads share it. A host with an
   accelerator keeps the defaults: its steps do not live in host memory, and its input threads are
   better off with arenas of their own.
 
