@@ -65,7 +65,8 @@ def attention(
     preferred_element_type=jnp.float32,
   )
   if mask_1xTxT is not None:
-    logits = jnp.where(mask_1xTxT, logits, -1e30)
+    # A sum and no choice: on a CPU it becomes part of the product, and its gradient is free.
+    logits += jnp.where(mask_1xTxT, 0.0, -1e30)
   logits -= jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
   weights = jnp.exp(logits)
   total = jnp.sum(weights, axis=-1, keepdims=True)
