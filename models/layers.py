@@ -56,28 +56,68 @@ def attention(
   Returns:
     BHxTxK in the dtype of v.
   """
-  scale = 1.0 / math.sqrt(q_BHxTxK.shape[-1])
+  values, total, _ = _sums(q_BHxTxK, k_BHxTxK, v_BHxTxK, mask_1xTxT)
+  return (values / total).astype(v_BHxTxK.dtype)
+
+
+def noisy_block_attention(
+  q_BHxTxK: jax.Array, k_BHxTxK: jax.Array, v_BHxTxK: jax.Array, size: int
+) -> jax.Array:
+  """`attention` under models.patterns.NoisyBlocks, with half of the products.
+
+  Clean slots see clean ones alone, noisy slots the clean ones and their own block: two softmaxes
+  over disjoint keys, joined by their sums.
+  """
+  heads, tokens = q_BHxTxK.shape[0], q_BHxTxK.shape[1] // 2
+  noisy, clean = (
+    [x[:, half] for x in (q_BHxTxK, k_BHxTxK, v_BHxTxK)]
+    for half in (slice(None, tokens), slice(tokens, None))
+  )
+  number_1xT, rest = jnp.arange(tokens)[None] // size, -tokens % size
+  own = [
+    jnp.pad(x, ((0, 0), (0, rest), (0, 0))).reshape(heads, -1, size, x.shape[2]) for x in noisy
+  ]
+  real_1xNx1xS = (jnp.arange(tokens + rest) < tokens).reshape(1, -1, 1, size) if rest else None
+  here = [x.reshape(heads, tokens + rest, -1)[:, :tokens] for x in _sums(*own, real_1xNx1xS)]
+  before = _sums(noisy[0], *clean[1:], number_1xT[:, :, None] > number_1xT[:, None])
+  top = jnp.maximum(here[2], before[2])
+  values, total = (
+    one * jnp.exp(here[2] - top) + other * jnp.exp(before[2] - top)
+    for one, other in zip(here[:2], before[:2], strict=True)
+  )
+  read = attention(*clean, number_1xT[:, :, None] >= number_1xT[:, None])
+  return jnp.concatenate([(values / total).astype(v_BHxTxK.dtype), read], axis=1)
+
+
+def _sums(
+  q_xTxK: jax.Array, k_xSxK: jax.Array, v_xSxK: jax.Array, mask_xTxS: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """sum_s w_s v_s (..., T, K), sum_s w_s (..., T, 1) and c (..., T, 1) where w_s = exp(q k_s - c).
+
+  All float32; c is the largest logit, and no gradient is taken of it.
+  """
+  scale = 1.0 / math.sqrt(q_xTxK.shape[-1])
   logits = jnp.einsum(
-    'btk,bsk->bts',
-    q_BHxTxK * scale,
-    k_BHxTxK,
+    '...tk,...sk->...ts',
+    q_xTxK * scale,
+    k_xSxK,
     precision=PRECISION,
     preferred_element_type=jnp.float32,
   )
-  if mask_1xTxT is not None:
+  if mask_xTxS is not None:
     # A sum and no choice: on a CPU it becomes part of the product, and its gradient is free.
-    logits += jnp.where(mask_1xTxT, 0.0, -1e30)
-  logits -= jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-  weights = jnp.exp(logits)
+    logits += jnp.where(mask_xTxS, 0.0, -1e30)
+  top = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+  weights = jnp.exp(logits - top)
   total = jnp.sum(weights, axis=-1, keepdims=True)
   values = jnp.einsum(
-    'bts,bsk->btk',
-    weights.astype(v_BHxTxK.dtype),
-    v_BHxTxK,
+    '...ts,...sk->...tk',
+    weights.astype(v_xSxK.dtype),
+    v_xSxK,
     precision=PRECISION,
     preferred_element_type=jnp.float32,
   )
-  return (values / total).astype(v_BHxTxK.dtype)
+  return values, total, top
 
 
 class Nowhere:

@@ -180,6 +180,8 @@ class Transformer(nnx.Module):
       def mix(q_BHxTxK: jax.Array, k_BHxTxK: jax.Array, v_BHxTxK: jax.Array) -> jax.Array:
         if self.attend is not None:
           return self.attend(q_BHxTxK, k_BHxTxK, v_BHxTxK, batch, pattern.kernel)
+        if isinstance(pattern, patterns.NoisyBlocks):
+          return layers.noisy_block_attention(q_BHxTxK, k_BHxTxK, v_BHxTxK, pattern.size)
         mask_TxT = pattern.mask(slots_T, slots_T, own)
         mask_1xTxT = None if mask_TxT is None else mask_TxT[None]
         return layers.attention(q_BHxTxK, k_BHxTxK, v_BHxTxK, mask_1xTxT)

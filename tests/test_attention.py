@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
-from models import kernels, layers, transformer
+from models import kernels, layers, patterns, transformer
 from models.config import ModelConfig
 from runs.errors import UserError
 
@@ -46,6 +46,22 @@ def _assert_same(attend, causal: bool, qkv):
   @quickly
   def both(qkv):
     expected = _value_and_gradients(functools.partial(_reference, causal), qkv)
+    return _value_and_gradients(attend, qkv), expected
+
+  for a, b in zip(*both(qkv), strict=True):
+    assert np.abs(b).max() > 0.1
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('tokens, size', [(6, 2), (7, 3), (5, 4), (9, 1)])
+def test_blocks_beside_their_clean_copy_need_half_of_the_products(tokens, size):
+  qkv, slots = _qkv(2 * tokens, 8), np.arange(2 * tokens)
+  mask = jnp.asarray(patterns.NoisyBlocks(size, tokens).mask(slots, slots, None))[None]
+
+  @quickly
+  def both(qkv):
+    attend = functools.partial(layers.noisy_block_attention, size=size)
+    expected = _value_and_gradients(lambda *qkv: layers.attention(*qkv, mask), qkv)
     return _value_and_gradients(attend, qkv), expected
 
   for a, b in zip(*both(qkv), strict=True):
