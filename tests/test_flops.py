@@ -62,9 +62,12 @@ def _masked_out(objective, config) -> float:
   if config.mixer == 'recurrent':
     return -2.0 * LAYERS * T * config.state  # No products: multiplications and additions.
   asked = objective.backbone(SPACE)
-  tokens = len(asked.positions or range(T))
-  share = patterns.of(asked.pattern).share(tokens, LAYERS)
-  return 4 * LAYERS * tokens**2 * D * (1 - share)
+  tokens, pattern = len(asked.positions or range(T)), patterns.of(asked.pattern)
+  pairs = tokens**2
+  if isinstance(pattern, patterns.NoisyBlocks):
+    # Both copies with the clean one, and noisy blocks with themselves, the last one filled up.
+    pairs = 2 * T**2 + -(-T // pattern.size) * pattern.size**2
+  return 4 * LAYERS * D * (pairs - tokens**2 * pattern.share(tokens, LAYERS))
 
 
 # An objective's own small products, once an example, are said not to be counted.
