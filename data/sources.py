@@ -6,6 +6,7 @@ import importlib
 import os
 from typing import Any
 
+from data import facts
 from data.dataset import Dataset, Examples, with_fewer
 
 # Module and function here, of the config and of where prepared sets are. They are imported when
@@ -55,8 +56,11 @@ def _shortened(dataset: Dataset, rows: int) -> Dataset:
   total = len(dataset.train)
   if not 1 <= rows <= total:
     raise ValueError(f'data.train_rows must lie in 0..{total} (0: all), not {rows}')
-  note = f'{dataset.note}; {rows} of {total} training examples'
-  return dataclasses.replace(with_fewer(dataset, rows), note=note)
+  fewer, shared = with_fewer(dataset, rows), facts.duplicates_note(dataset.duplicates)
+  note = f'{dataset.note.removesuffix(shared)}; {rows} of {total} training examples'
+  if shared and dataset.note.endswith(shared):
+    note += facts.duplicates_note(fewer.duplicates)
+  return dataclasses.replace(fewer, note=note)
 
 
 def _check_prepared(name: str, data_dir: str) -> None:

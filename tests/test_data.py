@@ -153,6 +153,28 @@ def test_training_may_have_fewer_examples_always_the_same_ones(data_dir):
     load(**hierarchy, train_rows=5)
 
 
+def test_the_note_of_fewer_examples_counts_duplicates_of_those_that_are_kept(tmp_path):
+  tokens = np.random.default_rng(0).integers(0, 4, (80, 12))
+  labels = np.arange(80) % 2
+  path = tmp_path / 'doubled.npz'
+  np.savez(
+    path, train_tokens=tokens, train_labels=labels,
+    test_tokens=tokens[:40], test_labels=labels[:40],
+    validation_tokens=tokens[:0:-9], validation_labels=labels[:0:-9],
+  )  # fmt: skip
+  settings = {'name': 'arrays', 'path': str(path)}
+  whole, fewer = (
+    sources.load(ml_collections.ConfigDict(settings | more), str(tmp_path))
+    for more in ({}, {'train_rows': 30})
+  )
+  kept = {tuple(row) for row in fewer.train.tokens_NxT[np.arange(30)]}
+  shared = sum(tuple(row) in kept for row in tokens[:40])
+  assert 0 < shared < 30 and '; 40 test rows also stand in train' in whole.note
+  assert '; 30 of 80 training examples' in fewer.note
+  assert f'; {shared} test rows also stand in train' in fewer.note
+  assert fewer.note.count('test rows also stand in train') == 1
+
+
 def test_probes_may_have_fewer_labels_and_training_keeps_all(data_dir):
   whole = tiny.build(data_dir)
   fewer = tiny.build(data_dir, 'masked_diffusion', '--config.probe.train_rows=100')
