@@ -6,6 +6,7 @@ So do those of `figures_probes`, `figures_samples`, `figures_scaling`, `figures_
 """
 
 from collections.abc import Mapping, Sequence
+import itertools
 
 from matplotlib import axes, figure, patheffects, ticker, transforms
 import numpy as np
@@ -100,13 +101,21 @@ def _sign(code: str) -> str:
 
 
 def _name(axis: axes.Axes, drawn: Sequence[tuple[Style, str, list[tuple[float, float]]]]) -> None:
-  """Names a few objectives at their highest marker; of more, numbers there and a legend below."""
+  """Names objectives at their highest marker; of many, or close ones, numbers and a legend."""
   if len(drawn) <= _NAMED:
+    names = []
     for style, code, points in drawn:
       top = max(points, key=lambda point: point[1])
-      axis.annotate(style.label + _sign(code), top, xytext=(0, 8), ha='center',
-                    textcoords='offset points', color=style.colour, fontsize=9)  # fmt: skip
-    return
+      names.append(
+        axis.annotate(style.label + _sign(code), top, xytext=(0, 8), ha='center',
+                      textcoords='offset points', color=style.colour, fontsize=9)
+      )  # fmt: skip
+    axis.figure.canvas.draw()  # settles where they are
+    boxes = [name.get_window_extent() for name in names]
+    if not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2)):
+      return
+    for name in names:
+      name.remove()
   for number, (style, code, _) in enumerate(drawn, start=1):
     face = 'white' if _sign(code) else style.colour
     axis.plot([], [], style.marker, color=style.colour, markersize=6, linestyle='none',

@@ -99,6 +99,19 @@ def test_numbers_stand_for_many_objectives_and_none_is_on_another(many):
   assert not any('masked' in name for name in names)
 
 
+@pytest.mark.parametrize('apart', [0.002, 1.0])
+def test_two_names_that_would_lie_on_one_another_are_numbers(tmp_path, apart):
+  probes = make_record('autoregressive', 0)['probes']
+  for objective, bits in (
+    ('autoregressive', 2.0), ('masked_diffusion', 2.0 + apart), ('masked', 4.0),
+  ):  # fmt: skip
+    record = make_record(objective, 0, code='exact', probes=probes)
+    write_run(tmp_path, record | {'bits_per_dim': bits})
+  left = figures.bits_against_accuracy(assemble(tmp_path)).axes[0]
+  shown = [text.get_text() for text in left.texts]
+  assert ('autoregressive' in shown) == (apart == 1.0) != ('1' in shown)
+
+
 def test_a_number_stands_where_there_is_room():
   around = [(0, 0), (100, 0), (0, 10), (5, 5), (0, -5)]
   which, offset = canvas.free_place([(0, 0), (100, 0)], around, 10)
