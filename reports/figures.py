@@ -55,8 +55,11 @@ def bits_against_accuracy(results: Mapping) -> figure.Figure | None:
   if reference.get('accuracy') is not None:
     for axis in (left, right):
       axis.axhline(reference['accuracy'], color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
-    left.annotate('raw input', (0.01, reference['accuracy']), xycoords=('axes fraction', 'data'),
-                  xytext=(0, 3), textcoords='offset points', fontsize=8, color=FAINT)  # fmt: skip
+    # Beside the axes, where no marker is.
+    (right if apart else left).annotate(
+      'raw\ninput', (1, reference['accuracy']), xycoords=('axes fraction', 'data'), va='center',
+      xytext=(4, 0), textcoords='offset points', fontsize=8, color=FAINT,
+    )  # fmt: skip
   name = f'{_ACCURACY}, {_labels_name(pair[1])}'
   canvas.tidy(left, 'bits per dimension on test (fewer is better)', name, percent='y')
   canvas.tidy(right, '', '', 'no likelihood')
