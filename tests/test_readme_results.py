@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from reports import markdown, report
+from reports import markdown, pictures, report
 
 ROOT = pathlib.Path(__file__).parents[1]
 # A results.json without `plan` is of an earlier version; its page says when it was made.
@@ -21,10 +21,41 @@ def tables(text: str) -> list[str]:
   return [block for block in text.split('\n\n') if block.startswith('| ')]
 
 
-@pytest.mark.parametrize('kept', KEPT, ids=[path.parent.name for path in KEPT])
-def test_every_table_of_kept_results_stands_in_their_readme(kept):
-  found = tables(markdown.text(report.read(kept)))
+RECORDS = sorted((ROOT / 'experiments' / 'results').glob('*/records'))
+
+
+@pytest.fixture(scope='module', name='made')
+def made_of_records(tmp_path_factory) -> dict[pathlib.Path, dict]:
+  """What the report of each directory of kept records says today."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(pictures, 'draw', lambda *_: ({}, {}))
+    return {path: report.build([path], tmp_path_factory.mktemp('made')) for path in RECORDS}
+
+
+@pytest.mark.parametrize('kept', KEPT + RECORDS, ids=lambda path: path.parent.name)
+def test_every_table_of_kept_results_stands_in_their_readme(kept, made):
+  found = tables(markdown.text(made[kept] if kept in made else report.read(kept)))
   assert len(found) >= 2
   shown = tables((kept.parent / 'README.md').read_text(encoding='utf-8'))
   for table in found:
     assert table in shown, f'{kept.parent.name}: python -m launch.report {kept} --markdown'
+
+
+def test_the_first_table_of_all_is_of_the_records_of_cifar10(made):
+  (of_all,) = (results for path, results in made.items() if path.parent.name == 'cifar10_palette')
+  known: dict[str, dict[str, str]] = {}
+  for table in tables(markdown.text(of_all))[:2]:
+    for name, cells in grid(table).items():
+      known.setdefault(name, {}).update(cells)
+  shown = grid(tables((ROOT / 'README.md').read_text(encoding='utf-8'))[0])
+  assert set(shown) == set(known)
+  for name, cells in shown.items():
+    assert cells == {head: known[name].get(head, '') for head in cells}, name
+
+
+def grid(table: str) -> dict[str, dict[str, str]]:
+  """Cells of a Markdown table by what their row and column are called."""
+  head, _, *rows = (
+    [cell.strip() for cell in line.strip().strip('|').split('|')] for line in table.split('\n')
+  )
+  return {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
