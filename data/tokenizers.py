@@ -19,6 +19,7 @@ import hashlib
 import math
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 # Colours whose distances to all centres are held at once: they should fit the cache.
 _COLOURS = 256
@@ -233,11 +234,7 @@ def scaled(colours: np.ndarray) -> np.ndarray:
 
 def nearest(colours_Nx3: np.ndarray, centres_Vx3: np.ndarray) -> np.ndarray:
   """The index of the nearest centre, (N,); the first of equally near ones."""
-  distance_NxV = np.zeros((len(colours_Nx3), len(centres_Vx3)))
-  for channel in range(3):
-    difference = colours_Nx3[:, channel, None] - centres_Vx3[None, :, channel].astype(np.float64)
-    distance_NxV += difference**2
-  return distance_NxV.argmin(axis=1)
+  return cdist(colours_Nx3, centres_Vx3, 'sqeuclidean').argmin(axis=1)
 
 
 def check_centres(centres_Vx3: np.ndarray) -> None:

@@ -169,6 +169,17 @@ def test_sets_without_labels(tmp_path):
   assert dataset.classes is None and set(dataset.train.labels_N) == {-1}
 
 
+def test_the_nearest_colour_is_the_first_of_equally_near_ones():
+  # Sixteenths: every square is exact, so that whole numbers tell the same.
+  rng = np.random.default_rng(0)
+  centres, colours = (rng.integers(-16, 17, (n, 3)) for n in (40, 2000))
+  centres = np.concatenate([centres, centres[::-1]])
+  squares = [[sum((a - b) ** 2 for a, b in zip(x, c, strict=True)) for c in centres.tolist()]
+             for x in colours.tolist()]  # fmt: skip
+  found = tokenizers.nearest(colours / 16, (centres / 16).astype(np.float32))
+  assert found.tolist() == [row.index(min(row)) for row in squares]
+
+
 def test_a_palette_is_fitted_to_train_once(tmp_path, monkeypatch):
   prepare(tmp_path)
   dataset = load(tmp_path, tokens='palette', clusters=9)
