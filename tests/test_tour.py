@@ -1,4 +1,4 @@
-"""The notebook of docs/ runs, and derives what the judges say."""
+"""The notebook of docs/ runs, and derives what the report of the same records says."""
 
 import json
 import pathlib
@@ -6,8 +6,7 @@ import pathlib
 import matplotlib
 import pytest
 
-from claims import CLAIMS, diffusion_linear, more_linear
-from claims import records as kept
+from reports import pictures, report
 
 DOCS = pathlib.Path(__file__).parents[1] / 'docs'
 
@@ -25,25 +24,45 @@ def tour():
   return names
 
 
-def test_its_verdict_is_the_judges(tour):
-  records = kept.read_csv(kept.committed(CLAIMS[19]))
-  digits, hierarchy = (
-    more_linear.difference(records, source, more_linear.PRIMARY, more_linear.PAIR)
-    for source in more_linear.SOURCES
-  )
-  assert (tour['mean'], tour['p']) == pytest.approx((digits.mean, digits.p))
-  assert tour['half'] == pytest.approx(digits.high - digits.mean)
-  assert (tour['hierarchy_mean'], tour['hierarchy_p']) == pytest.approx(
-    (hierarchy.mean, hierarchy.p)
-  )
-  assert tour['hierarchy_half'] == pytest.approx(hierarchy.high - hierarchy.mean)
-  assert more_linear.judge(records).outcome == ('holds' if max(tour['holm']) < 0.05 else None)
+@pytest.fixture(scope='module')
+def made(tour, tmp_path_factory):
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(pictures, 'draw', lambda *_: ({}, {}))
+    return report.build([tour['records']], tmp_path_factory.mktemp('tour'))
 
 
-def test_its_picture_is_the_readmes(tour):
-  records = kept.read_csv(kept.committed(CLAIMS[21]))
-  expected = diffusion_linear.against(records, diffusion_linear.REFERENCE)
-  drawn = {name: (mean, reach) for name, mean, reach in tour['rows']}
-  assert len(drawn) == 5
-  for name, test in expected.items():
-    assert drawn[name] == pytest.approx((test.mean, test.high - test.mean))
+def test_its_verdicts_are_the_reports(tour, made):
+  (beside,) = (one for one in made['beside'] if 'attentive' in one['measure'])
+  for frame, verdicts in (
+    (tour['linear'], made['verdicts']),
+    (tour['attentive'], beside['verdicts']),
+  ):
+    told = {frozenset((v['first'], v['second'])): v for v in verdicts if not v['control']}
+    assert len(frame) == len(told) == 15
+    for row in frame.itertuples():
+      found = told[frozenset((row.first, row.second))]
+      sign = 1 if found['first'] == row.first else -1
+      assert row.mean == pytest.approx(sign * found['difference'])
+      assert (row.half, row.p, row.p_holm) == pytest.approx(
+        (found['half_width'], found['p'], found['p_holm'])
+      )
+
+
+def test_what_its_text_says_of_them_is_so(tour):
+  first = tour['linear'].iloc[0]
+  assert {first['first'], first['second']} == {'block_diffusion block=12', 'masked_diffusion'}
+  assert (tour['linear']['p_holm'] > 0.05).all() and tour['p'] < 0.05
+  assert (tour['attentive']['p_holm'] < 0.05).sum() == 2
+
+
+def test_its_picture_is_the_readmes(tour, made):
+  (axis,) = tour['figure'].axes
+  drawn = {tuple(point) for line in axis.lines[:-1] for point in line.get_xydata().tolist()}
+  expected = {
+    (run['bits_per_dim'], 100 * run['probes']['linear']['100']['accuracy'])
+    for run in made['runs']
+    if run['bits_per_dim'] is not None
+  }
+  assert len(drawn) == 20 and drawn == expected
+  raw = made['controls']['raw']['linear']['100']['accuracy']
+  assert axis.lines[-1].get_ydata() == pytest.approx([100 * raw] * 2)
