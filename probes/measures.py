@@ -100,11 +100,12 @@ _ALL = (
            'probes fitted to the labels before; the choice of layer and penalty is paid for. Mean'
            ' and standard deviation over orders of the labels. Majority: of the classes alone.',
            'linear_bits_by_layer', beside='uniform_bits majority_bits',
-           spread='linear_bits_spread'),
+           spread='linear_bits_spread', labels='labels'),
   _measure('prequential/mlp_bits', 'prequential.all.mlp_bits', 'label code, MLP', 'bits',
            'The same with networks of one hidden layer beside the linear probes, in the first of '
            'those orders.',
-           'mlp_bits_by_layer', beside='uniform_bits majority_bits', spread='mlp_bits_spread'),
+           'mlp_bits_by_layer', beside='uniform_bits majority_bits', spread='mlp_bits_spread',
+           labels='labels'),
   _measure('pooling/last/accuracy', 'pooling.all.last.accuracy', 'linear, last', 'fraction',
            'Test accuracy of the linear probe on the last position, all labels.',
            'last.by_layer_validation'),
@@ -113,9 +114,10 @@ _ALL = (
            'Test accuracy of the linear probe on mean and last position side by side.',
            'concatenated.by_layer_validation'),
   _measure('attentive/accuracy', 'attentive.all.accuracy', 'attentive', 'fraction',
-           'Test accuracy of learned queries over the tokens and a linear classifier, all labels;'
-           ' layer, weight decay and training length have the best validation accuracy.',
-           'by_layer_validation'),
+           'Test accuracy of learned queries over the tokens and a linear classifier, of n labels, '
+           'the same for all seeds; layer, weight decay and training length have the best '
+           'validation accuracy.',
+           'by_layer_validation', labels='rows'),
   _measure('control_task/selectivity', 'control_task.all.selectivity', 'selectivity', 'points',
            'Test accuracy of the linear probe less that on random labels of input clusters, each '
            'at the layer that its own validation chose.',

@@ -180,7 +180,7 @@ def _numbers(test: Mapping) -> dict:
 
 
 def _sentence(pair: Mapping, measure: Tested) -> str:
-  """'A > B by 3.1 ± 1.2 points, 5 seeds'; '>' compares numbers, not merit."""
+  """'A > B by 3.1 ± 1.2 points, 5 seeds'; of codes 'A longer than B by …'."""
   names, count = (pair['first'], pair['second']), f'{pair["seeds"]} {pair["unit"]}'
   if pair['p'] is None:
     return f'{names[0]} and {names[1]}: not tested: {pair["reason"]}'
@@ -196,7 +196,7 @@ def _sentence(pair: Mapping, measure: Tested) -> str:
   if pair['p_holm'] > LEVEL:
     return f'{names[0]} and {names[1]}: not distinguishable, {text}'
   more, less = names if size > 0 else names[::-1]
-  return f'{more} > {less} by {text.lstrip("+-")}'
+  return f'{more} {measure.more} {less} by {text.lstrip("+-")}'
 
 
 # Who can't be told apart.

@@ -10,7 +10,7 @@ _VIEWED = (
   'At the FLOPs of the cheapest: the last point of every curve within them. Of a longer run it '
   'lies inside the schedule, where the learning rate has not fallen yet, so a run of that length '
   'would reach more; bits and small probe are on validation. The best step is that of the lowest '
-  'validation loss of its own.'
+  'validation loss of its own. In brackets the range over seeds.'
 )
 _VIEWS = ('at the FLOPs of the cheapest', 'at the best step')
 
@@ -100,7 +100,8 @@ def _probes(results: Mapping) -> tuple[list[str], list[list[str]]]:
   """Every other probe, with its interval or range."""
   entries = results['summary']
   taken = [one for one in headline() if any(one.name in e['measures'] for e in entries)]
-  head = ['every other probe', *(f'{one.title}, {_unit(one)}' for one in taken)]
+  head = ['every other probe']
+  head += [f'{one.title}, {_unit(one)}{_labels(one, entries)}' for one in taken]
   rows = [
     [label, *(_mean(entry['measures'].get(one.name), one) for one in taken)]
     for label, entry in zip(wording.names(results), entries, strict=True)
@@ -155,6 +156,12 @@ def _regret(part: Mapping) -> str:
   return wording.regret_text(part['regret'], part['regret_kind']) + _in_brackets(spread)
 
 
+def _labels(measure: Measure, entries: Sequence[Mapping]) -> str:
+  """', n = 2,000' where a measure says of how many labels it is."""
+  counts = {entry['measures'].get(measure.name, {}).get('labels') for entry in entries} - {None}
+  return ''.join(f', {wording.of_labels_text(measure, count)}' for count in sorted(counts))
+
+
 def _unit(measure: Measure) -> str:
   return wording.UNITS[measure.unit][2] or 'ratio'
 
@@ -166,4 +173,5 @@ def _mean(found: Mapping | None, measure: Measure) -> str:
     measure, found['mean'], found.get('stderr'), found.get('spread')
   )
   scale = wording.UNITS[measure.unit][0]
-  return mean + _in_brackets(wording.spread_text(found, 'mean', 'mean', scale, decimals))
+  of = (wording.spread_text(found, 'mean', 'mean', scale, decimals), wording.of_runs_text(found))
+  return mean + _in_brackets(', '.join(filter(None, of)))

@@ -131,7 +131,8 @@ def _mean_cell(found: Mapping | None, measure: Measure) -> dict[str, str]:
   scale = wording.UNITS[measure.unit][0]
   cell['spread'] = wording.spread_text(found, 'mean', 'mean', scale, decimals)
   cell['beside'] = wording.beside_text(measure, found['beside'])
-  cell['of'] = wording.of_labels_text(measure, found.get('labels'))
+  of = (wording.of_labels_text(measure, found.get('labels')), wording.of_runs_text(found))
+  cell['of'] = ', '.join(filter(None, of))
   return cell | {'text': text}
 
 

@@ -79,7 +79,8 @@ def _numbers(one: Mapping, measure: predictions.Tested, marks: Mapping[str, str]
     return [*told, '', 'control']
   word = 'not distinguishable'
   if one['p_holm'] <= LEVEL:
-    word = 'first > second' if middle > 0 else 'second > first'
+    sides = ('first', 'second') if middle > 0 else ('second', 'first')
+    word = f' {measure.more} '.join(sides)
   return [*told, _p_text(one['p_holm']), word]
 
 

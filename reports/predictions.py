@@ -101,6 +101,7 @@ class Tested:
     each: its value of every test example, or why that is not known.
     scale, unit, digits: of a difference in print.
     some: whether a run's value is of a choice of the test examples.
+    more: what is said of an objective that has more of it than another.
   """
 
   name: str
@@ -110,11 +111,12 @@ class Tested:
   unit: str = 'points'
   digits: int = 1
   some: Callable[[Mapping], bool] = lambda run: False
+  more: str = '>'
 
 
 def _of_probe(probe: str, labels: str) -> Tested:
   return Tested(
-    f'the {probe} probe at {labels} labels',
+    f'the {probe} probe' + ('' if labels == 'all' else f' at {labels} labels'),
     lambda run: summary.accuracy(run, probe, labels),
     lambda run: right(run, probe, labels),
   )
@@ -125,13 +127,14 @@ PRIMARY = _of_probe(*summary.PRIMARY)
 BESIDE = (
   _of_probe('attentive', 'all'),
   Tested(
-    'bits per dimension by exact codes, fewer being better',
+    'bits per dimension by exact codes',
     exact_bits,
     exact_bits_of_each,
     1.0,
     'bits',
     4,
     lambda run: bool(exact(run)[1].get('examples')),
+    more='longer than',
   ),
 )
 

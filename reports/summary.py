@@ -169,7 +169,8 @@ def _measures(members: Sequence[Mapping]) -> dict[str, dict]:
       found['flagged'] = sum(bool(at(run.get('probes'), measure.flag)) for run in members)
     rows = [at(run.get('probes'), measure.layers) for run in members] if measure.layers else []
     found['by_layer'] = _mean_of_rows([row for row in rows if row])
-    made[measure.name] = found | {'replicates': len(members)}
+    taken = [run for run in members if at(run.get('probes'), measure.path) is not None]
+    made[measure.name] = found | {'replicates': len(taken), 'of_runs': len(members)}
   return made
 
 

@@ -92,8 +92,8 @@ def verdict_lines(made: Sequence[Mapping]) -> list[str]:
 def other_verdicts_text() -> str:
   """What the verdicts on other measures are."""
   return (
-    'Beside it, on measures that decide nothing, each with a family of its own (with all labels '
-    'they are about these labels):'
+    'Beside it, on measures that decide nothing, each with a family of its own (the labels of the '
+    'attentive probe are the same for all seeds: nothing is said of others):'
   )
 
 
@@ -306,6 +306,12 @@ def beside_text(measure: Measure, values: Sequence[float | None]) -> str:
 def of_labels_text(measure: Measure, count: float | None) -> str:
   """'n = 300' of a measure whose tables must have one n, else ''."""
   return f'n = {count:,.0f}' if measure.labels and count is not None else ''
+
+
+def of_runs_text(found: Mapping) -> str:
+  """'2 of 5 runs' where not all have the measure, else ''."""
+  taken, runs = found['replicates'], found.get('of_runs', found['replicates'])
+  return f'{taken} of {runs} runs' if taken < runs else ''
 
 
 def flag_text(measure: Measure, probes: Mapping) -> str:

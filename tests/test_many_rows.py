@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from records import assemble, make_record, render, write_run
 
-from reports import canvas, figures, pairs, terminal, wording
+from reports import canvas, figures, markdown, pairs, terminal, wording
 
 RATIOS = (0.1, 0.15, 0.2, 0.3, 0.4)
 
@@ -110,6 +110,20 @@ def test_two_names_that_would_lie_on_one_another_are_numbers(tmp_path, apart):
   left = figures.bits_against_accuracy(assemble(tmp_path)).axes[0]
   shown = [text.get_text() for text in left.texts]
   assert ('autoregressive' in shown) == (apart == 1.0) != ('1' in shown)
+
+
+def test_a_measure_of_some_of_the_runs_says_of_how_many(tmp_path):
+  for seed in range(5):
+    record = make_record('autoregressive', seed)
+    if seed < 2:
+      record['probes'] |= {'finetune': {'100': {'accuracy': 0.2 + 0.1 * seed}}}
+      record['probes'] |= {'attentive': {'all': {'accuracy': 0.5, 'rows': 2000}}}
+    write_run(tmp_path, record)
+  results = assemble(tmp_path)
+  text = markdown.text(results)
+  assert '| 25.0 (20.0–30.0, 2 of 5 runs) |' in text
+  assert '| attentive, %, n = 2,000 |' in text
+  assert '2 of 5 runs' in render(results) and 'n = 2,000, 2 of 5 runs' in render(results)
 
 
 def test_a_number_stands_where_there_is_room():

@@ -288,7 +288,7 @@ def test_attentive_pooling_and_exact_bits_have_verdicts_of_their_own(tmp_path):
     assert found['degrees'] == pytest.approx(degrees)
     half = scipy.stats.t.ppf(0.975, degrees) * np.sqrt(a + b)
     assert found['half_width'] == pytest.approx(half)
-  assert 'masked_diffusion > autoregressive by 0.09' in exact['verdicts'][0]['verdict']
+  assert 'masked_diffusion longer than autoregressive by 0.09' in exact['verdicts'][0]['verdict']
   assert 'bits, 5 seeds' in exact['verdicts'][0]['verdict']
   text = said(results)
   for other in results['beside']:
@@ -344,12 +344,12 @@ def test_exact_bits_of_some_test_examples_are_compared_on_those(tmp_path):
   a, b = difference.mean(1).var(ddof=1) / 5, difference.mean(0).var(ddof=1) / 120
   degrees = (a + b) ** 2 / (a**2 / 4 + b**2 / 119)
   assert found['half_width'] == pytest.approx(scipy.stats.t.ppf(0.975, degrees) * np.sqrt(a + b))
-  assert 'masked_diffusion > autoregressive by 0.1498 ' in found['verdict']
+  assert 'masked_diffusion longer than autoregressive by 0.1498 ' in found['verdict']
   assert '5 seeds, 120 test examples (means of these: 1.' in found['verdict']
   assert 'by chain rule, 120 test examples' in said(results)
   assert 'by chain rule, 120 test examples' in markdown.text(results)
   (row,) = pairs.rows(exact['verdicts'], exact['measure'])
-  assert row[4] == '5†' and row[6] == 'second > first'
+  assert row[4] == '5†' and row[6] == 'second longer than first'
   note = '†: over 120 test examples, those that both codes are of.'
   assert note in pairs.notes(exact['verdicts'], exact['measure'])
 
