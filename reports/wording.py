@@ -130,8 +130,8 @@ def intervals_text(results: Mapping) -> str:
     return f'Intervals of accuracies are over seeds: {alone}.'
   if over:
     return (
-      f'Intervals of accuracies are about {whole} where all predictions are saved, and over seeds '
-      f'elsewhere: {alone}.'
+      f'Intervals of accuracies are about {whole} where every run tells its predictions and which '
+      f'labels it had, and over seeds elsewhere: {alone}.'
     )
   return ''
 
