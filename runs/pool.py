@@ -93,6 +93,8 @@ def run_all(
   preemption.defer()  # They are to be asked, and to save.
   accelerator = environment.get('JAX_PLATFORMS', '') != 'cpu' and has_accelerator()
   slots: list[_Slot] = [_Slot(i, group) for i, group in enumerate(core_groups(jobs, accelerator))]
+  if accelerator and len(slots) > 1:  # By default the first process takes most of a GPU's memory.
+    environment = {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'} | environment
   waiting = [planned for planned in runs if done(planned) is None]
   finished = len(runs) - len(waiting)
   if finished:

@@ -41,6 +41,19 @@ def test_the_reason_of_a_crash(program, reason, tmp_path, monkeypatch):
   assert failure.reason == reason
 
 
+@pytest.mark.parametrize(
+  'jobs,platform,found', [(2, '', 'false'), (1, '', 'None'), (2, 'cpu', 'None')]
+)
+def test_runs_side_by_side_share_the_memory_of_a_gpu(jobs, platform, found, tmp_path, monkeypatch):
+  monkeypatch.setattr(pool, '_POLL_SECONDS', 0.02)
+  monkeypatch.setattr(pool, 'has_accelerator', lambda: True)
+  said = 'import os; print(os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE")); os._exit(3)'
+  environment = {name: value for name, value in os.environ.items() if not name.startswith('XLA_')}
+  job = Job(str(tmp_path), [sys.executable, '-uc', said])
+  failures = pool.run_all([job], environment | {'JAX_PLATFORMS': platform}, jobs, lambda _: None)
+  assert [failure.reason for failure in failures] == [f'exit code 3: {found}']
+
+
 def test_a_crash_without_a_word_is_not_given_the_last_attempts_words(tmp_path, monkeypatch):
   monkeypatch.setattr(pool, '_POLL_SECONDS', 0.02)
   (tmp_path / 'log.txt').write_text('train: an earlier attempt\n')
