@@ -54,8 +54,8 @@ def _shortened(dataset: Dataset, rows: int) -> Dataset:
   if not isinstance(dataset.train, Examples):
     raise ValueError(f"data.train_rows: '{dataset.name}' is drawn afresh for ever")
   total = len(dataset.train)
-  if not 1 <= rows <= total:
-    raise ValueError(f'data.train_rows must lie in 0..{total} (0: all), not {rows}')
+  if type(rows) is not int or not 1 <= rows <= total:
+    raise ValueError(f'data.train_rows must lie in 0..{total} (0: all), not {rows!r}')
   fewer, shared = with_fewer(dataset, rows), facts.duplicates_note(dataset.duplicates)
   note = f'{dataset.note.removesuffix(shared)}; {rows} of {total} training examples'
   if shared and dataset.note.endswith(shared):

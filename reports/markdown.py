@@ -158,8 +158,9 @@ def _regret(part: Mapping) -> str:
 
 def _labels(measure: Measure, entries: Sequence[Mapping]) -> str:
   """', n = 2,000' where a measure says of how many labels it is."""
-  counts = {entry['measures'].get(measure.name, {}).get('labels') for entry in entries} - {None}
-  return ''.join(f', {wording.of_labels_text(measure, count)}' for count in sorted(counts))
+  found = [entry['measures'].get(measure.name, {}).get('labels') or () for entry in entries]
+  told = wording.of_labels_text(measure, [count for counts in found for count in counts])
+  return told and f', {told}'
 
 
 def _unit(measure: Measure) -> str:
@@ -173,5 +174,4 @@ def _mean(found: Mapping | None, measure: Measure) -> str:
     measure, found['mean'], found.get('stderr'), found.get('spread')
   )
   scale = wording.UNITS[measure.unit][0]
-  of = (wording.spread_text(found, 'mean', 'mean', scale, decimals), wording.of_runs_text(found))
-  return mean + _in_brackets(', '.join(filter(None, of)))
+  return mean + _in_brackets(wording.spread_text(found, 'mean', 'mean', scale, decimals))

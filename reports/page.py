@@ -131,8 +131,7 @@ def _mean_cell(found: Mapping | None, measure: Measure) -> dict[str, str]:
   scale = wording.UNITS[measure.unit][0]
   cell['spread'] = wording.spread_text(found, 'mean', 'mean', scale, decimals)
   cell['beside'] = wording.beside_text(measure, found['beside'])
-  of = (wording.of_labels_text(measure, found.get('labels')), wording.of_runs_text(found))
-  cell['of'] = ', '.join(filter(None, of))
+  cell['of'] = wording.of_labels_text(measure, found.get('labels') or ())
   return cell | {'text': text}
 
 
@@ -141,9 +140,7 @@ def _control_cell(probes: Mapping, measure: Measure) -> dict[str, str]:
   if value is None:
     return _mean_cell(None, measure)
   found = {
-    name: at(probes, path)
-    for name in ('stderr', 'spread', 'labels')
-    if (path := getattr(measure, name))
+    name: at(probes, path) for name in ('stderr', 'spread') if (path := getattr(measure, name))
   }
   beside = [at(probes, path) for path in measure.beside]
   found |= {'mean': value, 'replicates': 1, 'beside': beside}

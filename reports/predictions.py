@@ -25,6 +25,7 @@ class Right:
     some: whether these are but a choice of the test examples (`evaluation.chain_examples`).
     subsets: which subsets of the training labels the draws had; () where there is no such draw.
     disjoint: how many such subsets one deal of the training set holds; later ones are of another.
+    taught: how many training labels the probe had, where it took a choice of them all.
     dealt_by: the seed of evaluation, which numbers those deals; None where it is not known.
   """
 
@@ -34,6 +35,7 @@ class Right:
   disjoint: int
   some: bool = False
   dealt_by: int | None = None
+  taught: int | None = None
 
 
 def right(run: Mapping, probe: str, labels: str) -> Right | str:
@@ -51,7 +53,7 @@ def right(run: Mapping, probe: str, labels: str) -> Right | str:
       'record'
     )
   if labels == 'all':
-    return Right(share, truth, (), 1)
+    return Right(share, truth, (), 1, taught=cell.get('rows'))
   if not cell.get('subsets'):
     # An earlier version gave all seeds the same labels: an offset that their spread can't show.
     return (
@@ -169,6 +171,8 @@ def unpaired(first: Sequence[Right | str], second: Sequence[Right | str]) -> str
     return 'they were not tested on the same examples'
   if len(first[0].labels_N) < 2:
     return 'one test example says nothing of others'
+  if len({one.taught for one in (*first, *second)}) > 1:
+    return 'they were probed with different numbers of labels'
   for a, b in zip(first, second, strict=True):
     dealt = {one.dealt_by for one in (a, b)} - {None}
     if a.subsets != b.subsets or (a.subsets and len(dealt) > 1):

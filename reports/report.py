@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 
-from reports import page, pictures, reading, records, results, tidy
+from reports import page, pictures, predictions, reading, records, results, tidy
 from reports.errors import ReportError
 
 
@@ -55,6 +55,12 @@ def read(path: str | os.PathLike) -> dict:
   lacking = [name for name in needed if name not in found]
   if lacking:
     raise ReportError(f'{path} is no results.json of this version: it lacks {", ".join(lacking)}')
+  known = {measure.name for measure in predictions.BESIDE}
+  if others := {one['measure'] for one in found['beside']} - known:
+    raise ReportError(
+      f'{path} is no results.json of this version: it has verdicts on {min(others)}; '
+      'launch.report on its runs or records makes it again'
+    )
   return found
 
 

@@ -159,9 +159,11 @@ def _measures(members: Sequence[Mapping]) -> dict[str, dict]:
     found = _spread('mean', members, ('probes', *measure.path))
     if found['mean'] is None:
       continue
-    for name in ('stderr', 'spread', 'labels'):
+    for name in ('stderr', 'spread'):
       if path := getattr(measure, name):
         found[name] = _mean([at(run.get('probes'), path) for run in members])
+    if path := measure.labels:
+      found['labels'] = sorted({at(run.get('probes'), path) for run in members} - {None})
     found['beside'] = [
       _mean([at(run.get('probes'), path) for run in members]) for path in measure.beside
     ]
@@ -169,8 +171,7 @@ def _measures(members: Sequence[Mapping]) -> dict[str, dict]:
       found['flagged'] = sum(bool(at(run.get('probes'), measure.flag)) for run in members)
     rows = [at(run.get('probes'), measure.layers) for run in members] if measure.layers else []
     found['by_layer'] = _mean_of_rows([row for row in rows if row])
-    taken = [run for run in members if at(run.get('probes'), measure.path) is not None]
-    made[measure.name] = found | {'replicates': len(taken), 'of_runs': len(members)}
+    made[measure.name] = found | {'replicates': len(members)}
   return made
 
 
@@ -194,7 +195,7 @@ def _also(members: Sequence[Mapping], histogram: float | None) -> dict[str, dict
       raise ReportError(
         f'{scored[0]["objective"]} scored by {name} is {codes[0]} and {codes[1]}: not one number'
       )
-    made[name] = {'code': codes[0], 'replicates': len(scored), 'units': len(units(scored))}
+    made[name] = {'code': codes[0], 'replicates': len(members), 'units': len(units(scored))}
     # The histogram's bits are of all test examples.
     some = next((run['examples'] for run in scored if run.get('examples')), None)
     made[name] |= _bits(scored, None if some else histogram) | _truth(scored) | {'examples': some}
@@ -288,7 +289,7 @@ def units(
 def _spread(
   name: str, runs: Sequence[Mapping], path: Sequence[str], prefix: str | None = None
 ) -> dict:
-  """Mean, range and interval of what records have at a path; `prefix` names all but the mean.
+  """Mean, range, interval and count of what is at a path; `prefix` names all but the mean.
 
   Mean and interval are of the same units: a grammar with more seeds weighs no more than another.
   """
@@ -298,4 +299,5 @@ def _spread(
   found = statistics.interval(independent) if independent else {}
   between = None if found.get('low') is None else [found['low'], found['high']]
   return {name: _mean(independent), f'{prefix}_min': min(values, default=None),
-          f'{prefix}_max': max(values, default=None), f'{prefix}_ci95': between}  # fmt: skip
+          f'{prefix}_max': max(values, default=None), f'{prefix}_ci95': between,
+          f'{prefix}_count': len(values)}  # fmt: skip

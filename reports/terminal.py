@@ -39,22 +39,24 @@ def _entry_rows(
   """The means, their ranges or intervals, then a line for whatever else belongs to these runs."""
   first = [label, wording.code_text(entry['code']), _bits(entry)]
   under = ['  interval' if entry['units'] >= summary.MINIMUM_SEEDS else '  range', '']
-  under.append(wording.spread_text(entry, 'bits_per_dim', 'bits', 1, 3))
+  under.append(wording.spread_text(entry, 'bits_per_dim', 'bits', 1, 3, short=True))
   for probe, labels in pairs:
     name = f'{probe}_{labels}'
     star = '*' if entry.get('saw_labels') and labels != 'all' else ''
     first.append(wording.percent_text(entry.get(name)) + star)
-    under.append(wording.spread_text(entry, name, name, 100, 1))
+    under.append(wording.spread_text(entry, name, name, 100, 1, short=True))
   rows: list[list[str] | str] = [[*first, wording.repetitions_text(entry)]]
   rows += [[*under, '']] if any(under[2:]) else []
-  rows += [
-    f'  also: {_bits(other)} {wording.also_text(name, other)}'
-    for name, other in entry['also'].items()
-  ]
+  rows += [_also(name, other) for name, other in entry['also'].items()]
   if entry['linear_best_levels']:
     best = wording.percent_text(entry['linear_best_level'])
     rows.append(f'  best level, all labels: {best} {wording.levels_text(entry)}')
   return rows
+
+
+def _also(name: str, other: Mapping) -> str:
+  some = wording.count_text(other, 'bits')
+  return f'  also: {_bits(other)} {wording.also_text(name, other)}' + (f', {some}' if some else '')
 
 
 def _bits(entry: Mapping) -> str:
@@ -165,7 +167,8 @@ def probe_lines(probes: Mapping, measures: Sequence[Measure]) -> list[str]:
     )
     beside = wording.beside_text(measure, [at(probes, path) for path in measure.beside])
     flag = wording.flag_text(measure, probes)
-    of = wording.of_labels_text(measure, _at(probes, measure.labels))
+    counts = [_at(probes, measure.labels)]
+    of = wording.of_labels_text(measure, [count for count in counts if count is not None])
     extra = list(filter(None, (error, flag, beside, of)))
     unit = wording.UNITS[measure.unit][2]
     lines.append(

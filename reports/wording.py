@@ -42,15 +42,31 @@ def percent_text(value: float | None) -> str:
   return '–' if value is None else f'{100 * value:.1f}'
 
 
-def spread_text(entry: Mapping, name: str, prefix: str, scale: float, decimals: int) -> str:
-  """What stands under a mean: its 95 % interval from 5 seeds, the range below, '' for one."""
-  interval = entry.get(f'{prefix}_ci95')
-  low, high = entry.get(f'{prefix}_min'), entry.get(f'{prefix}_max')
-  if interval is not None:
-    low, high = interval
-  elif entry.get(name) is None or entry['replicates'] < 2:
+def spread_text(
+  entry: Mapping, name: str, prefix: str, scale: float, decimals: int, short: bool = False
+) -> str:
+  """What stands under a mean: its 95 % interval from 5 seeds, the range below, '' for one.
+
+  Where some of the runs lack it: 'range 20.0–30.0, 2 of 5 runs', in short '20.0–30.0 of 2'.
+  """
+  if entry.get(name) is None:
     return ''
-  return f'{rounded(scale * low, decimals)}–{rounded(scale * high, decimals)}'
+  ends, runs, some = entry.get(f'{prefix}_ci95'), entry['replicates'], count_text(entry, prefix)
+  count = entry.get(f'{prefix}_count', runs)
+  word = 'range ' if some and ends is None and not short else ''
+  if ends is None and count > 1:
+    ends = entry.get(f'{prefix}_min'), entry.get(f'{prefix}_max')
+  said = ends and word + '–'.join(rounded(scale * end, decimals) for end in ends)
+  if short and some:
+    return f'{said or ""} of {count}'.strip()
+  return ', '.join(filter(None, (said, some)))
+
+
+def count_text(entry: Mapping, prefix: str) -> str:
+  """'2 of 5 runs' of a mean that some of the runs lack, else ''."""
+  runs = entry['replicates']
+  count = entry.get(f'{prefix}_count', runs)
+  return f'{count} of {runs} runs' if count < runs else ''
 
 
 def rounded(value: float, decimals: int) -> str:
@@ -303,15 +319,10 @@ def beside_text(measure: Measure, values: Sequence[float | None]) -> str:
   )
 
 
-def of_labels_text(measure: Measure, count: float | None) -> str:
-  """'n = 300' of a measure whose tables must have one n, else ''."""
-  return f'n = {count:,.0f}' if measure.labels and count is not None else ''
-
-
-def of_runs_text(found: Mapping) -> str:
-  """'2 of 5 runs' where not all have the measure, else ''."""
-  taken, runs = found['replicates'], found.get('of_runs', found['replicates'])
-  return f'{taken} of {runs} runs' if taken < runs else ''
+def of_labels_text(measure: Measure, counts: Sequence[float]) -> str:
+  """'n = 300' of a measure that says of how many labels it is, 'n = 100 to 300' of several."""
+  ends = dict.fromkeys((min(counts), max(counts))) if measure.labels and counts else ()
+  return 'n = ' + ' to '.join(f'{count:,.0f}' for count in ends) if ends else ''
 
 
 def flag_text(measure: Measure, probes: Mapping) -> str:

@@ -145,8 +145,9 @@ def test_training_may_have_fewer_examples_always_the_same_ones(data_dir):
   assert fewer.note == f'{whole.note}; 100 of {len(whole.train)} training examples'
   assert load('digits', train_rows=0).digest == whole.digest
   assert load('digits', train_rows=len(whole.train)).digest == whole.digest
-  for wrong in (-1, len(whole.train) + 1):
-    with pytest.raises(ValueError, match=f'train_rows must lie in 0..{len(whole.train)} .*{wrong}'):
+  for wrong in (-1, len(whole.train) + 1, 1e2, '10', True):
+    match = f'train_rows must lie in 0..{len(whole.train)} .* not {wrong!r}'
+    with pytest.raises(ValueError, match=match):
       load('digits', train_rows=wrong)
   hierarchy = hierarchy_config.get_config('autoregressive').data
   with pytest.raises(ValueError, match="train_rows: 'hierarchy' is drawn afresh"):

@@ -101,6 +101,10 @@ def test_what_is_no_results_json_is_one_line(kept, tmp_path):
     (tmp_path / 'results.json').write_text(json.dumps(old))
     with pytest.raises(ReportError, match=f'no results.json of this version: it lacks {lacking}'):
       in_process.call('report', str(tmp_path / 'results.json'))
+  beside = [{'measure': 'the attentive probe at all labels', 'verdicts': []}]
+  (tmp_path / 'results.json').write_text(json.dumps(whole | {'beside': beside}))
+  with pytest.raises(ReportError, match='verdicts on the attentive probe at all labels; launch.re'):
+    in_process.call('report', str(tmp_path / 'results.json'))
   with pytest.raises(Exception, match='shown alone, without --out and --by'):
     in_process.call('report', str(where), f'--out={tmp_path}')
 

@@ -117,13 +117,31 @@ def test_a_measure_of_some_of_the_runs_says_of_how_many(tmp_path):
     record = make_record('autoregressive', seed)
     if seed < 2:
       record['probes'] |= {'finetune': {'100': {'accuracy': 0.2 + 0.1 * seed}}}
-      record['probes'] |= {'attentive': {'all': {'accuracy': 0.5, 'rows': 2000}}}
+      record['probes'] |= {'attentive': {'all': {'accuracy': 0.5, 'rows': 1000 + 1000 * seed}}}
     write_run(tmp_path, record)
   results = assemble(tmp_path)
   text = markdown.text(results)
-  assert '| 25.0 (20.0–30.0, 2 of 5 runs) |' in text
-  assert '| attentive, %, n = 2,000 |' in text
-  assert '2 of 5 runs' in render(results) and 'n = 2,000, 2 of 5 runs' in render(results)
+  assert '| 25.0 (range 20.0–30.0, 2 of 5 runs) |' in text
+  assert '| attentive, %, n = 1,000 to 2,000 |' in text
+  assert render(results).count('2 of 5 runs') == 2 and 'n = 1,000 to 2,000' in render(results)
+
+
+def test_the_table_of_results_says_of_how_many_runs_a_number_is(tmp_path):
+  for seed in range(5):
+    record = make_record('masked_diffusion', seed)
+    if seed < 2:
+      record['also'] = {'chain rule': {'code': 'exact', 'bits_per_dim': 2.0 + 0.1 * seed}}
+    else:
+      del record['probes']['linear']['all']
+    write_run(tmp_path, record)
+  results = assemble(tmp_path)
+  (entry,) = results['summary']
+  ends = '–'.join(f'{100 * entry[f"linear_all_{end}"]:.1f}' for end in ('min', 'max'))
+  for text in (markdown.text(results), render(results)):
+    assert 'range 2.000–2.100, 2 of 5 runs' in text and f'range {ends}, 2 of 5 runs' in text
+  text = terminal.terminal_table(results)
+  assert 'also: 2.050 by chain rule, 2 of 5 runs' in text and f' {ends} of 2 ' in text
+  assert max(map(len, text.split('\n'))) <= 100
 
 
 def test_a_number_stands_where_there_is_room():
