@@ -142,6 +142,8 @@ def _control_cell(probes: Mapping, measure: Measure) -> dict[str, str]:
   found = {
     name: at(probes, path) for name in ('stderr', 'spread') if (path := getattr(measure, name))
   }
+  if measure.labels and (count := at(probes, measure.labels)) is not None:
+    found['labels'] = [count]
   beside = [at(probes, path) for path in measure.beside]
   found |= {'mean': value, 'replicates': 1, 'beside': beside}
   return _mean_cell(found, measure) | {'flag': wording.flag_text(measure, probes)}

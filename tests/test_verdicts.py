@@ -415,3 +415,9 @@ def test_the_raw_input_is_a_control_with_the_labels_of_every_seed(tmp_path):
   assert found['control'] and found['p_holm'] is None
   assert 'masked minus raw input (control): +' in said(results)
   assert 'its few labels are those of each of the 5 seeds' in said(results)
+
+
+def test_probes_of_unlike_numbers_of_labels_are_not_compared():
+  some = [predictions.Right(np.ones(3), np.arange(3), (), 1, taught=n) for n in (100, 100, 200)]
+  assert predictions.unpaired(some[:1], some[1:2]) is None
+  assert predictions.unpaired(some[:1], some[2:]).endswith('with different numbers of labels')
