@@ -71,6 +71,7 @@ def get_base(objective: str) -> ml_collections.ConfigDict:
       # Also when so many minutes have passed since the last one (0: never).
       'checkpoints': {'every': 100, 'at': (0,), 'last': True, 'minutes': 10.0},
       'evaluation': {
+        'test': True,  # False: no bits or loss on test, as of pilots, which validation compares
         'seed': 0,
         'batch_size': 100,
         'draws': 64,  # of a stochastic objective, per test example

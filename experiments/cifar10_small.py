@@ -27,7 +27,7 @@ TRAINED = (
 )
 COMPARE = (*TRAINED, 'supervised', 'untrained', 'untrained_causal')
 SEEDS = (0, 1, 2, 3, 4)
-PILOTS = {'short': ('--config.training.steps=350', '--config.evaluation.chain_examples=1')}
+PILOTS = {'short': ('--config.training.steps=350',)}
 
 
 def get_config(objective: str = 'autoregressive') -> ml_collections.ConfigDict:

@@ -22,7 +22,7 @@ TRAINED = (
 )
 COMPARE = (*TRAINED, 'supervised', 'untrained', 'untrained_causal', 'untrained_gaussian')
 SEEDS = cifar10_small.SEEDS
-PILOTS = {'short': ('--config.training.steps=200', '--config.evaluation.chain_examples=1')}
+PILOTS = {'short': ('--config.training.steps=200',)}
 IMAGES = {'tokens': 'grey', 'size': 14, 'levels': 16, 'validation': 2000}
 TRAIN = 20_480
 

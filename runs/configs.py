@@ -18,7 +18,7 @@ from training.schedule import Schedule
 _YOUNGER = {
   'model': {'remat_policy': 'full', 'attention': 'xla', 'unroll': 'never'},
   'training': {'microbatches': 1},
-  'evaluation': {'chain_examples': 0},
+  'evaluation': {'chain_examples': 0, 'test': True},
 }
 
 

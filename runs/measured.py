@@ -60,7 +60,10 @@ def accuracy_cell(values: dict[str, np.ndarray]) -> dict[str, float | None]:
 def score(
   experiment: Experiment, params: Any, kept: Parts | None = None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """Bits per dimension on test by the objective's code, or its loss where it has none."""
+  """Bits per dimension on test by the objective's code, or its loss where it has none.
+
+  Without `evaluation.test` nothing is measured, and all of it is None or empty.
+  """
   kept = kept or Parts()
   objective = experiment.objective
   record: dict[str, Any] = {
@@ -78,7 +81,7 @@ def score(
     'truth': None,
     'normaliser': None,
   }
-  if not objective.trains:
+  if not objective.trains or not experiment.config.evaluation.test:
     return record, {}
   if objective.code is Code.ESTIMATE:
     record['normaliser'], _ = kept.piece(

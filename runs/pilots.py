@@ -27,7 +27,7 @@ _OVERRIDES = (
   '--config.evaluators.samples.every=0',
   '--config.probe.levels=False',
   '--config.evaluation.samples=0',
-  '--config.evaluation.draws=1',
+  '--config.evaluation.test=False',
 )
 
 

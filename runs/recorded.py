@@ -171,7 +171,9 @@ def named(record: dict) -> str:
 def summary(record: dict) -> str:
   """One line on a finished run."""
   if record['bits_per_dim'] is None:
-    bits = 'bits/dim n/a'
+    bits, validation = 'bits/dim n/a', record.get('validation') or {}
+    if validation.get('loss') is not None:
+      bits += f'; validation loss {validation["loss"]:.3f} {record["loss_unit"]}'
   else:
     bits = f'{wording.bits_text(record["bits_per_dim"], record["code"])} bits/dim'
     if record['bits_per_dim_stderr'] is not None:

@@ -84,6 +84,10 @@ def test_results_are_trained_at_what_the_pilots_chose(compared):
            (where / 'pilots' / 'runs').iterdir()}  # fmt: skip
   assert len(tried) == 4 and all(record['seed'] == 7 for record in tried.values())
   assert not any(record['probes'].get('linear') for record in tried.values())
+  for path in (where / 'pilots' / 'runs').iterdir():  # No pilot looks at test.
+    assert tried[path.name]['bits_per_dim'] is None and tried[path.name]['test_loss'] is None
+    assert not np.load(path / 'arrays.npz').files
+    assert tried[path.name]['validation']['bits_per_dim'] > 0
   expected = {}
   for variant in ('', 'input_mask=0.5'):
     own = [record for record in tried.values() if record['variant'] == variant]
