@@ -59,7 +59,7 @@ def run(
 
 def tell(claim: Claim, verdict: Verdict, budget: str) -> None:
   """Prints a verdict; of a quick budget its number alone."""
-  number = publishing.number_text(verdict)
+  number = publishing.numbers(verdict)
   if budget == QUICK:
     print(f'{claim.number} {claim.name}: quick: no verdict; {number or "no number"}')
     return

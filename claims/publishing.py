@@ -48,10 +48,10 @@ def table(made: Iterable[Mapping[str, Any]]) -> str:
 def short(row: Mapping[str, Any]) -> str:
   """The number of a verdict, its interval and unit, or what the statement is."""
   verdict = row['verdict']
-  return row['title'] if verdict is None else number_text(verdict)
+  return row['title'] if verdict is None else numbers(verdict)
 
 
-def number_text(verdict: Verdict) -> str:
+def numbers(verdict: Verdict) -> str:
   """'0.12 (0.08 to 0.16) bits', '' without a number."""
   if verdict.number is None:
     return ''
@@ -94,7 +94,7 @@ def render(made: Sequence[Mapping[str, Any]], template: str) -> str:
     lstrip_blocks=True,
     keep_trailing_newline=True,
   )
-  environment.globals |= {'number_text': number_text, 'embedded': _embedded}
+  environment.globals |= {'numbers': numbers, 'embedded': _embedded}
   return environment.get_template(template).render(rows=made, counts=counts(made))
 
 

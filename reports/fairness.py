@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from probes.measures import at
-from reports import styles, summary, wording
+from reports import numbers, styles, summary
 
 Runs = Sequence[Mapping]
 Show = Callable[[float], str]
@@ -75,7 +75,7 @@ def rows(results: Mapping) -> dict[str, list[Cell]]:
       groups, lambda run: at(run, ('at_equal_flops', 'bits_per_dim'))
     ),
     'at the FLOPs of the cheapest: small probe': over(
-      wording.percent_text, 'at_equal_flops', 'accuracy'
+      numbers.percent_text, 'at_equal_flops', 'accuracy'
     ),
     'at the FLOPs of the cheapest: step of the small probe': [
       _over_runs(runs, _another_step, _whole) for runs in groups
@@ -83,7 +83,7 @@ def rows(results: Mapping) -> dict[str, list[Cell]]:
     'wall seconds': over(_whole, 'wall_seconds'),
     'test bits at the best step': _bits(groups, lambda run: best(run).get('bits_per_dim')),
     f'{" ".join(summary.PRIMARY)} at the best step': [
-      _over_runs(runs, _primary_at_best, wording.percent_text) for runs in groups
+      _over_runs(runs, _primary_at_best, numbers.percent_text) for runs in groups
     ],
   }
   return {name: cells for name, cells in found.items() if set(cells) != {Cell('–')}}
@@ -107,7 +107,7 @@ def _whole(value: float) -> str:
 def _bits(groups: Sequence[Runs], value: summary.Read) -> list[Cell]:
   """Bits of each group, with ≤ in front of bounds and ≈ in front of estimates."""
   return [
-    _over_runs(runs, value, lambda bits, code=runs[0]['code']: wording.bits_text(bits, code))
+    _over_runs(runs, value, lambda bits, code=runs[0]['code']: numbers.bits_text(bits, code))
     for runs in groups
   ]
 

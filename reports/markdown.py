@@ -3,7 +3,17 @@
 from collections.abc import Mapping, Sequence
 
 from probes.measures import Measure, at, headline
-from reports import compute, fairness, pairs, planned, predictions, styles, summary, wording
+from reports import (
+  compute,
+  fairness,
+  numbers,
+  pairs,
+  planned,
+  predictions,
+  styles,
+  summary,
+  wording,
+)
 
 _TUNING = ('learning rate', 'clip norm', 'FLOPs in total')
 _VIEWED = (
@@ -65,31 +75,31 @@ def _results(results: Mapping) -> tuple[list[str], list[list[str]]]:
     cells = [label, _bits(entry)]
     if also:
       cells.append('; '.join(
-        f'{_bits(other)} {wording.also_text(name, other)}'
+        f'{_bits(other)} {numbers.also_text(name, other)}'
         for name, other in entry['also'].items()
       ))  # fmt: skip
     for probe, labels in probed:
       name = f'{probe}_{labels}'
       star = r'\*' if entry.get('saw_labels') and labels != 'all' else ''
-      spread = wording.spread_text(entry, name, name, 100, 1)
-      cells.append(wording.percent_text(entry.get(name)) + star + _in_brackets(spread))
+      spread = numbers.spread_text(entry, name, name, 100, 1)
+      cells.append(numbers.percent_text(entry.get(name)) + star + _in_brackets(spread))
     rows.append([*cells, wording.repetitions_text(entry)])
   blank = [''] * also
   if raw := results['controls'].get('raw'):
-    values = [wording.percent_text(at(raw, (*pair, 'accuracy'))) for pair in probed]
+    values = [numbers.percent_text(at(raw, (*pair, 'accuracy'))) for pair in probed]
     rows.append([wording.raw_text(results), '', *blank, *values, ''])
   if guess := results['controls'].get('majority'):
-    values = [wording.percent_text(guess['accuracy'])] * len(probed)
+    values = [numbers.percent_text(guess['accuracy'])] * len(probed)
     rows.append(['majority class', '', *blank, *values, ''])
   for name, label in (('histogram', 'per-position histogram'), ('uniform', 'uniform')):
     if (bits := results['controls'].get(f'{name}_bits_per_dim')) is not None:
-      rows.append([label, wording.bits_text(bits, 'exact'), *blank, *[''] * len(probed), ''])
+      rows.append([label, numbers.bits_text(bits, 'exact'), *blank, *[''] * len(probed), ''])
   return [*head, wording.unit_word(results)], rows
 
 
 def _bits(part: Mapping) -> str:
-  spread = wording.spread_text(part, 'bits_per_dim', 'bits', 1, 3)
-  return wording.bits_text(part['bits_per_dim'], part['code']) + _in_brackets(spread)
+  spread = numbers.spread_text(part, 'bits_per_dim', 'bits', 1, 3)
+  return numbers.bits_text(part['bits_per_dim'], part['code']) + _in_brackets(spread)
 
 
 def _in_brackets(spread: str) -> str:
@@ -107,7 +117,7 @@ def _probes(results: Mapping) -> tuple[list[str], list[list[str]]]:
     for label, entry in zip(wording.names(results), entries, strict=True)
   ]
   if (raw := results['controls'].get('raw')) and taken:
-    values = [wording.value_text(at(raw, one.path), one.unit) for one in taken]
+    values = [numbers.value_text(at(raw, one.path), one.unit) for one in taken]
     rows.append([wording.raw_text(results), *values])
   return head, rows
 
@@ -130,7 +140,7 @@ def _regrets(results: Mapping) -> tuple[list[str], list[list[str]]]:
       continue
     first = runs[styles.kind_of(entry)][0]
     also = '; '.join(
-      f'{_regret(part)} {wording.also_text(name, part)}' for name, part in others.items()
+      f'{_regret(part)} {numbers.also_text(name, part)}' for name, part in others.items()
     )
     cells = [f'{first["steps"]:,}', f'{first["train_flops"]:.3g}', _regret(entry), also]
     rows.append([label, *cells, ratios.get((entry['objective'], entry['size']), '')])
@@ -152,26 +162,26 @@ def _views(results: Mapping) -> tuple[list[str], list[list[str]]]:
 
 
 def _regret(part: Mapping) -> str:
-  spread = wording.spread_text(part, 'regret', 'regret', 1, 4)
-  return wording.regret_text(part['regret'], part['regret_kind']) + _in_brackets(spread)
+  spread = numbers.spread_text(part, 'regret', 'regret', 1, 4)
+  return numbers.regret_text(part['regret'], part['regret_kind']) + _in_brackets(spread)
 
 
 def _labels(measure: Measure, entries: Sequence[Mapping]) -> str:
   """', n = 2,000' where a measure says of how many labels it is."""
   found = [entry['measures'].get(measure.name, {}).get('labels') or () for entry in entries]
-  told = wording.of_labels_text(measure, [count for counts in found for count in counts])
+  told = numbers.of_labels_text(measure, [count for counts in found for count in counts])
   return told and f', {told}'
 
 
 def _unit(measure: Measure) -> str:
-  return wording.UNITS[measure.unit][2] or 'ratio'
+  return numbers.UNITS[measure.unit][2] or 'ratio'
 
 
 def _mean(found: Mapping | None, measure: Measure) -> str:
   if found is None:
     return '–'
-  mean, _, decimals = wording.measure_texts(
+  mean, _, decimals = numbers.measure_texts(
     measure, found['mean'], found.get('stderr'), found.get('spread')
   )
-  scale = wording.UNITS[measure.unit][0]
-  return mean + _in_brackets(wording.spread_text(found, 'mean', 'mean', scale, decimals))
+  scale = numbers.UNITS[measure.unit][0]
+  return mean + _in_brackets(numbers.spread_text(found, 'mean', 'mean', scale, decimals))

@@ -16,6 +16,8 @@ from reports import (
   choice,
   compute,
   fairness,
+  label_text,
+  numbers,
   pairs,
   planned,
   predictions,
@@ -44,7 +46,8 @@ def render(results: Mapping, pictures: Mapping[str, bytes]) -> str:
     trim_blocks=True,
     lstrip_blocks=True,
   )
-  environment.globals |= {'wording': wording, 'limits': summary, 'planned': planned, 'pairs': pairs}
+  environment.globals |= {'wording': wording, 'numbers': numbers, 'label_text': label_text}
+  environment.globals |= {'limits': summary, 'planned': planned, 'pairs': pairs}
   environment.globals['spent'] = compute  # `compute` is what results.json has
   environment.globals['m'] = environment.get_template('macros.html').module
   looks = styles.styles(results)
@@ -122,16 +125,16 @@ def _mean_cell(found: Mapping | None, measure: Measure) -> dict[str, str]:
   cell = dict.fromkeys(('spread', 'error', 'flag', 'beside', 'of'), '')
   if found is None:
     return cell | {'text': '–'}
-  text, cell['error'], decimals = wording.measure_texts(
+  text, cell['error'], decimals = numbers.measure_texts(
     measure, found['mean'], found.get('stderr'), found.get('spread')
   )
   if flagged := found.get('flagged'):
     in_all = flagged == found['replicates']
-    cell['flag'] = wording.flag_name(measure) + ('' if in_all else f' in {flagged}')
-  scale = wording.UNITS[measure.unit][0]
-  cell['spread'] = wording.spread_text(found, 'mean', 'mean', scale, decimals)
-  cell['beside'] = wording.beside_text(measure, found['beside'])
-  cell['of'] = wording.of_labels_text(measure, found.get('labels') or ())
+    cell['flag'] = numbers.flag_name(measure) + ('' if in_all else f' in {flagged}')
+  scale = numbers.UNITS[measure.unit][0]
+  cell['spread'] = numbers.spread_text(found, 'mean', 'mean', scale, decimals)
+  cell['beside'] = numbers.beside_text(measure, found['beside'])
+  cell['of'] = numbers.of_labels_text(measure, found.get('labels') or ())
   return cell | {'text': text}
 
 
@@ -146,7 +149,7 @@ def _control_cell(probes: Mapping, measure: Measure) -> dict[str, str]:
     found['labels'] = [count]
   beside = [at(probes, path) for path in measure.beside]
   found |= {'mean': value, 'replicates': 1, 'beside': beside}
-  return _mean_cell(found, measure) | {'flag': wording.flag_text(measure, probes)}
+  return _mean_cell(found, measure) | {'flag': numbers.flag_text(measure, probes)}
 
 
 # Regret.
@@ -160,7 +163,7 @@ def _regrets(results: Mapping, entries: Sequence[Mapping]) -> dict[str, Any]:
     for name, part in {None: entry, **entry['also']}.items():
       if part['regret'] is not None:
         label = entry['look'].label
-        label += f', {wording.also_text(name, part)}' if name else ''
+        label += f', {numbers.also_text(name, part)}' if name else ''
         by_grammar = {grammar: _of_grammar(runs, grammar, name) for grammar in entry['grammars']}
         parts.append({**part, 'label': label, 'wrong': entry['wrong'], 'by_grammar': by_grammar})
   grammars = list(dict.fromkeys(g for part in parts for g in part['by_grammar']))

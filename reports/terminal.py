@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 import textwrap
 
 from probes.measures import Measure, at
-from reports import compute, pairs, planned, predictions, summary, wording
+from reports import compute, label_text, numbers, pairs, planned, predictions, summary, wording
 
 WIDTH = 100
 _NAME = 21  # letters of an objective in a table of pairs
@@ -20,9 +20,9 @@ def terminal_table(results: Mapping) -> str:
           for row in _entry_rows(label, entry, pairs)]  # fmt: skip
   if raw:
     values = [(raw.get(p) or {}).get(n, {}).get('accuracy') for p, n in pairs]
-    rows.append([wording.raw_text(results), '', '', *map(wording.percent_text, values), ''])
+    rows.append([wording.raw_text(results), '', '', *map(numbers.percent_text, values), ''])
   if majority := results['controls'].get('majority'):
-    guess = wording.percent_text(majority['accuracy'])
+    guess = numbers.percent_text(majority['accuracy'])
     rows.append(['majority class', '', '', *[guess] * len(pairs), ''])
   for name, label in (('histogram', 'per-position histogram'), ('uniform', 'uniform')):
     bits = results['controls'].get(f'{name}_bits_per_dim')
@@ -37,30 +37,30 @@ def _entry_rows(
   label: str, entry: Mapping, pairs: Sequence[tuple[str, str]]
 ) -> list[list[str] | str]:
   """The means, their ranges or intervals, then a line for whatever else belongs to these runs."""
-  first = [label, wording.code_text(entry['code']), _bits(entry)]
+  first = [label, numbers.code_text(entry['code']), _bits(entry)]
   under = ['  interval' if entry['units'] >= summary.MINIMUM_SEEDS else '  range', '']
-  under.append(wording.spread_text(entry, 'bits_per_dim', 'bits', 1, 3, short=True))
+  under.append(numbers.spread_text(entry, 'bits_per_dim', 'bits', 1, 3, short=True))
   for probe, labels in pairs:
     name = f'{probe}_{labels}'
     star = '*' if entry.get('saw_labels') and labels != 'all' else ''
-    first.append(wording.percent_text(entry.get(name)) + star)
-    under.append(wording.spread_text(entry, name, name, 100, 1, short=True))
+    first.append(numbers.percent_text(entry.get(name)) + star)
+    under.append(numbers.spread_text(entry, name, name, 100, 1, short=True))
   rows: list[list[str] | str] = [[*first, wording.repetitions_text(entry)]]
   rows += [[*under, '']] if any(under[2:]) else []
   rows += [_also(name, other) for name, other in entry['also'].items()]
   if entry['linear_best_levels']:
-    best = wording.percent_text(entry['linear_best_level'])
-    rows.append(f'  best level, all labels: {best} {wording.levels_text(entry)}')
+    best = numbers.percent_text(entry['linear_best_level'])
+    rows.append(f'  best level, all labels: {best} {numbers.levels_text(entry)}')
   return rows
 
 
 def _also(name: str, other: Mapping) -> str:
-  some = wording.count_text(other, 'bits')
-  return f'  also: {_bits(other)} {wording.also_text(name, other)}' + (f', {some}' if some else '')
+  some = numbers.count_text(other, 'bits')
+  return f'  also: {_bits(other)} {numbers.also_text(name, other)}' + (f', {some}' if some else '')
 
 
 def _bits(entry: Mapping) -> str:
-  bits = wording.bits_text(entry['bits_per_dim'], entry['code'])
+  bits = numbers.bits_text(entry['bits_per_dim'], entry['code'])
   return bits if entry['bits_stderr'] is None else f'{bits} ±{entry["bits_stderr"]:.3f}'
 
 
@@ -125,15 +125,15 @@ def _about(label: str, entry: Mapping) -> list[str]:
   """Lines on one objective under the table."""
   lines = []
   for text, part in [(label, entry)] + [
-    (f'{label}, {wording.also_text(name, other)}', other) for name, other in entry['also'].items()
+    (f'{label}, {numbers.also_text(name, other)}', other) for name, other in entry['also'].items()
   ]:
     if part.get('no_context_learned'):
       lines.append(f'{text}: no context learned (within 0.05 bits of the per-position histogram).')
     if part['regret'] is not None:
       stderr = '' if part['regret_stderr'] is None else f' ±{part["regret_stderr"]:.4f}'
-      spread = wording.spread_text(part, 'regret', 'regret', 1, 4)
+      spread = numbers.spread_text(part, 'regret', 'regret', 1, 4)
       lines.append(
-        f'{text}: regret {wording.regret_text(part["regret"], part["regret_kind"])}{stderr} bits '
+        f'{text}: regret {numbers.regret_text(part["regret"], part["regret_kind"])}{stderr} bits '
         f'per dimension above the true {part["entropy_bits_per_dim"]:.3f}'
         + (f' ({spread} over runs).' if spread else '.')
       )
@@ -162,15 +162,15 @@ def probe_lines(probes: Mapping, measures: Sequence[Measure]) -> list[str]:
     value = at(probes, measure.path)
     if value is None:
       continue
-    text, error, _ = wording.measure_texts(
+    text, error, _ = numbers.measure_texts(
       measure, value, _at(probes, measure.stderr), _at(probes, measure.spread)
     )
-    beside = wording.beside_text(measure, [at(probes, path) for path in measure.beside])
-    flag = wording.flag_text(measure, probes)
+    beside = numbers.beside_text(measure, [at(probes, path) for path in measure.beside])
+    flag = numbers.flag_text(measure, probes)
     counts = [_at(probes, measure.labels)]
-    of = wording.of_labels_text(measure, [count for count in counts if count is not None])
+    of = numbers.of_labels_text(measure, [count for count in counts if count is not None])
     extra = list(filter(None, (error, flag, beside, of)))
-    unit = wording.UNITS[measure.unit][2]
+    unit = numbers.UNITS[measure.unit][2]
     lines.append(
       f'{measure.title:28} {text:>8} {unit}' + (f' ({", ".join(extra)})' if extra else '')
     )
@@ -192,22 +192,22 @@ def label_regret_lines(made: Mapping) -> list[str]:
     head += ['regret ≥'] + ['true regret'] * known + ['saved', 'over best']
     rows = []
     for row in found['rows']:
-      cells = [wording.learned_from(row), row['learner'], str(row['replicates'])]
-      cells += [wording.length_text(row['bits']), wording.lengths_text(row)]
-      cells.append(wording.length_text(row['regret']))
-      cells += [wording.length_text(wording.true_regret(found, row))] * known
+      cells = [label_text.learned_from(row), row['learner'], str(row['replicates'])]
+      cells += [numbers.length_text(row['bits']), numbers.lengths_text(row)]
+      cells.append(numbers.length_text(row['regret']))
+      cells += [numbers.length_text(label_text.true_regret(found, row))] * known
       for name in ('saved', 'saved_in_all'):
-        cells.append(wording.length_text(row[name], True) if row['kind'] == 'pretrained' else '')
+        cells.append(numbers.length_text(row[name], True) if row['kind'] == 'pretrained' else '')
       rows.append(cells)
-    about = wording.labels_lines(found)
-    lines = [wording.labels_text(found), '', *aligned([head, *rows], left=(0, 1)), '', *about]
+    about = label_text.labels_lines(found)
+    lines = [label_text.labels_text(found), '', *aligned([head, *rows], left=(0, 1)), '', *about]
     blocks.append('\n'.join(map(wrapped, lines)))
   foot = (
     'Saved: bits fewer than learning from scratch; over best: than the best code without '
     'pretraining, so below zero pretraining did not pay. Interval (95 % t over runs) from 5 runs, '
     'range below that.'
   )
-  return [*blocks, '\n'.join(map(wrapped, [wording.LOWER_BOUND, foot, *made['notes']]))]
+  return [*blocks, '\n'.join(map(wrapped, [label_text.LOWER_BOUND, foot, *made['notes']]))]
 
 
 def wrapped(text: str) -> str:

@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 
 from probes.measures import at, headline
-from reports import wording
+from reports import numbers, wording
 from runs import assessment, configs, parents, whole
 from runs.assembled import Experiment
 from runs.experiment import source
@@ -173,9 +173,9 @@ def summary(record: dict) -> str:
   if record['bits_per_dim'] is None:
     bits, validation = 'bits/dim n/a', record.get('validation') or {}
     if validation.get('loss') is not None:
-      bits += f'; validation loss {validation["loss"]:.3f} {record["loss_unit"]}'
+      bits += f'; validation loss {validation["loss"]:.3f} {record.get("loss_unit") or ""}'.rstrip()
   else:
-    bits = f'{wording.bits_text(record["bits_per_dim"], record["code"])} bits/dim'
+    bits = f'{numbers.bits_text(record["bits_per_dim"], record["code"])} bits/dim'
     if record['bits_per_dim_stderr'] is not None:
       bits += f' ± {record["bits_per_dim_stderr"]:.3f}'
   line = f'{named(record)}: {bits}'

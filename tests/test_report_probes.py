@@ -8,7 +8,7 @@ import pytest
 from records import assemble, make_record, page_of, render, write_comparison, write_run
 
 from probes.measures import headline
-from reports import figures_probes, reading, report, summary, terminal, tidy, wording
+from reports import figures_probes, numbers, reading, report, summary, terminal, tidy
 from runs import recorded
 
 
@@ -163,8 +163,8 @@ def test_a_code_is_printed_as_finely_as_its_spread_over_orders_allows():
   (line,) = terminal.probe_lines({'finetune': {'all': {'code': tuned}}}, headline())
   assert ' '.join(line.split()) == 'label code, fine-tuned 313 bits (one order, uniform 997)'
   for spread, text in ((0.31, '503.2'), (3.0, '503'), (100.0, '500'), (9.99, '503')):
-    decimals = wording.decimals_of(503.21, 'bits', spread)
-    assert wording.value_text(503.21, 'bits', decimals) == text
+    decimals = numbers.decimals_of(503.21, 'bits', spread)
+    assert numbers.value_text(503.21, 'bits', decimals) == text
 
 
 def test_errors_and_flags_stand_beside_usable_bits_and_their_share(tmp_path):
