@@ -451,3 +451,24 @@ def test_a_second_start_compiles_nothing(tmp_path):
   assert hits == '0' and os.path.dirname(where) == f'{tmp_path}/compilation_cache'
   assert int(start()[0]) > 0
   assert start(JAX_COMPILATION_CACHE_DIR=str(tmp_path / 'own'))[1] == str(tmp_path / 'own')
+
+
+@pytest.mark.parametrize('objective', ['autoregressive', 'masked'])
+def test_a_run_that_leaves_test_out_differs_in_nothing_else(data_dir, tmp_path, objective):
+  found = {}
+  for scored in (True, False):
+    built = tiny.build(data_dir, objective, f'--config.evaluation.test={scored}')
+    found[scored] = run.execute(built, str(tmp_path / str(scored)))
+  whole, without = found[True], found[False]
+  assert whole['test_loss'] is not None and without['test_loss'] is None
+  assert without['bits_per_dim'] is None and without['also'] == {}
+  for name in ('validation', 'probes', 'tokens_scored'):
+    assert whole[name] == without[name], name
+  arrays = [set(recorded.read_arrays(str(tmp_path / str(scored)))) for scored in (True, False)]
+  assert arrays[0] - arrays[1] and not any('nats' in name or 'loss' in name for name in arrays[1])
+  # The line tells the last loss of the curve, which is that of the headline checkpoint.
+  curve = metrics.read_curve(str(tmp_path / 'False' / 'metrics.jsonl'))
+  last = [row['validation/loss'] for row in curve if 'validation/loss' in row][-1]
+  said = f'{objective} seed 0: bits/dim n/a; validation loss {last:.3f} nats per token; linear'
+  assert recorded.summary(without).startswith(said)
+  assert recorded.summary(whole).count('validation loss') == (objective == 'masked')
