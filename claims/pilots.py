@@ -54,7 +54,7 @@ def pilot(name: str, objective: str, rate: float) -> Spec:
   little = {
     'optimizer.learning_rate': rate,
     'probe.suite': ('ridge',),
-    'evaluation.draws': 1,
+    'evaluation.test': False,
     **sets.NO_PROBE,
   }
   overrides = (*kept, *sets.flags(little))

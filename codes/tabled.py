@@ -41,7 +41,10 @@ def run_row(record: dict[str, Any], examples: int, nats_N: np.ndarray | None = N
   bits, weights = record['bits_per_dim'], _WEIGHT_BITS * record['parameters']
   name = f'{record["objective"]} {_THIS_RUN}'
   if bits is None:
-    return Row(name, None, None, note='n/a: this objective has no likelihood')
+    reason = (
+      'this objective has no likelihood' if record['code'] == 'none' else 'not measured on test'
+    )
+    return Row(name, None, None, note=f'n/a: {reason}')
   if record['code'] == 'estimate':
     return Row(name, None, None, note='n/a: its normaliser is estimated, so it is no code')
   added = weights / (examples * record['dims'])

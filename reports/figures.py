@@ -12,7 +12,7 @@ from matplotlib import axes, figure, patheffects, ticker, transforms
 import numpy as np
 
 from probes.measures import at
-from reports import canvas, styles, summary
+from reports import canvas, numbers, styles, summary
 from reports.styles import FAINT, Style
 
 _ACCURACY = 'test accuracy of the probe'
@@ -28,7 +28,7 @@ def _labels_name(labels: str) -> str:
 
 
 def bits_against_accuracy(results: Mapping) -> figure.Figure | None:
-  """One marker a run: exact codes filled, bounds open with an arrow, no likelihood apart."""
+  """One marker a run: exact codes filled, bounds open with an arrow, without bits apart."""
   pair = summary.measured_primary(results['runs'])
   if pair is None:
     return None
@@ -62,7 +62,8 @@ def bits_against_accuracy(results: Mapping) -> figure.Figure | None:
     )  # fmt: skip
   name = f'{_ACCURACY}, {_labels_name(pair[1])}'
   canvas.tidy(left, 'bits per dimension on test (fewer is better)', name, percent='y')
-  canvas.tidy(right, '', '', 'no likelihood')
+  title = numbers.no_bits_text([groups[kind][0] for kind in apart])
+  canvas.tidy(right, '', '', title)
   right.set_xticks(
     range(len(apart)), [looks[kind].label for kind in apart], rotation=35, ha='right'
   )
@@ -72,7 +73,7 @@ def bits_against_accuracy(results: Mapping) -> figure.Figure | None:
   _name(left, [(looks[kind], groups[kind][0]['code'], points) for kind, points in drawn])
   if not coded:
     left.set_xticks([])
-    left.set_xlabel('no run has a likelihood')
+    left.set_xlabel('no run has bits on test')
   if not apart:
     right.set_visible(False)
   return made

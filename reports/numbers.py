@@ -16,11 +16,18 @@ UNITS = {
 
 
 def bits_text(value: float | None, code: str) -> str:
-  """'1.903', '≤ 2.213', '≈ 2.05', or 'n/a' where there is no likelihood."""
+  """'1.903', '≤ 2.213', '≈ 2.05', or 'n/a': see `no_bits_text`."""
   if value is None:
     return 'n/a'
   sign = {'upper_bound': '≤ ', 'estimate': '≈ '}.get(code, '')
   return f'{sign}{value:.3f}'
+
+
+def no_bits_text(entries: Sequence[Mapping]) -> str:
+  """Why some of them have no bits: 'no likelihood', 'not measured on test', or both; '' if none."""
+  codes = [entry['code'] for entry in entries if entry['bits_per_dim'] is None]
+  reasons = {'no likelihood': 'none' in codes, 'not measured on test': set(codes) - {'none'}}
+  return ' or '.join(reason for reason, there in reasons.items() if there)
 
 
 def percent_text(value: float | None) -> str:

@@ -79,9 +79,11 @@ def _foot(results: Mapping) -> list[str]:
   entries = results['summary']
   lines = [f'ERROR: {error}' for error in results['errors']]
   if any(entry['code'] == 'upper_bound' for entry in entries):
-    lines.append('≤: an upper bound, not comparable with an exact code. n/a: no likelihood.')
+    lines.append('≤: an upper bound, not comparable with an exact code.')
   if any(entry['code'] == 'estimate' for entry in entries):
     lines.append('≈: its normaliser is estimated, and it may lie on either side: not ranked.')
+  if reason := numbers.no_bits_text(entries):
+    lines.append(f'n/a: {reason}.')
   for label, entry in zip(wording.names(results), entries, strict=True):
     lines += _about(label, entry)
   if any(entry.get('saw_labels') for entry in entries):

@@ -186,6 +186,8 @@ def _fill(config: dict[str, Any], defaults: dict[str, Any]) -> None:
       config.setdefault(name, value)
 
 
+# How test is scored, which whoever leaves test out does not ask.
+_OF_TEST = ('evaluation.test', 'evaluation.draws', 'evaluation.chain_examples')
 # What may change once training is complete: nothing that was computed depends on it.
 _AFTER_TRAINING = ('probe.', 'evaluation.')
 
@@ -209,6 +211,8 @@ def check_same(workdir: str, config: ml_collections.ConfigDict, trained: bool = 
   if not any('finetune' in found.get('probe.suite', ()) for found in (saved, now)):
     # They are of launch.finetune, whose record has its own.
     names = [name for name in names if not name.startswith('probe.finetune.')]
+  if not now['evaluation.test']:
+    names = [name for name in names if name not in _OF_TEST]
   if names and trained and all(name.startswith(_AFTER_TRAINING) for name in names):
     return True
   changed = [

@@ -105,7 +105,7 @@ def write_run(top: pathlib.Path, record: dict, name: str | None = None) -> pathl
       value = 2.8 * math.exp(-step / 200) + ((record['validation'] or {}).get('loss') or 1.0)
       line = {'step': step, 'flops': step * record['flops_per_step'], 'validation/loss': value}
       line['probe/linear/accuracy'] = 0.9 - 0.3 * math.exp(-step / 300) + 0.01 * record['seed']
-      if record['code'] != 'none':
+      if record['bits_per_dim'] is not None:
         line['validation/bits_per_dim'] = record['bits_per_dim'] + 2 * math.exp(-step / 150)
       lines.append(json.dumps(line))
     (path / 'metrics.jsonl').write_text('\n'.join(lines) + '\n{"step": 9')

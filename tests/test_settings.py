@@ -124,6 +124,13 @@ def test_probe_settings_may_change_once_training_is_complete(data_dir, tmp_path,
   # The record is written: launch.probe changes its probes, this does not.
   with pytest.raises(UserError, match='probe.linear.draws 2 -> 1'):
     run.open_workdir(workdir, build('--config.probe.linear.draws=1').config)
+  # Whoever leaves test out, as pilots do since some version, does not mind that it was scored.
+  same = ('--config.probe.linear.labels=20', '--config.evaluation.test=False')
+  run.open_workdir(workdir, build(*same, '--config.evaluation.chain_examples=9').config)
+  with pytest.raises(UserError, match='evaluation.validation_draws 1 -> 2; choose'):
+    run.open_workdir(workdir, build(*same, '--config.evaluation.validation_draws=2').config)
+  with pytest.raises(UserError, match='evaluation.draws 3 -> 2; choose'):
+    run.open_workdir(workdir, build('--config.probe.linear.labels=20').config)
 
 
 def test_before_training_is_complete_they_may_not(tmp_path, data_dir):
