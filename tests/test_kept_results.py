@@ -6,9 +6,11 @@ import pathlib
 import shutil
 
 import in_process
+import numpy as np
 import pandas as pd
 import pytest
 from records import assemble, make_record, render, write_comparison, write_run
+from scipy import stats
 
 from reports import compute, fairness, markdown, pairs, pictures, reading, report, terminal
 from reports import results as results_lib
@@ -235,6 +237,32 @@ def test_the_codes_of_labels_are_those_of_their_records():
     assert cells[column] == shown, (row['of'], row['learner'])
     if row['learner'] == 'linear':
       assert cells[4] == f'{row["regret"]:,.0f}'
+
+
+def test_the_joint_codes_of_labels_are_those_of_their_record():
+  folder = pathlib.Path(__file__).parents[1] / 'experiments/results/codes'
+  runs = json.loads((folder / 'joint.json').read_text(encoding='utf-8'))['runs']
+  page = (folder / 'README.md').read_text(encoding='utf-8').replace('−', '-')
+  lines = [[cell.strip() for cell in line.strip('| ').split('|')] for line in page.splitlines()]
+  rows = {cells[0][:15]: cells for cells in lines if cells[0].startswith('(')}
+  names = {
+    '(a) from scratc': '(a) from scratch: fine-tuned, untrained_causal (nano)',
+    '(b) frozen, lin': '(b) frozen, linear',
+    '(b) frozen, MLP': '(b) frozen, MLP',
+    '(c) pretrained ': '(c) pretrained, then fine-tuned',
+  }
+
+  def shown(bits, to='–'):
+    low, high = stats.t.interval(0.95, 4, np.mean(bits), stats.sem(bits))
+    return f'{np.mean(bits):,.0f} ({low:,.0f}{to}{high:,.0f})'
+
+  assert sorted(run['seed'] for run in runs) == [0, 1, 2, 3, 4]
+  own = np.array([run['bits'] for run in runs])
+  assert rows['(d) trained on '][1] == shown(own)
+  for start, name in names.items():
+    other = np.array([run['others'][name] for run in runs])
+    _, mean, paired = rows[start]
+    assert (mean, paired.strip('+')) == (shown(other), shown(own - other, ' to ')), name
 
 
 def test_the_bits_that_two_share_are_those_of_their_record():
