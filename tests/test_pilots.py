@@ -10,7 +10,7 @@ import pytest
 from records import make_record
 import tiny
 
-from experiments import cifar10_small
+from experiments import cifar10_small, fashion_mnist
 from reports import choice, compute, reading, records, report
 from runs import configs, pilots, plan, variants
 from runs.errors import UserError
@@ -321,22 +321,26 @@ def test_kept_records_make_the_same_report_and_go_on(compared, tmp_path):
     assert len(reading.read_json(out / 'plan.json')['plans']) == 1
 
 
-_KEPT = _ROOT / 'experiments/results/cifar10_palette/pilots.json'
-
-
-def test_the_pilots_of_cifar_choose_for_its_config():
-  kept = pilots.kept(str(_KEPT))
+@pytest.mark.parametrize('config', [cifar10_small, fashion_mnist])
+def test_kept_pilots_choose_for_their_config_and_are_those_of_their_page(config):
+  name = config.__name__.split('.')[1]
+  folder = _ROOT / 'experiments/results' / name.replace('_small', '_palette')
+  kept = pilots.kept(str(folder / 'pilots.json'))
   runs = [plan._plan(
-    'experiments/cifar10_small.py', variants.parse(name), name, None, (None, None), 0, '',
-    [*variants.parse(name).overrides], '/nowhere', '',
-  ) for name in cifar10_small.COMPARE]  # fmt: skip
+    f'experiments/{name}.py', variants.parse(one), one, None, (None, None), 0, '',
+    [*variants.parse(one).overrides], '/nowhere', '',
+  ) for one in config.COMPARE]  # fmt: skip
   assert kept.asked == pilots.Asked([5e-3, 1.2e-2, 3e-2], [0.3, 1], [100])
-  assert kept.tuned(runs) == {
-    'autoregressive': (0.012, 1.0),
-    'autoregressive+input_mask=0.15': (0.012, 1.0),
-    'masked': (0.012, 0.3),
-    'masked+ratio=0.5': (0.012, 0.3),
-    'masked_diffusion': (0.012, 0.3),
-    'block_diffusion+block=12': (0.03, 0.3),
-    'supervised': (0.005, 1.0),
-  }
+  page = (folder / 'README.md').read_text(encoding='utf-8')
+  (table,) = (block for block in page.split('\n\n') if ', clip norm 0.3 / 1 |' in block)
+  head, _, *rows = ([cell.strip() for cell in line.split('|')[1:-1]] for line in table.splitlines())
+  told = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+  chosen = {}
+  for one in json.loads((folder / 'pilots.json').read_text(encoding='utf-8'))['pilots']:
+    loss = {(t['learning_rate'], t['clip_norm']): t['loss'] for t in one['tried']}
+    row = told.pop(one['objective'])
+    for rate in kept.asked.learning_rates:
+      assert row[f'{rate:g}'] == f'{loss[rate, 0.3]:.3f} / {loss[rate, 1.0]:.3f}'
+    best = chosen[one['objective'].replace(' ', '+')] = min(loss, key=loss.get)
+    assert row['chosen'] == f'{best[0]:g}, {best[1]:g}'
+  assert not told and kept.tuned(runs) == chosen
