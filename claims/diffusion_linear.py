@@ -73,8 +73,8 @@ def judge(records: pd.DataFrame) -> Verdict:
 
 def figure(records: pd.DataFrame):
   made, (left, right) = drawing.panels(2, 2.4)
-  drawing.forest(left, list(against(records, REFERENCE).items()), 'points, AR less it', 100)
-  drawing.forest(right, list(against(records, BERT).items()), 'points, BERT less it', 100)
+  drawing.forest(left, list(against(records, REFERENCE).items()), 'points, AR − it', 100)
+  drawing.forest(right, list(against(records, BERT).items()), 'points, BERT − it', 100)
   return made
 
 

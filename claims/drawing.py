@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib import axes, figure
+import numpy as np
 
 from claims.judging import Test
 from reports import canvas
 from reports.styles import COLOURS, FAINT
 
 WIDTH = 6.4  # inches
+_NEAR = (45, 7)  # pixels within which names would meet
 
 
 def colour(place: int) -> str:
@@ -40,6 +42,14 @@ def forest(
   canvas.tidy(axis, label, '')
   axis.set_yticks(range(len(tests)), [name for name, _ in tests])
   axis.set_ylim(len(tests) - 0.5, -0.5)
+
+
+def named(axis: axes.Axes, name: str, at: tuple[float, float]) -> None:
+  """A small name beside a point, below those that have been put there before."""
+  axis.autoscale_view()  # Where things are depends on all that is drawn by now.
+  place = axis.transData.transform
+  near = [text for text in axis.texts if (np.abs(place(text.xy) - place(at)) < _NEAR).all()]
+  axis.annotate(name, at, (4, 3 - 6 * len(near)), fontsize=5, textcoords='offset points')
 
 
 def series(axis: axes.Axes, x: Any, y: Any, place: int, name: str, **style: Any) -> None:

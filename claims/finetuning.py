@@ -113,7 +113,7 @@ def figure(records: pd.DataFrame):
     for measure, words in ((PRIMARY, 'linear'), (TUNED, 'fine-tuned'))
     for name, test in against(records, measure).items()
   ]
-  drawing.forest(right, rows, 'points, AR less it', 100)
+  drawing.forest(right, rows, 'points, AR − it', 100)
   return made
 
 

@@ -275,8 +275,8 @@ def doses(axis: Axes, records: pd.DataFrame, source: str) -> None:
       table = table.sort_values(tail)
       drawing.series(axis, table[tail], table[PRIMARY], place, objective)
       for dose, row in table.iterrows():
-        axis.annotate(dose, (row[tail], row[PRIMARY]), fontsize=5)
-  canvas.tidy(axis, 'nats, hardest tenth', 'at 100 labels', source, percent='y')
+        drawing.named(axis, dose, (row[tail], row[PRIMARY]))
+  canvas.tidy(axis, 'nats, hardest tenth', 'linear probe, 100 labels', source, percent='y')
   axis.legend(fontsize=5, frameon=False)
 
 

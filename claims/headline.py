@@ -30,7 +30,7 @@ def picture(folder: pathlib.Path = kept.COMMITTED) -> bytes | None:
     return None
   made = canvas.blank(9.6, 3.2)
   left, middle, right = made.subplots(1, 3)
-  drawing.forest(left, sorted(advantages(folder).items()), 'points at 100 labels, AR less it', 100)
+  drawing.forest(left, sorted(advantages(folder).items()), 'points at 100 labels, AR − it', 100)
   hardest_task.doses(middle, kept.read_csv(kept.committed(CLAIMS[20], folder)), 'hierarchy')
   diffusion_compute.regrets(right, kept.read_csv(kept.committed(CLAIMS[24], folder)))
   for axis, title in zip(

@@ -171,9 +171,7 @@ def figure(records: pd.DataFrame):
   every = {JOINT: judging.rows(records, objective=AR, measure=JOINT)} | conditional(records)
   rows = [(name, judging.mean(judging.by_seed(own))) for name, own in every.items()]
   drawing.forest(left, rows, 'bits a label', lines=())
-  drawing.forest(
-    right, list(differences(records).items()), 'joint less it', 1.0, (-MARGIN, 0, MARGIN)
-  )
+  drawing.forest(right, list(differences(records).items()), 'joint − it', 1.0, (-MARGIN, 0, MARGIN))
   return made
 
 

@@ -135,7 +135,7 @@ def judge(records: pd.DataFrame) -> Verdict:
     table = codes.pivot_table('value', 'seed', 'objective')
     above = (table.sub(table.min(axis=1), axis=0)).mean()
     told = ', '.join(f'{name} {value:.3f}' for name, value in above.items())
-    text += f'. Digits, where the law is not known, bits a label above the best code tried: {told}'
+    text += f'. Digits, where the law is not known, bits a label above the best of these: {told}'
   return Verdict(
     outcome,
     100 * share.mean,

@@ -111,8 +111,13 @@ def _embedded(path: pathlib.Path) -> str:
 
 
 def publish(claims: Mapping[int, Claim], root: pathlib.Path = records.ROOT) -> list[pathlib.Path]:
-  """Writes the page, the page of docs and, where it can be, its picture; returns where."""
+  """Writes every figure, the page, the page of docs and, where it can be, its picture; returns
+  where the last three are."""
   folder = root / 'experiments' / 'results' / 'claims'
+  for claim in claims.values():
+    path = records.committed(claim, folder)
+    if path is not None:
+      records.write(path.with_suffix('.png'), picture(claim, path))
   made = rows(claims, folder)
   page, docs = folder / 'report.html', root / 'docs' / 'claims.md'
   records.write(page, render(made, 'claims.html'))

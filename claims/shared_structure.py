@@ -171,10 +171,9 @@ def figure(records: pd.DataFrame):
   for place, (kind, rows) in enumerate(means.groupby('kind')):
     drawing.series(axis, rows['xy'], rows['shared'], place, kind, linestyle='')
     for (_, name), row in rows.iterrows():
-      axis.annotate(name, (row['xy'], row['shared']), fontsize=6, xytext=(3, 3),
-                    textcoords='offset points')  # fmt: skip
+      drawing.named(axis, name, (row['xy'], row['shared']))
   axis.axhline(judging.rows(records, name='truth')['value'].mean(), color='#8A8A8A', linestyle='--')
-  canvas.tidy(axis, 'bits a sequence, both', 'bits found to be shared (dashed: true)')
+  canvas.tidy(axis, 'bits a sequence, both', 'bits found shared (dashed: true)')
   axis.legend(fontsize=7, frameon=False)
   return made
 

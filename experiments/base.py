@@ -1,4 +1,7 @@
-"""Every field of a config, with its default; the other files state only what differs."""
+"""Every field that all configs have, with its default; the other files state only what differs.
+
+Settings of an objective and of data come with these (`objectives/`, docs/data.md).
+"""
 
 import ml_collections
 

@@ -71,7 +71,8 @@ class Causal(Full):
     return 'causal' if self.window is None else None
 
   def by_layer(self, tokens: int, layers: int) -> np.ndarray | None:
-    """Window of each layer such that 1 + sum(window_l - 1) is `window`; int32 (L,)."""
+    """Window of each layer such that 1 + sum(window_l - 1) is min(window, tokens); int32 (L,), None
+    without a window."""
     if self.window is None:
       return None
     share, rest = divmod(min(self.window, tokens) - 1, layers)

@@ -84,7 +84,7 @@ def _bound(train_error: float, complexity_nats: float, tunings: int, n: int) -> 
 
 
 def notes(runs: Sequence[Mapping], controls: Mapping) -> list[str]:
-  """A line where certificates of one table are from different numbers of labels."""
+  """One line, or none: where certificates of one table are from different numbers of labels."""
   cells = {run['objective']: at(run, ('probes', 'pac', 'all', 'n')) for run in runs}
   cells |= {name: at(found, ('pac', 'all', 'n')) for name, found in controls.items()}
   counts: dict[int, list[str]] = {}

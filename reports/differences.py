@@ -17,7 +17,7 @@ from reports import choice, predictions, statistics, summary
 from reports.predictions import PRIMARY, Tested
 
 LEVEL = 0.05  # family-wise error rate of the verdicts
-_PAIR = ('difference', 'half_width', 'degrees', 'p', 'p_holm')
+_PAIR = ('difference', 'half_width', 'p', 'p_holm')
 Runs = Sequence[Mapping]
 
 
@@ -32,10 +32,10 @@ def verdicts(runs: Runs, measure: Tested = PRIMARY, withheld: str | None = None)
     first, second; seeds (how many they have in common: of these alone is all that follows), unit
     (what that counts: 'seeds', or 'grammars' where there are several); means (of either), alone
     (whether the table has other seeds too); difference (first - second, a fraction or bits),
-    half_width of its 95 % interval, degrees (of freedom), p, p_holm (None for a control); reason,
-    why there is no test, all of the numbers but `seeds` then being None; shared (whether the seeds
-    had training labels in common); examples, how many test examples it is of where that is not
-    all; verdict, the sentence.
+    half_width of its 95 % interval, p, p_holm (None for a control); reason, why there is no test,
+    all of the numbers but `seeds` then being None; shared (whether the seeds had training labels
+    in common); examples, how many test examples it is of where that is not all; verdict, the
+    sentence.
   """
   several = len({choice.grammar_of(run) for run in _comparable(runs)}) > 1
   made, known = [], {}
@@ -173,7 +173,7 @@ def _over_seeds(sides: Sequence[Runs], measure: Tested, known: dict) -> dict:
 
 
 def _numbers(test: Mapping) -> dict:
-  numbers = {name: test[name] for name in ('difference', 'half_width', 'degrees', 'p')}
+  numbers = {name: test[name] for name in ('difference', 'half_width', 'p')}
   if test['p'] is None:
     numbers['reason'] = 'their difference is the same every time, so nothing says how it varies'
   return numbers

@@ -60,8 +60,8 @@ def verdicts_text(results: Mapping) -> str:
     about = (
       'Verdicts are about new seeds, new label draws and new test images: ± is the 95 % interval '
       'of a mean paired difference, from the variance over seeds (each with labels of its own, the '
-      'same for all objectives) plus that over test examples, t with the degrees of freedom of '
-      'Satterthwaite.'
+      'same for all objectives) and that over test examples, each with the t of its own degrees of '
+      'freedom (Banerjee).'
     )
   word = 'pair' if len(pairs) == 1 else 'pairs'
   about += f' Holm over the {len(pairs)} tested {word} of trained objectives decides.'
@@ -71,9 +71,16 @@ def verdicts_text(results: Mapping) -> str:
 
 
 def intervals_text(results: Mapping) -> str:
-  """What the 95 % intervals of accuracies are about; '' where there is none or over grammars."""
-  over = intervals.of(results)
-  whole = 'new seeds, new label draws and new test examples (with all labels, these labels)'
+  """What the 95 % intervals are about; '' where there is none or over grammars."""
+  said = _accuracies_text(intervals.of(results))
+  if said and any(entry['bits_ci95'] for entry in results['summary']):
+    said += ' Those of bits are over seeds alone, on these test examples.'
+  return said
+
+
+def _accuracies_text(over: Sequence[str]) -> str:
+  whole = 'new seeds, new label draws and new test examples (with all labels and the attentive '
+  whole += "probe's, these labels)"
   alone = 'other seeds and label draws, on these test examples'
   if over == ['seeds and examples']:
     return f'Intervals of accuracies are about {whole}.'

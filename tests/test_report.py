@@ -21,7 +21,7 @@ from records import (
   write_comparison,
   write_run,
 )
-from scipy import stats
+from scipy import optimize, stats
 
 from reports import canvas, choice, figures, page, reading, report, terminal, tidy
 from reports import results as results_lib
@@ -96,11 +96,12 @@ def test_summary_from_five_seeds_has_t_intervals_and_holm_corrected_pairs(tmp_pa
     expected = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
     assert entry[f'{name}_ci95'] == pytest.approx(expected, abs=1e-9)
     assert entry.get(f'{name}_ci95_of') == ('seeds' if name == 'linear_250' else None)
-  # Where predictions are saved, test examples are part of it (the formula is that of Welch's test).
+  # Where predictions are saved, test examples are part of it.
   right_SxN = right(results, 'masked_diffusion')
-  crossed_with = right_SxN.mean(0) - right_SxN.mean()
-  test = stats.ttest_ind(right_SxN.mean(1), crossed_with, equal_var=False)
-  assert entry['linear_100_ci95'] == pytest.approx(test.confidence_interval(0.95), abs=1e-9)
+  errors = np.array([stats.sem(right_SxN.mean(1)), stats.sem(right_SxN.mean(0))])
+  half = np.hypot(*(stats.t.ppf(0.975, [4, right_SxN.shape[1] - 1]) * errors))
+  expected = right_SxN.mean() + np.array([-half, half])
+  assert entry['linear_100_ci95'] == pytest.approx(expected, abs=1e-9)
   assert entry['linear_100_ci95_of'] == 'seeds and examples'
   assert entry['linear_100'] == pytest.approx(right_SxN.mean(), abs=1e-6)
   for words in (
@@ -149,11 +150,15 @@ def right(results: dict, name: str) -> np.ndarray:
 
 
 def crossed(results: dict, first: str, second: str) -> tuple[float, float, float]:
-  """Difference, p and half width from the arrays, by Welch's test, whose formula is the same."""
+  """Difference, p and half width from the arrays, by Banerjee's formula."""
   d_SxN = right(results, first) - right(results, second)
-  test = stats.ttest_ind(d_SxN.mean(1), d_SxN.mean(0) - d_SxN.mean(), equal_var=False)
-  low, high = test.confidence_interval(0.95)
-  return d_SxN.mean(), test.pvalue, (high - low) / 2
+  errors = np.array([stats.sem(d_SxN.mean(1)), stats.sem(d_SxN.mean(0))])
+
+  def half(level):
+    return np.hypot(*(stats.t.isf(level / 2, [len(d_SxN) - 1, d_SxN.shape[1] - 1]) * errors))
+
+  p = optimize.brentq(lambda level: half(level) - abs(d_SxN.mean()), 1e-300, 1, xtol=1e-300)
+  return d_SxN.mean(), p, half(0.05)
 
 
 def test_learning_rate_is_chosen_by_own_validation_loss_not_by_test(tmp_path):

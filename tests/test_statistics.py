@@ -1,10 +1,14 @@
 """Intervals, paired tests, Holm's correction and verdicts."""
 
+import itertools
+
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.stats
 
 from reports import statistics
+from reports.differences import LEVEL
 
 
 def test_interval_against_scipy():
@@ -26,7 +30,7 @@ def test_paired_t_against_scipy():
   rng = np.random.default_rng(1)
   a, b = rng.normal(size=6), rng.normal(0.5, size=6)
   got, expected = statistics.paired_t(a, b), scipy.stats.ttest_rel(a, b)
-  assert (got['t'], got['p']) == pytest.approx((expected.statistic, expected.pvalue))
+  assert got['p'] == pytest.approx(expected.pvalue)
   low, high = expected.confidence_interval(0.95)
   assert got['difference'] - got['half_width'] == pytest.approx(low)
   assert got['difference'] + got['half_width'] == pytest.approx(high)
@@ -42,20 +46,70 @@ def test_paired_t_without_spread():
   assert rounded['p'] is None
 
 
-def test_crossed_t_against_welchs_test():
-  """V_s / S + V_n / N with Satterthwaite's degrees of freedom is Welch's test of two samples."""
+def test_crossed_t_against_banerjees_formula():
   rng = np.random.default_rng(2)
-  d_SxN = 0.1 + rng.normal(size=(6, 1)) + rng.normal(size=40) + rng.normal(size=(6, 40))
-  got = statistics.crossed_t(d_SxN)
-  by_seed, by_example = d_SxN.mean(1), d_SxN.mean(0)
-  welch = scipy.stats.ttest_ind(by_seed, by_example - d_SxN.mean(), equal_var=False)
-  assert (got['t'], got['p']) == pytest.approx((welch.statistic, welch.pvalue))
-  assert got['degrees'] == pytest.approx(welch.df)
-  low, high = welch.confidence_interval(0.95)
-  assert got['difference'] - got['half_width'] == pytest.approx(low)
-  assert got['difference'] + got['half_width'] == pytest.approx(high)
-  assert got['seed_error'] == pytest.approx(scipy.stats.sem(by_seed))
-  assert got['example_error'] == pytest.approx(scipy.stats.sem(by_example))
+  for scale in (0.1, 1.0, 10.0):
+    d_SxN = 0.1 + scale * rng.normal(size=(6, 1)) + rng.normal(size=40) + rng.normal(size=(6, 40))
+    got = statistics.crossed_t(d_SxN)
+    errors = np.array([scipy.stats.sem(d_SxN.mean(1)), scipy.stats.sem(d_SxN.mean(0))])
+    assert (got['seed_error'], got['example_error']) == pytest.approx(errors)
+
+    def half(level, errors=errors):
+      return np.hypot(*(scipy.stats.t.isf(level / 2, [5, 39]) * errors))
+
+    assert got['half_width'] == pytest.approx(half(0.05))
+    assert statistics.crossed_t(d_SxN, 0.99)['half_width'] == pytest.approx(half(0.01))
+    size = abs(d_SxN.mean())
+    p = scipy.optimize.brentq(lambda level, size=size: half(level) - size, 1e-12, 1)
+    assert got['p'] == pytest.approx(p, rel=1e-7)
+
+
+def test_crossed_t_where_one_source_is_all_there_is():
+  """Seeds alone: a paired t test over them. Examples alone: the same over examples."""
+  rng = np.random.default_rng(3)
+  seeds, examples = rng.normal(0.5, 1, (5, 1)), rng.normal(0.5, 1, 30)
+  got = statistics.crossed_t(np.repeat(seeds, 30, 1))
+  assert got['p'] == pytest.approx(scipy.stats.ttest_1samp(seeds[:, 0], 0).pvalue)
+  got = statistics.crossed_t(examples + 1e-6 * (seeds - seeds.mean()))
+  assert got['p'] == pytest.approx(scipy.stats.ttest_1samp(examples, 0).pvalue, rel=1e-4)
+
+
+FAMILY = 15  # pairs of six objectives: Holm's first level is .05 / 15
+
+
+@pytest.mark.parametrize('share', [0.98, 0.9, 0.75, 0.5])
+def test_equal_objectives_at_the_levels_that_holm_asks_for(share):
+  """`share` of the variance of the mean is the seeds', the rest the examples', none is left over.
+
+  In 400,000 such worlds: .9, .6, .4 and .2 of that level. Satterthwaite's degrees of freedom gave
+  1.8, 2.4, 1.9 and 1.1 of it, with 10,000 examples up to 2.7.
+  """
+  rng, level, worlds = np.random.default_rng(round(100 * share)), LEVEL / FAMILY, 20_000
+  seeds = np.sqrt(5 * share) * rng.normal(size=(worlds, 5))
+  examples = np.sqrt(20 * (1 - share)) * rng.normal(size=(worlds, 20))
+  # Told apart at p <= level, that is where the interval that leaves out `level` is clear of zero.
+  told = np.abs(seeds.mean(1) + examples.mean(1)) > np.hypot(
+    scipy.stats.t.isf(level / 2, 4) * scipy.stats.sem(seeds, axis=1),
+    scipy.stats.t.isf(level / 2, 19) * scipy.stats.sem(examples, axis=1),
+  )
+  assert told.mean() <= level + 2.6 * np.sqrt(level / worlds)
+  for i in [*range(200), *np.flatnonzero(told)[:50]]:
+    found = statistics.crossed_t(seeds[i][:, None] + examples[i])
+    assert (found['p'] <= level) == told[i]
+
+
+def test_of_families_of_six_equal_objectives_at_most_five_percent_have_a_verdict():
+  """Seed noise has three quarters of the variance of a mean, as on kept results of 9,979 images.
+
+  In 10,000 families 2.1 %; Satterthwaite's degrees of freedom gave 8.9.
+  """
+  rng, families, told = np.random.default_rng(4), 1000, 0
+  for _ in range(families):
+    means = rng.normal(0, np.sqrt(5 * 0.75), (6, 5, 1)) + rng.normal(0, np.sqrt(40 / 4), (6, 1, 40))
+    pairs = itertools.combinations(range(6), 2)
+    p = [statistics.crossed_t(means[a] - means[b])['p'] for a, b in pairs]
+    told += statistics.holm(p).min() <= LEVEL
+  assert told / families <= LEVEL + 2.6 * np.sqrt(LEVEL / families)
 
 
 def test_crossed_t_estimates_the_variance_of_the_mean_and_errs_to_the_wide_side():
@@ -155,7 +209,7 @@ WORLDS = [(0.1, 5), (0.2, 5), (0.4, 5), (0.2, 10)]
 
 @pytest.mark.parametrize('noise,seeds', WORLDS)
 def test_equal_objectives_are_told_apart_in_at_most_five_percent_of_worlds(noise, seeds):
-  """In 10,000 worlds of each: 3.7, 4.0, 4.1 and 3.9 %."""
+  """In 10,000 worlds of each: 2.6, 2.8, 2.8 and 3.4 %."""
   told, _ = share_told_apart(noise, seeds, follow=True)
   assert told <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 4000)
 
@@ -165,21 +219,21 @@ def test_these_worlds_fool_a_test_over_seeds_alone(noise, seeds):
   """With the same labels for all seeds: 63, 40, 19 and 61 %, where real probes had 56, 39, 22, 57.
 
   Labels that follow the seed are not enough (13, 10, 7 and 18 %), nor is the variance over images
-  (22, 19, 12 and 22 %): both are needed.
+  (22, 14, 9 and 23 %): both are needed.
   """
   rng = np.random.default_rng(1)
   means = differences(rng, 400, seeds, noise, follow=False).mean(2)
   p = scipy.stats.ttest_1samp(means, 0, axis=1).pvalue
   assert (p <= 0.05).mean() > 0.12
   told, _ = share_told_apart(noise, seeds, worlds=1000, follow=False)
-  assert told > 0.08
+  assert told > 0.07
 
 
 @pytest.mark.parametrize(
-  'noise,seeds,power', [(0.1, 5, 0.85), (0.2, 5, 0.79), (0.4, 5, 0.57), (0.2, 10, 0.94)]
+  'noise,seeds,power', [(0.1, 5, 0.79), (0.2, 5, 0.69), (0.4, 5, 0.47), (0.2, 10, 0.93)]
 )
 def test_power(noise, seeds, power):
-  """A true difference of 4.4 points at 300 test images; of 2.3 points: 31, 29, 18 and 42 %."""
+  """A true difference of 4.4 points at 300 test images; of 2.4 points: 27, 23, 15 and 42 %."""
   told, true = share_told_apart(noise, seeds, follow=True, better=0.2)
   assert true == pytest.approx(0.044, abs=0.002)
   assert told == pytest.approx(power, abs=0.03)
@@ -211,11 +265,7 @@ def accuracies(rng, worlds, seeds, seed_sd=SEEDS_SD, draw_sd=DRAW_SD, example_sd
   ],
 )
 def test_intervals_of_accuracies_hold_the_truth(seeds, spread, most):
-  """In 6,000 worlds of each 94.6, 95.1, 96.4 and 93.8 %, over seeds alone 89, 82, 67 and 94 %.
-
-  In the last Student's t is not quite right for five seeds: their effect is skewed by the logistic
-  function.
-  """
+  """In 6,000 worlds of each 96.9, 96.9, 97.0 and 95.5 %, over seeds alone 89, 82, 67 and 94 %."""
   worlds, held, alone = 1500, 0, 0
   right_WxSxN, true = accuracies(np.random.default_rng(seeds), worlds, seeds, **spread)
   for right_SxN in right_WxSxN:
@@ -230,7 +280,7 @@ def test_intervals_of_accuracies_hold_the_truth(seeds, spread, most):
 
 @pytest.mark.parametrize('seed_sd', [0.005, 0.02, 0.1])
 def test_intervals_of_bits_hold_the_truth_at_250_skewed_test_examples(seed_sd):
-  """In 6,000 worlds of each 95.4, 95.2 and 94.0 %: what one code pays for an image is skewed, and
+  """In 6,000 worlds of each 95.9, 97.2 and 95.6 %: what one code pays for an image is skewed, and
   so is the difference."""
   rng, worlds, held = np.random.default_rng(round(1000 * seed_sd)), 1500, 0
   for _ in range(worlds):
@@ -238,12 +288,12 @@ def test_intervals_of_bits_hold_the_truth_at_250_skewed_test_examples(seed_sd):
     rest = rng.gamma(2.0, 0.05, (5, 250)) - rng.gamma(2.0, 0.05, (5, 250))
     test = statistics.crossed_t(0.1 + seed_sd * rng.normal(size=(5, 1)) + image + rest)
     held += abs(test['difference'] - 0.1) <= test['half_width']
-  assert held / worlds == pytest.approx(0.95, abs=0.02)
+  assert 0.95 - 2.6 * np.sqrt(0.05 * 0.95 / worlds) <= held / worlds < 0.985
 
 
 @pytest.mark.parametrize('noise', [0.1, 0.3])
 def test_a_network_as_good_as_the_raw_input_is_told_apart_in_five_percent_of_worlds(noise):
-  """The raw input has each seed's labels, no seed of its own: in 6,000 worlds 4.0 and 3.9 %."""
+  """The raw input has each seed's labels, no seed of its own: in 6,000 worlds 2.4 and 2.4 %."""
   rng, worlds, told, right = np.random.default_rng(3), 1500, 0, []
   spread = np.sqrt(1 + OWN**2 + LABELS**2 * (1 + 0.3**2))
   wider = np.sqrt(spread**2 + noise**2 * (1 + 0.2**2))

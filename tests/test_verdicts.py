@@ -250,7 +250,7 @@ def test_the_raw_inputs_few_labels_are_told(tmp_path):
 
 
 def test_attentive_pooling_and_exact_bits_have_verdicts_of_their_own(tmp_path):
-  """Means, errors and degrees of freedom derived here from what each test example contributes."""
+  """Means and intervals derived here from what each test example contributes."""
   seeds, rng = 5, np.random.default_rng(3)
   bits, right = {}, {}
   for objective in ('autoregressive', 'masked_diffusion', 'masked'):
@@ -284,9 +284,7 @@ def test_attentive_pooling_and_exact_bits_have_verdicts_of_their_own(tmp_path):
     )
     a, b = difference.mean(1).var(ddof=1) / seeds, difference.mean(0).var(ddof=1) / 500
     assert found['difference'] == pytest.approx(difference.mean())
-    degrees = (a + b) ** 2 / (a**2 / (seeds - 1) + b**2 / 499)
-    assert found['degrees'] == pytest.approx(degrees)
-    half = scipy.stats.t.ppf(0.975, degrees) * np.sqrt(a + b)
+    half = np.hypot(*(scipy.stats.t.ppf(0.975, [seeds - 1, 499]) * np.sqrt([a, b])))
     assert found['half_width'] == pytest.approx(half)
   assert 'masked_diffusion longer than autoregressive by 0.09' in exact['verdicts'][0]['verdict']
   assert 'bits, 5 seeds' in exact['verdicts'][0]['verdict']
@@ -342,8 +340,8 @@ def test_exact_bits_of_some_test_examples_are_compared_on_those(tmp_path):
   assert found['examples'] == 120 and found['difference'] == pytest.approx(difference.mean())
   assert found['means'] == pytest.approx([np.mean(own), np.mean(chain)])
   a, b = difference.mean(1).var(ddof=1) / 5, difference.mean(0).var(ddof=1) / 120
-  degrees = (a + b) ** 2 / (a**2 / 4 + b**2 / 119)
-  assert found['half_width'] == pytest.approx(scipy.stats.t.ppf(0.975, degrees) * np.sqrt(a + b))
+  half = np.hypot(*(scipy.stats.t.ppf(0.975, [4, 119]) * np.sqrt([a, b])))
+  assert found['half_width'] == pytest.approx(half)
   assert 'masked_diffusion longer than autoregressive by 0.1498 ' in found['verdict']
   assert '5 seeds, 120 test examples (means of these: 1.' in found['verdict']
   assert 'by chain rule, 120 test examples' in said(results)
@@ -409,9 +407,9 @@ def test_the_raw_input_is_a_control_with_the_labels_of_every_seed(tmp_path):
       mine.append((arrays['linear/100/predictions'] == arrays['labels']).mean(0))
   difference = np.array(mine) - np.array(right)
   a, b = difference.mean(1).var(ddof=1) / 5, difference.mean(0).var(ddof=1) / 500
-  degrees = (a + b) ** 2 / (a**2 / 4 + b**2 / 499)
   assert found['difference'] == pytest.approx(difference.mean())
-  assert found['half_width'] == pytest.approx(scipy.stats.t.ppf(0.975, degrees) * np.sqrt(a + b))
+  half = np.hypot(*(scipy.stats.t.ppf(0.975, [4, 499]) * np.sqrt([a, b])))
+  assert found['half_width'] == pytest.approx(half)
   assert found['control'] and found['p_holm'] is None
   assert 'masked minus raw input (control): +' in said(results)
   assert 'its few labels are those of each of the 5 seeds' in said(results)

@@ -226,7 +226,7 @@ def barrier(place: str, times: int = 1) -> None:
     times: by which `wait_seconds` is multiplied.
 
   Raises:
-    DistributedError: one does not come within `wait_seconds`; names it.
+    ProcessLost: one does not come within `wait_seconds`; names it.
   """
   if not active():
     return
