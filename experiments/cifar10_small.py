@@ -1,10 +1,10 @@
 # python -m launch.compare --config=experiments/cifar10_small.py --workdir=DIR --config.data.path=F
 """CIFAR-10 at 12x12 pixels of ImageGPT's 512 colours: which objective is most linear on pictures.
 
-F as in experiments/cifar10_palette.py. Two epochs of the smallest preset, five seeds: what two
-cores can do in a day. The size and the length were tried with autoregression on pilot seed 100
-(experiments/results/cifar10_palette/README.md says what was seen), before any other objective and
-any result. Learning rate and clip norm are of pilots of a quarter of that length:
+F as in experiments/cifar10_palette.py. 1,400 updates (1.87 epochs) of the smallest preset, five
+seeds: what two cores can do in a day. The size and the length were tried with autoregression on
+pilot seed 100 (experiments/results/cifar10_palette/README.md says what was seen), before any other
+objective and any result. Learning rate and clip norm are of pilots of a quarter of that length:
 `--pilot_seeds=100 --learning_rates=5e-3,1.2e-2,3e-2 --clip_norms=0.3,1` (2e-3 was the worst for
 autoregression and BERT and was left out), kept in pilots.json there (`--pilots=FILE`). Masked's
 second ratio has the lowest any-order bound on validation among .3, .5 and .7 (5.36, 5.31, 5.42

@@ -82,7 +82,7 @@ def _parse(argv: Sequence[str], overrides: Sequence[str]) -> tuple[str, Sequence
   if learns and flags.FLAGS.run:
     raise UserError(f'--mode={mode} ships no weights: it takes --config, not --run')
   if not learns and not flags.FLAGS.run:
-    raise UserError('--run=DIR (a finished run) is needed')
+    raise UserError('--run=DIR (a finished run) is needed, or --mode=prequential or counting')
   if not learns and (flags.FLAGS.config or overrides):
     raise UserError('--config is for --mode=prequential and counting; a run has its own')
   if learns and command in ('encode', 'export') and not flags.FLAGS.config:

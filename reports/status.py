@@ -46,14 +46,14 @@ def survey(top: str, silent_seconds: float, now: float) -> list[dict[str, Any]]:
 
 
 def _directories(top: Any) -> Iterator[tuple[str, Any]]:
-  """(name, directory) of every run that has begun: here, in runs/ and in POINT/runs/."""
+  """(name, directory) of every run that has begun: top, in it, in runs/ and in POINT/runs/."""
   if (top / 'config.json').exists():
     yield top.name, top
     return
-  for pattern in ('runs/*/config.json', '*/runs/*/config.json'):
+  for pattern in ('*/config.json', 'runs/*/config.json', '*/runs/*/config.json'):
     for found in top.glob(pattern):
       point = found.parent.parent.parent
-      prefix = '' if point == top else f'{point.name}/'
+      prefix = f'{point.name}/' if pattern.startswith('*/runs') else ''
       yield f'{prefix}{found.parent.name}', found.parent
 
 

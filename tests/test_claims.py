@@ -298,7 +298,10 @@ def test_pages_have_every_row_and_the_committed_records_are_judged_again(tmp_pat
   running.run_piece(FAKE, running.planned_piece(FAKE, made.pieces[0], full).name, full)
   publishing.commit(FAKE, running.gather(FAKE, full), folder)
   assert publishing.judged(FAKE, folder).number == 13
+  (folder / f'{FAKE.name}.png').write_bytes(b'of an earlier judge')
   page, docs = (path.read_text() for path in publishing.publish({33: FAKE}, tmp_path))
+  kept = records.committed(FAKE, folder)
+  assert kept.with_suffix('.png').read_bytes() == publishing.picture(FAKE, kept)
   assert page.count('<tr><td>') == 33 and docs.count('\n| ') == 34
   assert 'A statement &amp; more.' in page and 'A statement & more.' in docs
   assert 'data:image/png;base64,' in page and 'claims/shared_form.png)' in docs

@@ -297,6 +297,9 @@ def test_status_of_every_kind_of_run(tmp_path):
   shutil.copytree(tmp_path / 'p1', tmp_path / 'copy' / 'p1')
   shutil.copy(tmp_path / 'sweep.json', tmp_path / 'copy')
   assert status.survey(str(tmp_path / 'copy'), 600, now) == list(found.values())
+  inside = status.survey(str(tmp_path / 'p1' / 'runs'), 600, now)
+  begun = {path.parent.name for path in (tmp_path / 'p1' / 'runs').glob('*/config.json')}
+  assert begun and {row['name'] for row in inside} == begun
   with pytest.raises(ReportError, match='does not exist'):
     status.survey(str(tmp_path / 'nowhere'), 600, now)
   (tmp_path / 'empty').mkdir()
