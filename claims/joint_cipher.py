@@ -103,7 +103,8 @@ def share(records: pd.DataFrame) -> Test:
 
 
 def ideal(records: pd.DataFrame) -> float:
-  """The same of a compressor that knows the law and pays for the key what it must."""
+  """The share of the key's bits that a compressor saves without the key which knows the law and
+  pays for the key what it must."""
   table = totals(records)
   return float((1 - table[KEY] / (table['control'] - table[KNOWN])).mean())
 

@@ -192,6 +192,7 @@ def decode(
 
 
 def count_examples(symbols: int, dims: int) -> int:
+  """Examples of `dims` symbols that hold so many, the last perhaps not full."""
   return -(-symbols // dims)
 
 

@@ -111,7 +111,10 @@ def pixels(rows: Dataset) -> distances.Accuracy:
 
 
 def classical(rows: Dataset, short: str) -> Iterator[tuple[str, distances.Accuracy]]:
-  """A compressor's two rows."""
+  """(name, accuracy) of a compressor: by kNN, and by one code a class.
+
+  distances.NoneFinite: no distance of any candidate is finite.
+  """
   compress = compressors.COMPRESSORS[short].compress
   dtype = np.uint8 if rows.vocabulary <= 256 else np.dtype('<u2')
 

@@ -80,6 +80,7 @@ class Recoloured(tokenizers.Palette):
     return np.concatenate(parts).astype(np.uint16).reshape(len(tokens), -1)
 
   def distances(self, given: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """From each pixel's mean to its token's colour, (N * T,), in levels of 256."""
     difference = self._means(given) - self.centres_Vx3[tokens.ravel()]
     return 127.5 * np.sqrt(np.square(difference).sum(axis=1))
 

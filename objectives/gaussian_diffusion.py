@@ -65,6 +65,7 @@ def endpoints(vocabulary: int) -> tuple[float, float]:
 
 
 def alpha_sigma(gamma: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """z = alpha x + sigma noise, at gamma = -log(alpha^2 / sigma^2); shaped as gamma."""
   return jnp.sqrt(jax.nn.sigmoid(-gamma)), jnp.sqrt(jax.nn.sigmoid(gamma))
 
 

@@ -108,6 +108,7 @@ def agreed(values: np.ndarray) -> np.ndarray:
 
 
 def place_rows(features_NxD: np.ndarray, mesh: Mesh) -> Rows:
+  """Features in float32, rows dealt out over the mesh, and how many of them are real."""
   return Rows(place(np.asarray(features_NxD, np.float32), mesh), len(features_NxD), mesh)
 
 

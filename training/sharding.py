@@ -37,10 +37,12 @@ def tree_shardings(tree: Any, mesh: jax.sharding.Mesh) -> Any:
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
+  """The whole array on every device."""
   return NamedSharding(mesh, PartitionSpec())
 
 
 def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
+  """Rows, the first axis, dealt out over the mesh."""
   return NamedSharding(mesh, PartitionSpec('data'))
 
 
