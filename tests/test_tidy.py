@@ -2,7 +2,6 @@
 
 import json
 import math
-import pathlib
 
 import numpy as np
 import pandas as pd
@@ -11,8 +10,6 @@ from records import make_record, write_comparison, write_run
 
 from reports import report, tidy
 from reports.errors import ReportError
-
-COMMITTED = pathlib.Path(__file__).parents[1] / 'experiments/results/fashion_mnist/results.csv'
 
 
 @pytest.fixture(scope='module', name='top')
@@ -63,9 +60,9 @@ def test_values_are_those_of_the_records(top):
   assert raw.seed.isna().all() and raw.trained.isna().all()
 
 
-def test_a_results_csv_is_written_again_byte_by_byte(tmp_path):
-  tidy.write_csv(tidy.read_csv(COMMITTED), tmp_path / 'again.csv')
-  assert (tmp_path / 'again.csv').read_bytes() == COMMITTED.read_bytes()
+def test_a_results_csv_is_written_again_byte_by_byte(top, tmp_path):
+  tidy.write_csv(tidy.read_csv(top / 'results.csv'), tmp_path / 'again.csv')
+  assert (tmp_path / 'again.csv').read_bytes() == (top / 'results.csv').read_bytes()
 
 
 def test_floats_keep_all_their_digits(tmp_path):
@@ -109,8 +106,8 @@ def test_nothing_is_an_empty_table(tmp_path):
     ('{head}\n{wrong}\n', 'can not be read: .*zero'),
   ],
 )
-def test_a_file_that_is_none_is_one_line(text, message, tmp_path):
-  head, line = COMMITTED.read_text().splitlines()[:2]
+def test_a_file_that_is_none_is_one_line(top, text, message, tmp_path):
+  head, line = (top / 'results.csv').read_text().splitlines()[:2]
   wrong = line.replace(',,0,nano', ',,zero,nano')
   path = tmp_path / 'results.csv'
   path.write_text(text.format(head=head, line=line, wrong=wrong))
