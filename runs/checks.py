@@ -50,11 +50,12 @@ def check_settings(config: ml_collections.ConfigDict) -> None:
 def check_run(config: ml_collections.ConfigDict) -> None:
   """UserError for settings with which no run should begin."""
   check_settings(config)
-  if objectives.OBJECTIVES[config.objective.name].trains:
-    try:
+  try:
+    objectives.settings(config.objective.name)  # Known?
+    if objectives.OBJECTIVES[config.objective.name].trains:
       optimizer.check_warmup(config.optimizer, config.training.steps)
-    except ValueError as error:
-      raise UserError(str(error)) from error
+  except ValueError as error:
+    raise UserError(str(error)) from error
 
 
 def check_probes(experiment: Any) -> None:
