@@ -46,6 +46,7 @@ _AFTER_TRAIN = ('xz', 'zstd', 'brotli', 'ppmd')
 UNIFORM, HISTOGRAM = 'uniform', 'per-position histogram'
 NO_COMPRESSORS = (UNIFORM, HISTOGRAM)
 COUNTING = 'counting, our mixture'
+ROWS, COLUMNS = 'example by example', 'column by column'  # Its packings of arrays.
 # Contexts of codes that know one kind alone, on pictures and on other sequences.
 _OF_PICTURES = {
   'adaptive, left': ('W',), 'adaptive, above': ('N',), 'adaptive, left and above': ('W', 'N')
@@ -268,11 +269,11 @@ def _mixtures(
     text = dataclasses.replace(layout, continued=True)
     bits = 8 * len(counted_file(text, tokens.reshape(-1), {'kind': container.BYTES}))
     return [_make(COUNTING, tokens, bits, 'one stream of bytes', 'from nothing, a file')]
-  orders = {'example by example': None}
+  orders = {ROWS: None}
   if layout.picture:
     height, width, channels = layout.picture
     whole = np.arange(layout.length).reshape(height, width, channels)
-    orders['column by column'] = whole.swapaxes(0, 1).reshape(-1)
+    orders[COLUMNS] = whole.swapaxes(0, 1).reshape(-1)
   rows = []
   for name, order in orders.items():
     say(f'{COUNTING}, {name}')

@@ -26,6 +26,7 @@ from data.dataset import Dataset, Examples
 from probes import selection
 
 NEIGHBOURS = (1, 2, 3, 5, 10, 20)
+_NOT_ON_TEST = 'the best step size gives code lengths that are not finite on test'
 
 
 def choose_rows(dataset: Dataset, train: int, validation: int, test: int, seed: int) -> Dataset:
@@ -72,7 +73,7 @@ def by_neighbours(
   chosen = dict(tried[best][0])
   far_QxN = candidates[chosen.pop('place')][1](rows.test.tokens_NxT)
   if not np.isfinite(far_QxN).all():
-    raise distances.NoneFinite('the best step size gives code lengths that are not finite on test')
+    raise distances.NoneFinite(_NOT_ON_TEST)
   votes = _votes(far_QxN, rows, int(chosen['k']))
   return distances.judge(votes, rows.test.labels_N, validation, chosen)
 
@@ -86,15 +87,18 @@ def by_class(
 ) -> distances.Accuracy:
   """The cheapest class under the best of some costs (tokens (Q, T) -> (Q, K))."""
   # Validation and test together: to learn the classes is most of the work. The choice is by
-  # the labels of validation, among networks that did not diverge on any row.
+  # the labels of validation, among networks that did not diverge there.
   both = np.concatenate([rows.validation.tokens_NxT, rows.test.tokens_NxT])
   cut = len(rows.validation)
   costs = [(settings, cost(both)) for settings, cost in candidates]
-  tried = [(s, distances.cheapest(c)) for s, c in costs if np.isfinite(c).all()]
-  halves = [(settings, votes[:cut]) for settings, votes in tried]
+  tried = [(settings, cost) for settings, cost in costs if np.isfinite(cost[:cut]).all()]
+  halves = [(settings, distances.cheapest(cost[:cut])) for settings, cost in tried]
   best, validation = distances.choose(halves, rows.validation.labels_N)
-  settings, votes = tried[best]
-  return distances.judge(votes[cut:], rows.test.labels_N, validation, settings)
+  settings, cost = tried[best]
+  if not np.isfinite(cost).all():
+    raise distances.NoneFinite(_NOT_ON_TEST)
+  votes = distances.cheapest(cost[cut:])
+  return distances.judge(votes, rows.test.labels_N, validation, settings)
 
 
 def pixels(rows: Dataset) -> distances.Accuracy:

@@ -24,6 +24,10 @@ with open(sys.argv[1], 'rb') as stream, open(sys.argv[2], 'wb') as out:
   files.decode(adaptive.from_header(reader.header), reader, out)
 """
 NETWORKS = COUNTING.replace('adaptive,', 'adaptive, prequential,')
+# After it, of an array: its tokens, one or two bytes each, in their order.
+_TOKENS = """import numpy
+numpy.load(sys.argv[2]){turned}.astype('{dtype}').tofile(sys.argv[2])
+"""
 
 
 class Program(NamedTuple):
@@ -38,6 +42,18 @@ class Program(NamedTuple):
   bits: int
   modules: int
   packages: tuple[str, ...]
+
+
+def printing(vocabulary: int, columns: tuple[int, int, int] | None = None) -> str:
+  """COUNTING for an array of tokens: prints these and no .npy.
+
+  Args:
+    vocabulary: V.
+    columns: (height, width, channels) where pictures were coded column by column.
+  """
+  height, width, channels = columns or (0, 0, 0)
+  turned = f'.reshape(-1, {width}, {height}, {channels}).swapaxes(1, 2)' if columns else ''
+  return COUNTING + _TOKENS.format(turned=turned, dtype='u1' if vocabulary <= 256 else '<u2')
 
 
 def of_driver(driver: str) -> Program:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from codes import baselines, description, program
+from codes import baselines, description, packing, program
 from codes.baselines import Row
 from data.dataset import Dataset
 
@@ -28,6 +28,9 @@ def descriptions(
       continue
     if row.name == baselines.COUNTING:
       driver = program.COUNTING
+      if row.packing in (baselines.ROWS, baselines.COLUMNS):
+        picture = packing.layout(dataset).picture if row.packing == baselines.COLUMNS else None
+        driver = program.printing(dataset.vocabulary, picture)
       found.append(description.ours(f'{baselines.COUNTING}, {row.packing}', int(row.bits), driver))
     else:
       found.append(

@@ -22,6 +22,10 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
     raise UserError('either --workdir=DIR (a finished run) or --features=FILE.npz is needed')
   if chosen.workdir is None and chosen.export is not None:
     raise UserError('--export writes the features of a run: it needs --workdir')
+  if chosen.features is None and chosen.out is not None:
+    raise UserError('--out is for --features: the probes of a run go into its record')
+  if chosen.features is not None and chosen.checkpoint != 'last':
+    raise UserError('--checkpoint is of a run: --features are what they are')
   if chosen.features is None and (chosen.label is not None or chosen.pooling != 'mean'):
     raise UserError('--label and --pooling choose from a file: they need --features')
   for override in overrides:
@@ -58,4 +62,4 @@ def define_flags() -> None:
 
 if __name__ == '__main__':
   define_flags()
-  entry.run(main, takes_config=True, keeps=True)
+  entry.run(main, takes_config=True)

@@ -13,7 +13,6 @@ import numpy as np
 from probes import information, linear_mesh, logistic, selection
 from probes import mesh as mesh_lib
 from probes.layers import Layers, rows_of
-from probes.measures import QUICK_LABELS
 
 BATCH_BYTES = 256 * 2**20  # Standardised float64 features held at once.
 
@@ -89,7 +88,7 @@ def few(features, config, seed: int) -> tuple[dict, dict]:
 
 
 def quick(features, config) -> float:
-  """Validation accuracy of the best layer under one l2 and at most 250 training labels.
+  """Validation accuracy of the best layer under one l2 and the labels of `selection.quick`.
 
   For curves during training. The labels are a fixed balanced subset, the l2 is `single_l2`, and
   the test split is not touched.
@@ -99,8 +98,7 @@ def quick(features, config) -> float:
   """
   selection.check(features, ('train', 'validation'))
   labels = np.asarray(features.labels_train)
-  size = min(QUICK_LABELS, selection.largest_balanced(labels, features.classes))
-  rows = np.sort(selection.balanced_subset(labels, size, features.classes, 0))
+  rows = selection.quick(labels, features.classes)
   train, mean, scale = _standardised(rows_of(features.train, slice(None), rows))
   fits = features.once(
     lambda: logistic.fit(train, labels[rows], [config.single_l2], classes=features.classes)

@@ -15,13 +15,14 @@ Voita and Titov, 2020).
 *   Experts of the linear code: multinomial logistic regression at a certified optimum, for every
     layer and every l2, smoothed so that unseen classes keep mass (`mixture.smooth`); each of them
     once more at the temperature that would have coded the block before best (`calibration`), which
-    at most doubles the number of experts, one bit; and two that see no features, the
-    Krichevsky-Trofimov estimator and smoothed frequencies: features that say nothing cost
+    at most doubles the number of experts, one bit for each change of the best one; and two that
+    see no features, the Krichevsky-Trofimov estimator and smoothed frequencies: features that say
+    nothing cost
     n H + (K-1)/2 log2 n + O(1) bits and the price of the mixture, and a label that never changes
     the first block and less than 40 bits.
 *   Experts of the MLP code: these, and networks of one hidden layer (`hidden_layer.train`, from
     zero), for every layer, weight decay and checkpoint. The larger family contains the smaller, so
-    its code is longer by log2 of the ratio of their sizes at most.
+    its code is longer by log2 of the ratio of their sizes for each change of expert at most.
 *   One order of the labels is one draw: the linear code is computed for several, all of the same
     labels, and its length is their mean, with the spread. Networks take longer; as many orders of
     them as asked for are coded, the first ones, and lengths are to be compared order by order.

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from probes.measures import QUICK_LABELS
+
 # Below this share of its root mean square, a feature's deviation is float32 rounding, or, of
 # features that come as float64, the rounding of their mean.
 CONSTANT = 1e-7
@@ -64,6 +66,16 @@ def largest_balanced(labels: np.ndarray, classes: int) -> int:
   """
   counts = _counts(labels, classes)
   return int(np.minimum(counts, counts.min() + 1).sum())
+
+
+def quick(labels: np.ndarray, classes: int) -> np.ndarray:
+  """Rows of the quick probe: a balanced subset of at most 250, or one a class where these are more.
+
+  Raises:
+      ValueError: as `largest_balanced`.
+  """
+  size = min(max(QUICK_LABELS, classes), largest_balanced(labels, classes))
+  return np.sort(balanced_subset(labels, size, classes, 0))
 
 
 def fitting(

@@ -6,8 +6,8 @@ _CHECKPOINTS = (
   'Every point is a checkpoint along one learning-rate schedule, so not a converged model; the '
   'large one is the last. Step 0, before any update, is left out. Means over runs at equal steps, '
   'thin lines are the runs; larger points and darker lines are larger models. The accuracy is that '
-  f'of the quick probe on validation: linear, fitted on at most {QUICK_LABELS} labels, best '
-  'layer, one penalty.'
+  f'of the quick probe on validation: linear, fitted on at most {QUICK_LABELS} labels (one a '
+  'class, where classes are more), best layer, one penalty.'
 )
 
 CAPTIONS = {

@@ -186,7 +186,8 @@ def add_pilots(runs: Sequence[dict], pilots: Sequence[Mapping]) -> list[str]:
   """
   for run in runs:
     for row in pilots:
-      if all(row.get(name) == run.get(name) for name in ('objective', 'size', *GRID)):
+      own = run | {'objective': run.get('objective_of_plan', run['objective'])}
+      if all(row.get(name) == own.get(name) for name in ('objective', 'size', *GRID)):
         run |= {f'{name}_grid': row[f'{name}s'] for name in GRID}
         count = math.prod(len(row[f'{n}s']) for n in GRID)
         count = max(count, len({tuning_of(one) for one in row.get('tried', ())}))

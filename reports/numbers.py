@@ -40,13 +40,13 @@ def spread_text(
 ) -> str:
   """What stands under a mean: its 95 % interval from 5 seeds, the range below, '' for one.
 
-  Where some of the runs lack it: 'range 20.0–30.0, 2 of 5 runs', in short '20.0–30.0 of 2'.
+  Where some of the runs lack it: 'range 20.0–30.0, 2 of 5 runs', in short 'range … of 2'.
   """
   if entry.get(name) is None:
     return ''
   ends, runs, some = entry.get(f'{prefix}_ci95'), entry['replicates'], count_text(entry, prefix)
   count = entry.get(f'{prefix}_count', runs)
-  word = 'range ' if some and ends is None and not short else ''
+  word = 'range ' if some and ends is None else ''
   if ends is None and count > 1:
     ends = entry.get(f'{prefix}_min'), entry.get(f'{prefix}_max')
   said = ends and word + '–'.join(rounded(scale * end, decimals) for end in ends)

@@ -123,7 +123,9 @@ def _matched(keys: Sequence[Key], runs: Sequence[Key]) -> set[Key]:
 
   def fits(key: Key, run: Key) -> bool:
     exact = key[0] == run[0] and key[2:4] == run[2:4]
-    return exact and all(key[i] in (None, run[i]) for i in (1, 4, 5))
+    # Of a run without a record the preset is known: 'nano' of 'nano, dropout0.1'.
+    exact = exact and (key[1] is None or run[1] in (key[1], key[1].split(',')[0]))
+    return exact and all(key[i] in (None, run[i]) for i in (4, 5))
 
   return {key for key in keys if any(fits(key, run) for run in runs)}
 

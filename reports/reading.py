@@ -99,11 +99,12 @@ def find(dirs: Iterable[str | os.PathLike]) -> Found:
     top = pathlib.Path(top)
     if not top.is_dir():
       raise ReportError(f'{top} is not a directory')
-    if top.parent.name == 'runs' and (top / 'run.json').exists():
-      _read_controls(top.parent.parent / 'controls.json', found)  # a run named by itself
-    for place in (top, top.parent):
-      if place.resolve().name == 'runs':  # some of a comparison: its plan holds all the same
+    here = top.resolve()
+    for place in (here, here.parent):
+      if place.name == 'runs':  # some of a comparison: what it wrote beside them holds all the same
         _read_plans(place.parent / PLAN, found)
+        _read_pilots(place.parent / f'{PILOTS}.json', found)
+        _read_controls(place.parent / 'controls.json', found)
     for where, names, files in os.walk(top):
       path = pathlib.Path(where)
       names.sort()
@@ -205,8 +206,10 @@ def _read_plans(path: pathlib.Path, found: Found) -> None:
 
 def _read_pilots(path: pathlib.Path, found: Found) -> None:
   """What pilots chose; parts of a comparison have the same, or a note says that they have not."""
+  if not path.exists():
+    return
   chosen = read_json(path)
-  if PILOTS not in chosen:
+  if not isinstance(chosen.get(PILOTS), list):
     raise ReportError(f'{path} cannot be read, and it says what chose the learning rates')
   for row in chosen[PILOTS]:
     same = [
@@ -220,9 +223,17 @@ def _read_pilots(path: pathlib.Path, found: Found) -> None:
         f'{path} chose otherwise for {row["objective"]} than an earlier {path.name}: its runs are '
         'not of one tuning'
       )
-    if row not in same:
-      found.pilots.append(row)
+    if not same:
+      found.pilots.append(row | {'tried': list(row.get('tried', ()))})
+      continue
+    # The same pilots may be told with another time.
+    tried = same[0]['tried']
+    tried += [one for one in row.get('tried', ()) if _pilot(one) not in map(_pilot, tried)]
   found.notes += [note for note in chosen.get('notes', ()) if note not in found.notes]
+
+
+def _pilot(tried: Mapping) -> tuple:
+  return tuple(tried.get(name) for name in ('learning_rate', 'clip_norm', 'seed', 'grammar'))
 
 
 def _read_controls(path: pathlib.Path, found: Found) -> None:

@@ -26,7 +26,8 @@ _OF_ALL = (reading.PLAN, f'{reading.PILOTS}.json', 'controls.json')
 def keep(top: str | os.PathLike, out: str | os.PathLike) -> tuple[int, list[str]]:
   """Copies the runs of the comparison in `top`, its plan, pilots and controls.
 
-  What stands in `out` is replaced, run by run; runs that only `out` has stay.
+  What stands in `out` is replaced, run by run; runs that only `out` has stay. A place where the
+  comparison has gone on since is refused: finished runs and plans would be lost there.
 
   Returns:
     How many finished runs there are, and a line on each array file that can't be read.
@@ -48,6 +49,7 @@ def keep(top: str | os.PathLike, out: str | os.PathLike) -> tuple[int, list[str]
       raise ReportError(
         f'{run["workdir"]} is no run of {top} itself: records are of one comparison'
       )
+  _refuse_younger(source, target)
   try:
     notes = _copy_runs(source, target)
     _copy_runs(source / reading.PILOTS, target / reading.PILOTS, arrays=False)
@@ -63,16 +65,25 @@ def keep(top: str | os.PathLike, out: str | os.PathLike) -> tuple[int, list[str]
   return len(found.runs), notes
 
 
+def _refuse_younger(source: pathlib.Path, target: pathlib.Path) -> None:
+  for record in sorted(target.glob('**/runs/*/run.json')):
+    own = source / record.relative_to(target)
+    if own.parent.exists() and not own.exists():
+      raise ReportError(f'{record} is of a run that {source} has not finished: records stay there')
+  kept = reading.read_json(target / reading.PLAN).get('plans', [])
+  if reading.read_json(source / reading.PLAN).get('plans', [])[: len(kept)] != kept:
+    raise ReportError(f'{target} has the records of another plan: records need another directory')
+
+
 def _copy_runs(source: pathlib.Path, target: pathlib.Path, arrays: bool = True) -> list[str]:
   """All of SOURCE/runs, also the unfinished and the failed: a report counts them."""
   notes = []
   for config in sorted(source.glob('runs/*/config.json')):
     run, place = config.parent, target / 'runs' / config.parent.name
     place.mkdir(parents=True, exist_ok=True)
-    (place / 'run.json').unlink(missing_ok=True)  # It comes last, and means that all is there.
     for name in _OF_RUN:
       _copy(run / name, place / name)
-    record = reading.plain(reading.read_json(run / 'run.json'))
+    record = reading.plain(reading.read_json(run / 'run.json'))  # It comes last: all is there.
     if arrays and record:
       points = reading.read_curve(run, ('validation/', 'probe/'))
       write(place / 'metrics.jsonl', ''.join(json.dumps(one) + '\n' for one in points).encode())

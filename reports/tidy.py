@@ -69,6 +69,7 @@ def load_results(dirs: Iterable[str | os.PathLike]) -> pd.DataFrame:
   found = reading.find(folders)
   if not found.runs:
     files += [path / 'results.csv' for path in folders if (path / 'results.csv').is_file()]
+  choice.add_pilots(found.runs, found.pilots)
   choice.select(found.runs, found.begun)
   frames = [read_csv(path) for path in files]
   frames.append(tidy(found.runs, found.controls if found.runs else {}))

@@ -13,7 +13,8 @@ import os
 from typing import Any
 
 from reports import choice, reading, summary
-from runs import experiment, plan
+from runs import experiment, plan, sizes
+from runs.errors import UserError
 from training.metrics import write_atomically
 
 
@@ -39,7 +40,9 @@ def write(
   path = os.path.join(workdir, reading.PLAN)
   pattern = os.path.join(glob.escape(workdir), 'runs', '*', 'run.json')
   before = len(glob.glob(pattern))
-  earlier = reading.read_json(path).get('plans', []) if before else []
+  earlier = reading.read_json(path).get('plans') if before and os.path.exists(path) else []
+  if not isinstance(earlier, list):
+    raise UserError(f'{path} can not be read, and it says what was planned before the results')
   grids = {'learning_rates': list(rates or ()), 'clip_norms': list(clips or ())}
   made: dict[str, Any] = {
     'rows': list({run.kind: _row(run, bool(sizes)) for run in runs}.values()),
@@ -59,7 +62,7 @@ def write(
 def _row(run: plan.PlannedRun, sized: bool) -> dict[str, Any]:
   """An objective as reports name it, its size where several were asked for, its updates."""
   name = ' '.join(filter(None, (run.config.objective.name, run.config.variant)))
-  size = run.config.model.preset if sized else None
+  size = sizes.name(run.config.model) if sized else None
   return {'objective': name, 'size': size, 'steps': run.steps}
 
 

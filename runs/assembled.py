@@ -308,7 +308,8 @@ class Experiment:
     Also for a network that was not trained: it stands in one table with those that were, and a
     certificate from more labels would look better for that alone.
     """
-    own = self.dataset.epoch is not None and self.dataset.name == self.probe_dataset.name
+    names = {one.name.partition(':')[0] for one in (self.dataset, self.probe_dataset)}
+    own = self.dataset.epoch is not None and len(names) == 1
     # Weights, order or noise may be of an earlier run, which may have been trained on anything.
     before = self.config.training.init_from or self.config.data.get('order_by')
     before = before or noise.run_of(self.objective)

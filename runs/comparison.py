@@ -7,7 +7,7 @@ import shlex
 import jax
 
 from reports import report, terminal
-from runs import announced, controls, pilots, plan, pool, shares
+from runs import announced, controls, lock, pilots, plan, pool, shares
 from training import preemption
 
 
@@ -65,47 +65,47 @@ def compare(
   first = []
   if kept is not None:
     runs, _ = planned(tuned=kept.tuned(runs))
-    kept.write(workdir)
   elif pilot_seeds is not None:
     first, _ = planned(pilots=True, seeds=pilot_seeds, overrides=pilots.overrides(overrides))
     pilots.refuse_results(first, runs)
-  for note in notes:
-    print(note)
-  environment = pool.with_cache(environment, cache or os.path.join(workdir, 'compilation_cache'))
-  # The controls are probed here, by the programs that the runs have compiled.
-  jax.config.update('jax_compilation_cache_dir', environment['JAX_COMPILATION_CACHE_DIR'])
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
-  failures = []
   mine = shares.share(runs, part)
   own_pilots = shares.share(first, part) if first else []
-  announced.write(
-    runs, workdir, command=command, rates=rates, clips=clips, pilot_seeds=pilot_seeds, sizes=sizes,
-    notes=notes,
-  )  # fmt: skip
-  if first:
-    plan.write_manifest(own_pilots, workdir)
-    failures += pool.run_all(own_pilots, environment, jobs)
-    preemption.check()
-    shares.need_pilots(first, part, workdir)
-    asked = pilots.Asked(rates, clips, pilot_seeds)
-    tuned, said = pilots.choose(first, workdir, asked)
-    for note in said:
+  with lock.held(workdir):
+    if kept is not None:
+      kept.write(workdir)
+    for note in notes:
       print(note)
-    runs, _ = planned(tuned=tuned)
-    mine = shares.share(runs, part)
-  plan.write_manifest(mine, workdir)
-  failures += pool.run_all(mine, environment, jobs)
-  preemption.check()
-  if part is None or part[0] == 1:
-    controls.write(runs, workdir, data_dir)
-  results = report.build(
-    [workdir],
-    workdir,
-    command=command,
-    failures=[f.as_row() for f in failures],
-    notes=[shares.note(part)] if part else [],
-  )
-  return show(results, workdir, failures, tensorboard=True)
+    environment = pool.with_cache(environment, cache or os.path.join(workdir, 'compilation_cache'))
+    # The controls are probed here, by the programs that the runs have compiled.
+    jax.config.update('jax_compilation_cache_dir', environment['JAX_COMPILATION_CACHE_DIR'])
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+    failures = []
+    grids = {'rates': rates, 'clips': clips, 'pilot_seeds': pilot_seeds, 'sizes': sizes}
+    announced.write(runs, workdir, command=command, notes=notes, **grids)
+    if first:
+      plan.write_manifest(own_pilots, workdir)
+      failures += pool.run_all(own_pilots, environment, jobs)
+      preemption.check()
+      shares.need_pilots(first, part, workdir)
+      asked = pilots.Asked(rates, clips, pilot_seeds)
+      tuned, said = pilots.choose(first, workdir, asked)
+      for note in said:
+        print(note)
+      runs, _ = planned(tuned=tuned)
+      mine = shares.share(runs, part)
+    plan.write_manifest(mine, workdir)
+    failures += pool.run_all(mine, environment, jobs)
+    preemption.check()
+    if part is None or part[0] == 1:
+      controls.write(runs, workdir, data_dir)
+    results = report.build(
+      [workdir],
+      workdir,
+      command=command,
+      failures=[f.as_row() for f in failures],
+      notes=[shares.note(part)] if part else [],
+    )
+    return show(results, workdir, failures, tensorboard=True)
 
 
 def show(

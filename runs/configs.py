@@ -136,18 +136,29 @@ def read_saved(workdir: str) -> dict[str, Any]:
     saved = json.loads(epath.Path(path).read_text())
   except FileNotFoundError as error:
     raise UserError(f'{workdir} is not a run directory: it has no config.json') from error
-  except (OSError, json.JSONDecodeError) as error:
+  except (OSError, ValueError) as error:
     raise UserError(f'{path} can not be read: {error}') from error
-  _modernise(saved.get('config', {}))
+  if not isinstance(saved, dict) or not isinstance(saved.get('config'), dict):
+    raise UserError(f'{path} can not be read: it holds no config')
+  try:
+    _modernise(saved['config'])
+  except ValueError as error:  # Such as an objective that is none.
+    raise UserError(f'{path} can not be read: {error}') from error
   return saved
 
 
 def read_record(workdir: str) -> dict[str, Any] | None:
-  """The record of a finished run, None if it is not finished."""
+  """The record of a finished run, None if it is not finished; UserError for one that is damaged."""
+  path = epath.Path(workdir, 'run.json')
   try:
-    return json.loads(epath.Path(workdir, 'run.json').read_text())
+    record = json.loads(path.read_text())
   except FileNotFoundError:
     return None
+  except (OSError, ValueError) as error:
+    raise UserError(f'{path} can not be read: {error}') from error
+  if not isinstance(record, dict):
+    raise UserError(f'{path} can not be read: it is no object')
+  return record
 
 
 def _modernise(config: dict[str, Any]) -> None:

@@ -13,7 +13,6 @@ from data.dataset import Examples
 from objectives import Code
 from probes import linear, prequential, selection
 from probes.features import Features
-from probes.measures import QUICK_LABELS
 from runs import assessment, configs, measured
 from runs.assembled import Experiment
 from runs.errors import UserError
@@ -47,8 +46,7 @@ def quick_probe(experiment: Experiment, params: Any) -> dict[str, float]:
     return {}
   dataset = experiment.probe_dataset
   labels = dataset.train.labels_N
-  size = min(QUICK_LABELS, selection.largest_balanced(labels, dataset.classes))
-  rows = np.sort(selection.balanced_subset(labels, size, dataset.classes, 0))
+  rows = selection.quick(labels, dataset.classes)
   train = experiment.features(params, dataset.train.tokens_NxT[rows])
   features = Features(
     train=train,

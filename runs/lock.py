@@ -29,6 +29,8 @@ def held(workdir: str, make: bool = True) -> Iterator[None]:
   Raises:
     UserError: the directory can't be written, or another process holds it, which the line names.
   """
+  if not str(workdir):
+    raise UserError('the working directory has no name: --workdir=DIR')
   refused, lock = None, None
   if distributed.is_primary():
     try:
@@ -53,6 +55,20 @@ def held(workdir: str, make: bool = True) -> Iterator[None]:
   finally:
     if lock is not None:
       lock.release()
+
+
+def busy(workdir: str) -> bool:
+  """Whether another process holds the directory."""
+  path = os.path.join(os.path.realpath(workdir), _LOCK)
+  try:
+    with (
+      filelock.FileLock(path, timeout=0, is_singleton=True)
+      if os.path.exists(path)
+      else (contextlib.nullcontext())
+    ):
+      return False
+  except filelock.Timeout:
+    return True
 
 
 def _holder(workdir: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import tqdm
 
-from runs import configs, recorded, run
+from runs import configs, lock, recorded, run
 from runs.plan import PlannedRun
 from training import preemption
 
@@ -123,6 +123,8 @@ def run_all(
 def _tell(planned: Any, code: int | None, begin: int = 0) -> None:
   """What launch.status shows of a run that could not tell itself: it starts, or how it ended."""
   if code == 0 or os.path.exists(os.path.join(planned.workdir, 'run.json')):
+    return
+  if lock.busy(planned.workdir):  # Whoever holds it tells.
     return
   if code is None:
     run.say(planned.workdir, 'running')

@@ -6,7 +6,7 @@ import jax
 import tqdm
 
 from codes import prequential, requential
-from runs import experiment, finished, measured
+from runs import experiment, finished, measured, ordering
 from runs.errors import UserError
 from training import keys, preemption
 
@@ -36,6 +36,10 @@ def measure(workdir: str, data_dir: str, average: int) -> dict[str, Any]:
     raise UserError(f'{workdir}: a requential code is for one exact code and no other loss')
   if config.training.init_from:
     raise UserError(f'{workdir} started from the weights of another run, which are not described')
+  if ordering.describe(built)['data_order'] is not None:
+    raise UserError(f'{workdir} saw its data in an order of its own, which is not described')
+  if config.objective.get('order') == 'annealed':
+    raise UserError(f'{workdir} learnt rows in random orders too, which are not described')
   steps, batch = config.training.steps, config.training.batch_size
   draws = jax.random.fold_in(keys.key(config.training.seed), _STREAM)
   teacher, student = (

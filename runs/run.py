@@ -63,7 +63,10 @@ def open_workdir(
       # A run that was refused has computed nothing yet: its config may still be put right.
       begun = epath.Path(workdir, _BEGUN).exists() or configs.read_record(workdir)
       begun = begun or not distributed.is_primary()  # The first process has just written it.
-      if begun and epath.Path(path).exists():
+      if begun and not epath.Path(path).exists():
+        begun = os.path.join(workdir, _BEGUN)
+        raise UserError(f'there is {begun} or a record, and no config.json that says of what')
+      if begun:
         changed = check_same(workdir, config)
         began = configs.read_saved(workdir)
         if changed:
@@ -159,6 +162,8 @@ def say(workdir: str, state: str, reason: str = '') -> None:
       write_atomically(path, text)
     except OSError:
       # Where a disk is full, there is room for this in the file that is there.
+      if not os.path.exists(path):
+        raise
       with open(path, 'r+', encoding='utf-8') as file:
         file.write(text)
         file.truncate()

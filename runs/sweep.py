@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 
-from runs import configs, plan, pool
+from runs import configs, lock, plan, pool
 from runs.errors import UserError
 
 
@@ -98,9 +98,10 @@ def run_here(
     for run in runs:
       print(shlex.join(run.command))
     return 0
-  plan.write_manifest(runs, workdir)
-  cache = os.path.join(workdir, 'compilation_cache')
-  failures = pool.run_all(runs, pool.with_cache(environment, cache), jobs)
-  code = pool.tell_failures(failures)
-  print(f'{len(runs) - len(failures)} of {len(runs)} runs are done: {workdir}')
+  with lock.held(workdir):
+    plan.write_manifest(runs, workdir)
+    cache = os.path.join(workdir, 'compilation_cache')
+    failures = pool.run_all(runs, pool.with_cache(environment, cache), jobs)
+    code = pool.tell_failures(failures)
+    print(f'{len(runs) - len(failures)} of {len(runs)} runs are done: {workdir}')
   return code

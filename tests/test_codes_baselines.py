@@ -6,6 +6,7 @@ import gzip
 import io
 import lzma
 import math
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -14,10 +15,22 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from codes import baselines, compressors, description, experts, packing, pictures, tabled
+from codes import (
+  baselines,
+  compressors,
+  container,
+  counting,
+  description,
+  experts,
+  packing,
+  pictures,
+  tabled,
+)
 from codes.errors import CodeError
 from data.dataset import Dataset, Examples
 from reports import codes_text
+
+_ROOT = pathlib.Path(__file__).parents[1]
 
 
 def made(tokens, vocabulary, shape=(), pixels=None, train=None, ordinal=True):
@@ -314,20 +327,28 @@ def test_brotli_finds_again_what_is_in_its_window_alone():
 def test_programs_print_x_and_the_shortest_is_never_above_the_raw_one(tmp_path):
   """Every driver is run, on its own file."""
   tokens = (np.random.default_rng(0).integers(0, 9, (40, 16)) // 3).astype(np.int64)
-  data = made(tokens, 3, (4, 4))
+  data = made(tokens, 3, (2, 8))
   every = baselines.every_packing(data, 'test')
   files = {'raw': description.raw_file(tokens, 3)}
   for packed in packing.packings(packing.layout(data), 40):
     for compressor in compressors.COMPRESSORS.values():
       files[f'{compressor.name}, {packed.name}'] = compressor.compress(packed.pack(tokens))
+  for name, turned in (('example by example', False), ('column by column', True)):
+    part = tokens.reshape(-1, 2, 8).swapaxes(1, 2) if turned else tokens
+    fields = {'kind': container.ARRAY, 'dtype': '<i4', 'shape': (16,)}
+    layout = counting.Layout(3, 16, (8, 2, 1) if turned else (2, 8, 1), data.ordinal)
+    files[f'{baselines.COUNTING}, {name}'] = baselines.counted_file(
+      layout, part.reshape(-1), fields
+    )
   found = tabled.descriptions(data, 'test', every)
   run = [one for one in found if one.name in files]
   assert {one.name.split(',')[0] for one in run} >= {'raw', 'gzip -9', 'xz -9e', 'zstd -22'}
+  assert len([one for one in run if one.name.startswith(baselines.COUNTING)]) == 2
   for one in run:
     assert one.file_bits == 8 * len(files[one.name])
     source, out = tmp_path / 'in', tmp_path / 'out'
     source.write_bytes(files[one.name])
-    subprocess.run([sys.executable, '-c', one.driver, str(source), str(out)], check=True)
+    subprocess.run([sys.executable, '-c', one.driver, str(source), str(out)], check=True, cwd=_ROOT)
     assert out.read_bytes() == tokens.astype(np.uint8).tobytes(), one.name
   shortest = description.shortest(found, 'made')
   assert shortest.bits <= math.ceil(tokens.size * math.log2(3)) + 8 * 150

@@ -263,3 +263,21 @@ def test_a_step_that_diverges_is_no_candidate():
     assert choose(rows, [({'step': 9.0}, bad), ({'step': 1.0}, good)]) == expected
     with pytest.raises(distances.NoneFinite, match='no step size'):
       choose(rows, [({'step': 9.0}, bad)])
+
+
+def test_rows_of_test_take_no_part_in_the_choice_of_a_step():
+  """What is finite on validation and not on test is chosen, and told; it is not passed over."""
+  rows = neighbours.choose_rows(separable(), 20, 20, 20, 0)
+
+  def cost(tokens, spoilt):
+    far = distances.squared(tokens, rows.train.tokens_NxT)
+    made = np.stack([far[:, rows.train.labels_N == k].min(1) for k in range(rows.classes)], 1)
+    made[len(rows.validation) :] += np.inf if spoilt else 0.0
+    return made
+
+  def worse(tokens):  # On validation: all classes cost the same.
+    return np.zeros((len(tokens), rows.classes))
+
+  candidates = [({'step': 1.0}, lambda y: cost(y, True)), ({'step': 2.0}, worse)]
+  with pytest.raises(distances.NoneFinite, match='not finite on test'):
+    neighbours.by_class(rows, candidates)

@@ -7,9 +7,10 @@ import pytest
 from records import assemble, make_record, render, write_run
 import tiny
 
-from reports import planned, terminal
+from reports import choice, planned, reading, terminal
 from reports.errors import ReportError
 from runs import announced, plan
+from runs.errors import UserError
 
 OBJECTIVES = ('autoregressive', 'masked', 'untrained')
 
@@ -199,3 +200,87 @@ def test_a_plan_may_change_until_the_first_result(tmp_path):
   first, second = _announce(tmp_path, [0, 1, 2], sizes=['nano', 'micro'])
   assert first == one and second['results_before'] == 1 and len(second['replicates']) == 9
   assert first['written'] <= second['written']
+
+
+def test_what_stands_beside_runs_is_read_however_they_are_named(tmp_path, monkeypatch):
+  """Its plan, its pilots and its controls: of DIR, DIR/runs, a run, or '.' in any of these."""
+  _write(tmp_path, _plan(range(7)))
+  _runs(tmp_path, range(5))
+  rows = [
+    {'objective': name, 'size': 'nano', 'learning_rate': 0.002, 'clip_norm': 1.0, 'of': ['seed 9'],
+     'learning_rates': [0.001, 0.002, 0.004], 'clip_norms': [1.0], 'tried': []}
+    for name in OBJECTIVES[:2]
+  ]  # fmt: skip
+  record = make_record('masked', 0)
+  for row in rows:
+    row |= {name: record.get(name) for name in ('size', 'learning_rate', 'clip_norm')}
+  (tmp_path / 'pilots.json').write_text(json.dumps({'pilots': rows}))
+  (tmp_path / 'controls.json').write_text(json.dumps({'histogram_bits_per_dim': 2.5}))
+
+  def said(*dirs):
+    found = assemble(*dirs)
+    tuned = {run['objective'] for run in found['runs'] if run.get('pilots_of')}
+    histogram = found['controls'].get('histogram_bits_per_dim')
+    return found['no_verdicts'], tuned, histogram, len(found['runs'])
+
+  whole = said(tmp_path)
+  assert whole == ('preliminary, 6 planned runs are not done', set(OBJECTIVES[:2]), 2.5, 15)
+  assert said(tmp_path / 'runs') == whole
+  assert said(*sorted((tmp_path / 'runs').iterdir())) == whole
+  for place in (tmp_path, tmp_path / 'runs'):
+    monkeypatch.chdir(place)
+    assert said(pathlib.Path()) == whole
+
+
+def test_pilots_are_of_runs_that_a_field_tells_apart_too():
+  run = make_record('masked', 0)
+  row = {name: run.get(name) for name in ('objective', 'size', 'learning_rate', 'clip_norm')}
+  row |= {'learning_rates': [1.0], 'clip_norms': [1.0], 'of': ['seed 9']}
+  told = run | {'objective': 'masked weight_decay=0.1', 'objective_of_plan': 'masked'}
+  choice.add_pilots([told], [row])
+  assert told['pilots_of'] == ['seed 9']
+
+
+def test_parts_that_tell_the_same_pilots_count_them_once(tmp_path):
+  for part, seconds in (('a', 1.0), ('b', 2.0)):
+    _runs(tmp_path / part, (0,) if part == 'a' else (1,))
+    tried = [{'learning_rate': 1e-3, 'clip_norm': 1.0, 'seed': 9, 'loss': 1.0,
+              'cpu_seconds': seconds}]  # fmt: skip
+    row = {'objective': 'masked', 'size': 'nano', 'learning_rate': 1e-3, 'clip_norm': 1.0,
+           'learning_rates': [1e-3], 'clip_norms': [1.0], 'of': ['seed 9'],
+           'tried': tried}  # fmt: skip
+    (tmp_path / part / 'pilots.json').write_text(json.dumps({'pilots': [row]}))
+  found = reading.find([tmp_path / 'a', tmp_path / 'b'])
+  assert [len(row['tried']) for row in found.pilots] == [1]
+
+
+def test_a_plan_names_sizes_as_records_do(tmp_path):
+  """Rows 'nano' and 'nano, dropout0.1': both are found, and a failed one is that of its preset."""
+  made, _ = plan.make(
+    'experiments/digits.py', ['autoregressive', 'autoregressive+model.dropout=0.1'], [0], [], [],
+    str(tmp_path), str(tmp_path), sizes=['nano'],
+  )  # fmt: skip
+  announced.write(
+    made, str(tmp_path), command='c', rates=None, clips=None, pilot_seeds=None, sizes=['nano'],
+    notes=[],
+  )  # fmt: skip
+  (one,) = json.loads((tmp_path / 'plan.json').read_text())['plans']
+  assert [row['size'] for row in one['rows']] == ['nano', 'nano, dropout0.1']
+  config = made[1].config
+  record = {'objective': f'autoregressive {config.variant}', 'size': 'nano, dropout0.1', 'seed': 0}
+  found = reading.Found(plans=[one], runs=[record])
+  assert planned.state(found)['done'] == 1
+  found = reading.Found(plans=[one], failed=[json.loads(config.to_json_best_effort())])
+  assert planned.state(found)['failed'] == 1
+
+
+def test_an_unreadable_plan_is_never_replaced(tmp_path):
+  _runs(tmp_path, (0,))
+  run = next((tmp_path / 'runs').iterdir())
+  assert (run / 'run.json').exists()
+  (tmp_path / 'plan.json').write_text('{"plans": [')
+  with pytest.raises(UserError, match='plan.json can not be read'):
+    announced.write(
+      [], str(tmp_path), command='c', rates=None, clips=None, pilot_seeds=None, sizes=None, notes=[]
+    )
+  assert (tmp_path / 'plan.json').read_text() == '{"plans": ['

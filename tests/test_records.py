@@ -121,3 +121,20 @@ def test_records_go_beside_the_comparison_and_are_of_one(top, tmp_path):
   with pytest.raises(ReportError, match='records are of one comparison'):
     records.keep(top, tmp_path / 'out')
   assert not (tmp_path / 'out').exists()
+
+
+def test_records_never_replace_what_went_on_in_their_place(top, tmp_path):
+  out = tmp_path / 'out'
+  records.keep(top, out)
+  kept = json.loads((out / 'plan.json').read_text())
+  begun = out / 'runs' / 'masked-seed3'
+  (begun / 'run.json').write_text('{"of": "training that went on here"}')
+  with pytest.raises(ReportError, match='masked-seed3/run.json is of a run that'):
+    records.keep(top, out)
+  assert 'went on here' in (begun / 'run.json').read_text()
+  (begun / 'run.json').unlink()
+  longer = {'plans': [*kept['plans'], kept['plans'][0] | {'written': '2027'}]}
+  (out / 'plan.json').write_text(json.dumps(longer))
+  with pytest.raises(ReportError, match='records of another plan'):
+    records.keep(top, out)
+  assert json.loads((out / 'plan.json').read_text()) == longer

@@ -472,3 +472,38 @@ def test_a_run_that_leaves_test_out_differs_in_nothing_else(data_dir, tmp_path, 
   said = f'{objective} seed 0: bits/dim n/a; validation loss {last:.3f} nats per token; linear'
   assert recorded.summary(without).startswith(said)
   assert recorded.summary(whole).count('validation loss') == (objective == 'masked')
+
+
+@pytest.mark.parametrize(
+  'text', ['{"config": ', '[]', '{}', '{"config": {"objective": {"name": "x"}}}']
+)
+def test_a_damaged_config_or_record_is_one_line(tmp_path, text):
+  (tmp_path / 'config.json').write_text(text)
+  with pytest.raises(UserError, match='config.json can not be read'):
+    configs.read_saved(str(tmp_path))
+  if text[0] != '{' or text.endswith(' '):
+    (tmp_path / 'run.json').write_text(text)
+    with pytest.raises(UserError, match='run.json can not be read'):
+      configs.read_record(str(tmp_path))
+
+
+def test_checkpoints_without_a_config_are_nobodys(tmp_path):
+  (tmp_path / 'checkpoints').mkdir()
+  with pytest.raises(UserError, match='no config.json that says of what'):
+    run.open_workdir(str(tmp_path), tiny.config('masked'))
+  assert not (tmp_path / 'config.json').exists()
+
+
+def test_a_run_that_another_process_holds_is_not_said_to_have_failed(tmp_path):
+  """Of two comparisons in one place the second is refused the run, and may not end it."""
+  holder = subprocess.Popen(
+    [sys.executable, '-c', 'import sys; from runs import lock\n'
+     'with lock.held(sys.argv[1]):\n  print("held", flush=True); sys.stdin.read()', str(tmp_path)],
+    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+  )  # fmt: skip
+  try:
+    assert not lock.busy(str(tmp_path / 'other'))
+    assert holder.stdout.readline() == 'held\n' and lock.busy(str(tmp_path))
+  finally:
+    holder.communicate('')
+  assert not lock.busy(str(tmp_path))

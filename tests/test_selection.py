@@ -199,3 +199,11 @@ def test_an_offset_far_above_the_spread_is_no_constant(kind, offset):
   mean, scale = selection.moments(x)
   assert scale[0, 0] == pytest.approx(x[:, 0].std(dtype=np.float64), rel=1e-6)
   assert np.isinf(scale[0, 1])
+
+
+def test_the_quick_probe_has_a_row_of_every_class():
+  labels = np.random.default_rng(0).permutation(np.repeat(np.arange(300), 3))
+  rows = selection.quick(labels, 300)
+  assert sorted(labels[rows]) == list(range(300)) and (np.diff(rows) > 0).all()
+  assert len(selection.quick(labels % 10, 10)) == 250
+  assert len(selection.quick(np.repeat(np.arange(3), 2), 3)) == 6
