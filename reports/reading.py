@@ -223,12 +223,14 @@ def _read_pilots(path: pathlib.Path, found: Found) -> None:
         f'{path} chose otherwise for {row["objective"]} than an earlier {path.name}: its runs are '
         'not of one tuning'
       )
-    if not same:
-      found.pilots.append(row | {'tried': list(row.get('tried', ()))})
-      continue
     # The same pilots may be told with another time.
-    tried = same[0]['tried']
-    tried += [one for one in row.get('tried', ()) if _pilot(one) not in map(_pilot, tried)]
+    known = [_pilot(one) for other in same for one in other['tried']]
+    fresh = [one for one in row.get('tried', ()) if _pilot(one) not in known]
+    alike = [other for other in same if all(other.get(key) == row.get(key) for key in keys)]
+    if alike:
+      alike[0]['tried'] += fresh
+    else:
+      found.pilots.append(row | {'tried': fresh})
   found.notes += [note for note in chosen.get('notes', ()) if note not in found.notes]
 
 

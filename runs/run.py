@@ -62,11 +62,11 @@ def open_workdir(
       epath.Path(workdir).mkdir(parents=True, exist_ok=True)
       # A run that was refused has computed nothing yet: its config may still be put right.
       begun = epath.Path(workdir, _BEGUN).exists() or configs.read_record(workdir)
-      begun = begun or not distributed.is_primary()  # The first process has just written it.
       if begun and not epath.Path(path).exists():
-        begun = os.path.join(workdir, _BEGUN)
-        raise UserError(f'there is {begun} or a record, and no config.json that says of what')
-      if begun:
+        there = os.path.join(workdir, _BEGUN)
+        raise UserError(f'there is {there} or a record, and no config.json that says of what')
+      begun = begun or not distributed.is_primary()  # The first process has just written it.
+      if begun and epath.Path(path).exists():
         changed = check_same(workdir, config)
         began = configs.read_saved(workdir)
         if changed:

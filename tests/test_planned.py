@@ -252,6 +252,12 @@ def test_parts_that_tell_the_same_pilots_count_them_once(tmp_path):
     (tmp_path / part / 'pilots.json').write_text(json.dumps({'pilots': [row]}))
   found = reading.find([tmp_path / 'a', tmp_path / 'b'])
   assert [len(row['tried']) for row in found.pilots] == [1]
+  # A part that chose otherwise keeps its choice, and its pilots count once too.
+  row |= {'learning_rate': 2e-3}
+  (tmp_path / 'b' / 'pilots.json').write_text(json.dumps({'pilots': [row]}))
+  found = reading.find([tmp_path / 'a', tmp_path / 'b'])
+  assert [one['learning_rate'] for one in found.pilots] == [1e-3, 2e-3]
+  assert sum(len(one['tried']) for one in found.pilots) == 1
 
 
 def test_a_plan_names_sizes_as_records_do(tmp_path):

@@ -29,6 +29,7 @@ from runs import (
   neighbours,
   own_size,
   plan,
+  pool,
   probing,
   provenance,
   recorded,
@@ -504,6 +505,8 @@ def test_a_run_that_another_process_holds_is_not_said_to_have_failed(tmp_path):
   try:
     assert not lock.busy(str(tmp_path / 'other'))
     assert holder.stdout.readline() == 'held\n' and lock.busy(str(tmp_path))
+    pool._tell(plan.PlannedRun('', str(tmp_path), None, []), 1)
+    assert not (tmp_path / 'state.json').exists()
   finally:
     holder.communicate('')
   assert not lock.busy(str(tmp_path))
