@@ -44,7 +44,7 @@ def test_each_outcome(share, order, noise, outcome):
   verdict = low_regret.judge(records)
   assert verdict.outcome == outcome, verdict.text
   assert verdict.number == pytest.approx(100 * share, abs=3)
-  assert 'above the best code tried: autoregressive 0.000' in verdict.text
+  assert 'best of these: autoregressive 0.000' in verdict.text
   assert len(low_regret.figure(records).axes) == 1
 
 
