@@ -28,6 +28,8 @@ PILOTS = 'pilots'
 PLAN = 'plan.json'
 _OF_A_PLAN = ('rows', 'replicates', 'learning_rates', 'clip_norms', 'pilot_seeds', 'primary')
 _OF_A_PLAN += ('command', 'notes', 'written', 'results_before')
+_OF_PILOTS = ('objective', 'size', 'learning_rate', 'clip_norm', 'learning_rates', 'clip_norms')
+_OF_PILOTS += ('of',)
 # Controls without a network: the input itself, and two features of it as wide as the network.
 RAW_CONTROLS = ('raw', 'pca', 'random_relu')
 
@@ -196,7 +198,7 @@ def _read_plans(path: pathlib.Path, found: Found) -> None:
   if not path.exists():
     return
   plans = read_json(path).get('plans')
-  if not isinstance(plans, list) or not all(set(_OF_A_PLAN) <= set(plan) for plan in plans):
+  if not _are_rows(plans, _OF_A_PLAN):
     raise ReportError(f'{path} cannot be read, and it says whether there may be a verdict')
   for plan in plans:
     if plan not in found.plans:
@@ -209,7 +211,7 @@ def _read_pilots(path: pathlib.Path, found: Found) -> None:
   if not path.exists():
     return
   chosen = read_json(path)
-  if not isinstance(chosen.get(PILOTS), list):
+  if not _are_rows(chosen.get(PILOTS), _OF_PILOTS):
     raise ReportError(f'{path} cannot be read, and it says what chose the learning rates')
   for row in chosen[PILOTS]:
     same = [
@@ -234,6 +236,13 @@ def _read_pilots(path: pathlib.Path, found: Found) -> None:
   found.notes += [note for note in chosen.get('notes', ()) if note not in found.notes]
 
 
+def _are_rows(rows: Any, names: Sequence[str]) -> bool:
+  """Whether it is a list of objects that have all of these."""
+  if not isinstance(rows, list):
+    return False
+  return all(isinstance(row, dict) and set(names) <= set(row) for row in rows)
+
+
 def _pilot(tried: Mapping) -> tuple:
   return tuple(tried.get(name) for name in ('learning_rate', 'clip_norm', 'seed', 'grammar'))
 
@@ -245,10 +254,11 @@ def _read_controls(path: pathlib.Path, found: Found) -> None:
     controls = plain(json.loads(path.read_text()))
   except (OSError, ValueError) as error:
     raise ReportError(f'{path} cannot be read: {error}') from error
-  if not isinstance(controls, dict):
-    raise ReportError(f'{path} is not an object')
+  by_seed = controls.get('raw_by_seed', {}) if isinstance(controls, dict) else None
+  if not isinstance(by_seed, dict) or not all(seed.isdigit() for seed in by_seed):
+    raise ReportError(f'{path} cannot be read: it is not what a comparison writes')
   if 'raw_by_seed' not in found.controls:
-    for seed, cells in controls.get('raw_by_seed', {}).items():
+    for seed, cells in by_seed.items():
       where = path.parent / 'controls' / f'seed{seed}'
       raw = {'seed': int(seed), 'probes': {'linear': cells}, 'workdir': str(where)}
       found.raw.append(raw | {'settings_of_results': controls.get('of') or {}})

@@ -14,7 +14,7 @@ import shutil
 
 import numpy as np
 
-from reports import reading
+from reports import reading, status
 from reports.errors import ReportError
 
 _ARRAYS = ('labels', 'nats', 'also/*/nats', 'also/*/rows', '*/predictions', '*/order', 'samples')
@@ -57,8 +57,10 @@ def keep(top: str | os.PathLike, out: str | os.PathLike) -> tuple[int, list[str]
       _copy(source / name, target / name)
     if (source / 'controls').is_dir():
       shutil.copytree(source / 'controls', target / 'controls', dirs_exist_ok=True)
-    planned = reading.read_json(source / 'sweep.json').get('runs', [])
-    rows = [{name: value for name, value in row.items() if name != 'command'} for row in planned]
+    rows = [
+      {name: value for name, value in row.items() if name != 'command'}
+      for row in status.sweep_rows(source)
+    ]
     write(target / 'sweep.json', json.dumps({'runs': rows}, indent=1).encode())
   except OSError as error:
     raise ReportError(f'records cannot be written to {out}: {error.strerror}') from error

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import re
 from typing import Any
 
+from probes.measures import at
 from reports import (
   certificates,
   choice,
@@ -41,6 +42,7 @@ RUN_FIELDS = (
   + ('probes', 'also', 'truth', 'probes_by_level', 'latents', 'settings_of_data')
   + ('token_accuracy', 'token_accuracy_of')
 )
+_HASHES = ('data_hash', 'probe_data_hash')
 # A bound's terms add up to it but for float32 (bits per dimension).
 _TERMS_ROUNDING = 1e-3
 
@@ -73,6 +75,7 @@ def assemble(
   _refuse_mixtures(found.runs)
   notes = [*notes, *found.notes, *choice.add_pilots(found.runs, found.pilots)]
   notes += choice.select(found.runs, found.begun)
+  notes += _drop_foreign_controls(found)
   histogram = found.controls.get('histogram_bits_per_dim')
   curves = reading.read_curves(found.runs) if curves is None else curves
   runs = [_run_entry(run, histogram, curves[run['workdir']]) for run in found.runs]
@@ -92,8 +95,9 @@ def assemble(
     notes.append(shared)
   entries = summary.summarise(runs, histogram)
   intervals.cross(entries, runs)
+  common = _common(runs)
   return reading.plain({
-    'schema': reading.SCHEMA, **_common(runs), 'command': command or planned.command(plan),
+    'schema': reading.SCHEMA, **common, 'command': command or planned.command(plan),
     'plan': plan, 'compute': compute.total(runs, found.pilots),
     'primary': {'probe': probe, 'labels': labels, 'measure': 'accuracy'},
     'runs': runs, 'controls': _controls(found.controls, chosen),
@@ -105,6 +109,7 @@ def assemble(
     'errors': [error for run in runs for error in run['errors']],
     'failures': failures, 'unfinished': unfinished,
     'notes': notes
+    + _several(common)
     + _left_out(chosen)
     + _notes(chosen)
     + settings.notes(chosen)
@@ -116,12 +121,21 @@ def _common(runs: Sequence[Mapping]) -> dict:
   """What belongs to the comparison as a whole."""
   first = runs[0]
   common = {name: first.get(name) for name in ('dataset', 'alphabet', 'dims')}
-  common |= {'git': _merged(run.get('git') for run in runs), 'versions': _merged_versions(runs)}
+  made = [part for run in runs for part in (run, *(run.get('went_on_with') or ()))]
+  common |= {'git': _merged(part.get('git') for part in made), 'versions': _merged_versions(made)}
   common |= {name: first.get(name) for name in ('probe_dataset', 'classes', 'lossless')}
-  common['devices'] = _merged(map(_devices, runs))
-  hashes = ('data_hash', 'probe_data_hash')
-  common |= {name: _merged(run.get(name) for run in runs) for name in hashes}
+  common['devices'] = _merged(map(_devices, made))
+  common |= {name: _merged(run.get(name) for run in runs) for name in _HASHES}
   return common | {'note': _merged_notes([run['note'] for run in runs if run.get('note')])}
+
+
+def _several(common: Mapping) -> list[str]:
+  """A line where runs were made, or went on, by several revisions or on several devices."""
+  lines = []
+  for name, what in (('git', 'revisions of this code'), ('devices', 'kinds of devices')):
+    if common[name] and ', ' in common[name]:
+      lines.append(f'the runs are of several {what}: {common[name]}')
+  return lines
 
 
 def _devices(run: Mapping) -> str | None:
@@ -145,6 +159,16 @@ def _raw(raw: Sequence[Mapping], runs: Sequence[Mapping]) -> list[dict]:
     for size in dict.fromkeys(run.get('size') for run in runs)
     for one in raw
   ]
+
+
+def _drop_foreign_controls(found: reading.Found) -> list[str]:
+  """Leaves out controls of other data than the runs', with a line on it."""
+  for name, hash_ in zip(_HASHES, at(found.controls, ('of', 'data_hash')) or (), strict=False):
+    known = {run.get(name) for run in found.runs} - {None}
+    if hash_ is not None and known and hash_ not in known:
+      found.controls, found.raw = {}, []
+      return [f'controls.json is of other data than the runs ({name}): left out']
+  return []
 
 
 def _controls(controls: Mapping, runs: Sequence[Mapping]) -> dict:
@@ -272,7 +296,7 @@ def _refuse_mixtures(runs: Sequence[Mapping]) -> None:
       f'runs differ in their data ({" and ".join(sources)}): report them one by one'
     )
   # Of one name, and yet not the same: two versions of a data set.
-  for name in ('data_hash', 'probe_data_hash'):
+  for name in _HASHES:
     hashes: dict[Any, set] = {}
     for run in runs:
       hashes.setdefault(choice.grammar_of(run), set()).add(run.get(name))

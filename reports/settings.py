@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import json
 from typing import Any
 
+from probes.measures import at
 from reports import reading
 from reports.errors import ReportError
 
@@ -60,10 +61,24 @@ def _by_value(runs: Sequence[Mapping]) -> dict[str, dict[Any, dict[str, None]]]:
     fields = _fields(run.get('settings_of_results') or {}, _JUDGED)
     if run.get('trained', True):
       fields |= _fields(reading.config_of(run['workdir']), _TRAINED)
+    fields |= _unsaid(run)
     named = {word.split('=')[0] for word in run['objective'].split()[1:]}
     for name, value in fields.items():
       if name not in _OWN and name.rsplit('.', 1)[-1] not in named:
         found.setdefault(name, {}).setdefault(value, {})[run['objective']] = None
+  return found
+
+
+def _unsaid(run: Mapping) -> dict[str, Any]:
+  """What its probes were made with that no section of its settings says."""
+  probes = run.get('probes') or {}
+  found = {}
+  if at(probes, ('prequential', 'all')):
+    found['prior of the label code'] = at(probes, ('prequential', 'all', 'prior')) or 'not named'
+  if 'finetune' in probes:
+    tuned = _flat(run.get('finetune_settings') or {}, 'probe.finetune.')
+    # Bounds of a certificate or folds of other settings are told where they are read.
+    found |= dict(tuned)
   return found
 
 

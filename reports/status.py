@@ -24,13 +24,13 @@ def survey(top: str, silent_seconds: float, now: float) -> list[dict[str, Any]]:
     now: seconds since the epoch.
 
   Raises:
-    ReportError: `top` does not exist, or holds no run and no plan.
+    ReportError: `top` does not exist, or holds no run and no plan, or a damaged one.
   """
   path = epath.Path(top)
   if not path.exists():
     raise ReportError(f'{top} does not exist')
   places = {str(where): (name, None) for name, where in _directories(path)}
-  for planned in _json(path / 'sweep.json').get('runs', []):
+  for planned in sweep_rows(path):
     places[str(path / planned['workdir'])] = (planned['name'], planned['steps'])
 
   def look(item: tuple[str, tuple[str, int | None]]) -> dict[str, Any]:
@@ -42,6 +42,25 @@ def survey(top: str, silent_seconds: float, now: float) -> list[dict[str, Any]]:
     rows = sorted(pool.map(look, places.items()), key=lambda row: row['name'])
   if not rows:
     raise ReportError(f'{top} holds no run and no sweep.json')
+  return rows
+
+
+def sweep_rows(top: Any) -> list[dict[str, Any]]:
+  """The runs that TOP/sweep.json plans, as `runs.plan` writes them; [] where there is none.
+
+  Raises:
+    ReportError: it is damaged.
+  """
+  path = top / 'sweep.json'
+  if not path.exists():
+    return []
+  try:
+    rows = json.loads(path.read_text())['runs']
+    for row in rows:
+      if not {'name', 'workdir', 'steps'} <= row.keys():
+        raise KeyError(row)
+  except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    raise ReportError(f'{path} cannot be read; launch.compare writes it again') from error
   return rows
 
 

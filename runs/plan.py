@@ -205,7 +205,7 @@ def write_manifest(runs: Sequence[PlannedRun], workdir: str) -> None:
   """
   path = epath.Path(workdir, 'sweep.json')
   rows = {}
-  with contextlib.suppress(OSError, ValueError, KeyError):
+  with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
     rows = {row['workdir']: row for row in json.loads(path.read_text())['runs']}
   for run in runs:
     where = run.workdir.removeprefix(workdir.rstrip('/') + '/')

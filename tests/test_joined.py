@@ -61,6 +61,55 @@ def test_settings_in_which_objectives_differ_are_told_unless_their_names_say_so(
   ]
 
 
+def test_what_probes_were_made_with_is_told_where_it_differs(tmp_path):
+  """A mean of codes under two priors, or over two ways to fine-tune, is of two learners."""
+  for seed, prior, steps in ((0, 'switching', 100), (1, 'switching', 100), (2, None, 40)):
+    record = make_record('masked', seed)
+    record['probes']['prequential']['all']['prior'] = prior
+    record['probes']['finetune'] = {'100': {'accuracy': 0.5}}
+    write_run(tmp_path, record | {'finetune_settings': {'steps': steps, 'rates': [1e-3]}})
+  write_run(tmp_path, make_record('untrained', 0) | {'finetune_settings': {'steps': 7}})
+  notes = [note for note in assemble(tmp_path)['notes'] if 'the runs differ in' in note]
+  assert notes == [
+    'the runs differ in prior of the label code: switching (masked); not named (masked, untrained)',
+    'the runs differ in probe.finetune.steps: 100 (masked); 40 (masked)',
+  ]
+
+
+def test_what_runs_were_made_by_and_on_is_told_where_it_differs(tmp_path):
+  kinds = (('cpu', 'cpu'), ('H100', 'gpu'))
+  cpu, gpu = ({'device_kind': kind, 'platform': name, 'devices': 1} for kind, name in kinds)
+  _write(tmp_path, [0], objectives=['masked'], git='aaa', environment=cpu)
+  assert not any('several' in note for note in assemble(tmp_path)['notes'])
+  _write(
+    tmp_path, [1], objectives=['masked'], git='aaa', environment=cpu,
+    went_on_with=[{'git': 'bbb', 'environment': gpu}],
+  )  # fmt: skip
+  results = assemble(tmp_path)
+  assert results['git'] == 'aaa, bbb'
+  assert [note for note in results['notes'] if 'several' in note] == [
+    'the runs are of several revisions of this code: aaa, bbb',
+    'the runs are of several kinds of devices: 1 × H100 (gpu), 1 × cpu',
+  ]
+
+
+def test_controls_of_other_data_are_left_out(tmp_path):
+  _write(tmp_path, range(2), data_hash='a', probe_data_hash='b')
+  for hashes, note in (
+    (['a', 'b'], None),
+    (['a', 'x'], 'probe_data_hash'),
+    (['x', 'b'], 'data_hash'),
+  ):
+    controls = {'of': {'data_hash': hashes}, 'raw': {'linear': {'all': {'accuracy': 0.9}}}}
+    controls['histogram_bits_per_dim'] = 2.0
+    (tmp_path / 'controls.json').write_text(json.dumps(controls))
+    results = assemble(tmp_path)
+    told = [line for line in results['notes'] if 'controls.json' in line]
+    assert told == [f'controls.json is of other data than the runs ({note}): left out'] * bool(note)
+    assert results['controls'].get('histogram_bits_per_dim') == (None if note else 2.0)
+    assert bool(results['controls']['raw']) == (not note)
+
+
 @pytest.mark.parametrize('name', ['data_hash', 'probe_data_hash'])
 def test_other_data_of_the_same_name_are_refused(tmp_path, name):
   for seed, content in enumerate('xy'):

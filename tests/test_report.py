@@ -313,11 +313,16 @@ def test_nothing_finished_or_no_directory_is_one_clear_line(tmp_path):
   with pytest.raises(ReportError, match='is not a directory'):
     report.build([tmp_path / 'absent'], tmp_path)
   write_run(tmp_path, make_record('masked', 0))
-  for text, message in (('{"raw"', 'controls.json cannot be read'), ('[]', 'is not an object')):
-    (tmp_path / 'controls.json').write_text(text)
-    with pytest.raises(ReportError, match=message):
+  for name, text in (
+    ('controls.json', '{"raw"'), ('controls.json', '[]'),
+    ('controls.json', '{"raw_by_seed": {"first": {}}}'),
+    ('pilots.json', '{"pilots": [{"objective": "masked"}]}'), ('pilots.json', '{"pilots": [1]}'),
+    ('plan.json', '{"plans": [[]]}'), ('plan.json', '{"plans": {}}'),
+  ):  # fmt: skip
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ReportError, match=f'{name} cannot be read'):
       report.build([tmp_path], tmp_path)
-  (tmp_path / 'controls.json').unlink()
+    (tmp_path / name).unlink()
   (tmp_path / 'file').write_text('')
   with pytest.raises(ReportError, match='cannot be written'):
     report.build([tmp_path], tmp_path / 'file')

@@ -305,6 +305,10 @@ def test_status_of_every_kind_of_run(tmp_path):
   (tmp_path / 'empty').mkdir()
   with pytest.raises(ReportError, match='empty holds no run and no sweep.json'):
     status.survey(str(tmp_path / 'empty'), 600, now)
+  for text in ('{"runs": [1]}', '{"runs": [{"name": "a"}]}', '[]', '{'):
+    (tmp_path / 'empty' / 'sweep.json').write_text(text)
+    with pytest.raises(ReportError, match='sweep.json cannot be read'):
+      status.survey(str(tmp_path / 'empty'), 60, 0)
 
 
 def test_a_plan_keeps_what_was_planned_before(tmp_path):
