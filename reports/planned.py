@@ -3,7 +3,8 @@
 plan.json of a comparison holds its plans in the order in which they were written: rows (objective,
 size, updates), replicates (grammar or None, seed), and the grids that rates and clip norms are
 chosen from. A plan is all rows with all replicates. Until every run of every plan is finished, or
-failed, a report is preliminary and has no verdict; what only a later plan has is said.
+failed of itself (who was killed goes on), a report is preliminary and has no verdict; what only a
+later plan has is said.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

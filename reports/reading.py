@@ -174,7 +174,10 @@ def _read_run(path: pathlib.Path, found: Found) -> None:
   log = next((str(log) for log in logs if log.exists()), str(path))
   found.unfinished.append({'name': path.name, 'log': log, 'reason': reason})
   found.begun.append(config_of(path))
-  if found.begun[-1] and read_json(path / 'state.json').get('state') == 'failed':
+  said = read_json(path / 'state.json')
+  # A kill says nothing of the run: it is to go on.
+  killed = str(said.get('reason')).startswith('SIGKILL')
+  if found.begun[-1] and said.get('state') == 'failed' and not killed:
     found.failed.append(found.begun[-1])
 
 

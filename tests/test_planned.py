@@ -77,8 +77,12 @@ def test_a_run_that_is_missing_in_one_row_holds_all_verdicts_back(tmp_path):
   path.mkdir()
   config = tiny.config('untrained', '--config.training.seed=4').to_dict()
   (path / 'config.json').write_text(json.dumps({'config': config}, default=list))
-  for state, tested in (('running', False), ('preempted', False), ('failed', True)):
-    (path / 'state.json').write_text(json.dumps({'state': state}))
+  killed, own = 'SIGKILL, out of memory?: 5/9', 'SIGABRT: a loss that is not finite'
+  for state, reason, tested in (
+    ('running', '', False), ('preempted', '', False), ('failed', killed, False),
+    ('failed', own, True), ('failed', '', True),
+  ):  # fmt: skip
+    (path / 'state.json').write_text(json.dumps({'state': state, 'reason': reason}))
     assert bool(assemble(tmp_path)['verdicts']) == tested
   assert '15 runs; done: 14 runs; failed: 1' in _said(assemble(tmp_path))
 
