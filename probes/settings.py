@@ -40,7 +40,7 @@ def check(config: Any, labels: Mapping[str, np.ndarray], classes: int) -> None:
   entries = {name: config[name] for name in ('linear', *config.suite)}
   for name, entry in entries.items():
     _check_numbers(f'probe.{name}', entry)
-    _check_together(f'probe.{name}', entry)
+    _check_together(f'probe.{name}', entry, classes)
   engine = config.linear.get('engine', 'auto')
   if engine not in linear_mesh.ENGINES:
     known = ', '.join(linear_mesh.ENGINES)
@@ -83,17 +83,18 @@ def _check_numbers(path: str, entry: Mapping[str, Any]) -> None:
       raise ValueError(f'{path}.delta must be below 1, not {value}')
 
 
-def _check_together(path: str, entry: Mapping[str, Any]) -> None:
+def _check_together(path: str, entry: Mapping[str, Any], classes: int) -> None:
   """What depends on another field of the same entry."""
   for name, value in entry.items():
     if hasattr(value, 'items'):
-      _check_together(f'{path}.{name}', value)
+      _check_together(f'{path}.{name}', value, classes)
   if 'hidden' in entry and entry['steps'] % entry['checkpoints']:
     raise ValueError(
       f'{path}.checkpoints must divide its steps, {entry["steps"]}, not {entry["checkpoints"]}'
     )
-  fewest = min(entry.get('labels') or (math.inf,)) if 'folds' in entry else math.inf
-  if fewest < entry.get('folds', 0):
+  # Fewer labels than classes are left out.
+  counts = [n for n in entry.get('labels', ()) if n >= classes] if 'folds' in entry else []
+  if counts and min(counts) < entry['folds']:
     raise ValueError(
-      f'{path}.folds must be at most the fewest of its labels, {fewest}, not {entry["folds"]}'
+      f'{path}.folds must be at most the fewest of its labels, {min(counts)}, not {entry["folds"]}'
     )

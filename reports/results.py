@@ -248,6 +248,7 @@ def _notes(runs: Sequence[Mapping]) -> list[str]:
     who = f'{run["objective"]}, {choice.replicate_text(choice.replicate(run))}'
     for name, why in (run.get('probes_failed') or {}).items():
       notes.append(f'{who}: probe {name} failed and is left out: {why}')
+    notes += [f'{who}: left out: {why}' for why in (run.get('unwritten') or {}).values()]
     if run.get('imported'):
       notes.append(
         f'{run["objective"]} ({run.get("size")}) was not trained here: its weights are imported '

@@ -70,6 +70,7 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
       kept['left_out'] = {name: left_out[name] for name in ('finetune',) if name in left_out}
       record['probes'], record['probes_failed'] = suite.merged(kept, probes), failed
       record['probe_data_hash'] = built.probe_dataset.digest
+    stays = [] if best else _stays(record)
     preemption.defer()
     record['parameters'] = state_lib.count(state.params)
     arrays = {**recorded.read_arrays(workdir), **arrays}
@@ -79,8 +80,16 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
       recorded.summary({**record, 'probes': probes, 'probes_failed': failed}),
       *terminal.majority_lines(assessment.majority(built)),
       *terminal.probe_lines(probes, headline()),
+      *stays,
       f'python -m launch.report {os.path.abspath(workdir)} shows it',
     ]
+
+
+def _stays(record: Mapping[str, Any]) -> list[str]:
+  """A line on what was probed with the run's own settings and is not probed again."""
+  kept = [name for name in ('probes_by_level', 'latents') if record.get(name)]
+  kept += ['the best checkpoint'] * bool((record.get('at_best') or {}).get('probes'))
+  return [f'as they were, by the settings of training: {", ".join(kept)}'] * bool(kept)
 
 
 def export(

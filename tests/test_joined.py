@@ -93,6 +93,12 @@ def test_what_runs_were_made_by_and_on_is_told_where_it_differs(tmp_path):
   ]
 
 
+def test_what_of_a_run_could_not_be_written_is_told(tmp_path):
+  _write(tmp_path, [3], objectives=['masked'], unwritten={'truth': 'truth.by_k.1 is inf'})
+  (note,) = [note for note in assemble(tmp_path)['notes'] if 'inf' in note]
+  assert note == 'masked, seed 3: left out: truth.by_k.1 is inf'
+
+
 def test_controls_of_other_data_are_left_out(tmp_path):
   _write(tmp_path, range(2), data_hash='a', probe_data_hash='b')
   for hashes, note in (

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tiny
 
-from runs import configs, recorded, run
+from runs import configs, probing, recorded, run
 from runs.errors import UserError
 from training import metrics
 
@@ -195,6 +195,10 @@ def test_probing_again_gives_the_same_and_takes_new_settings(comparison, data_di
   in_process.call('probe', *again, '--config.probe.linear.labels=5')
   out = capsys.readouterr().out
   assert 'linear probe with 5 labels is left out: fewer than the 10' in out
+  other = {'probes_by_level': {'clean': {}}, 'latents': None, 'at_best': {'probes': {'knn': {}}}}
+  assert probing._stays(before) == [] and 'as they were' not in out
+  told = 'as they were, by the settings of training: probes_by_level, the best checkpoint'
+  assert probing._stays(other) == [told]
   left_out = configs.read_record(str(directory))['probes']['left_out']
   assert left_out == {'linear': {'5': 'fewer than the 10 classes'}}
   with pytest.raises(UserError, match='only config.probe'):
