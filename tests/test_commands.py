@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 
@@ -30,6 +31,30 @@ def test_commands_define_their_flags_only_when_run():
   for command in commands:
     importlib.import_module(command)
   assert not set(flags.FLAGS.flags_by_module_dict()) & set(commands)
+
+
+class _Recorder:
+  """In the place of absl's flags: which ones a command defines."""
+
+  def __init__(self):
+    self.names: set[str] = set()
+
+  def __getattr__(self, name: str):
+    return lambda flag, *_, **__: self.names.add(flag)
+
+
+@pytest.mark.parametrize('command', [name for name in _commands() if name.startswith('launch.')])
+def test_every_flag_stands_on_a_page(command, monkeypatch):
+  pages = [os.path.join(ROOT, 'README.md')]
+  pages += [os.path.join(ROOT, 'docs', name) for name in os.listdir(os.path.join(ROOT, 'docs'))]
+  text = ''.join(open(page, encoding='utf-8').read() for page in pages if page.endswith('.md'))
+  module, recorder = importlib.import_module(command), _Recorder()
+  monkeypatch.setattr(module, 'flags', recorder)
+  module.define_flags()
+  # What is for the command itself, and another way to say what stands without a flag.
+  names = recorder.names - {'piece', 'dirs'}
+  assert recorder.names
+  assert [name for name in sorted(names) if not re.search(rf'--(no)?{name}\b', text)] == []
 
 
 def test_a_mistyped_flag_is_answered_without_jax():
