@@ -135,7 +135,7 @@ def figure(records: pd.DataFrame):
   own = judging.rows(found, source='hierarchy')
   for place, (count, rows) in enumerate(own.groupby('sequences')):
     mean = rows.groupby('dims')['value'].mean()
-    drawing.series(right, mean.index, mean, place, f'{count} sequences')
+    drawing.series(right, mean.index, mean, place, f'{int(count):,} sequences')
   ceiling = judging.rows(records, source='hierarchy', measure='ceiling')
   mean = ceiling.groupby('dims')['value'].mean()
   right.plot(mean.index, mean, color='black', linestyle='--', linewidth=1, label='ceiling')

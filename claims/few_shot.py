@@ -157,10 +157,10 @@ def figure(records: pd.DataFrame):
       steps = sorted(own['steps'].unique())
       for count, style in zip(steps, (':', '--', '-')[-len(steps) :], strict=True):
         mean = own[own['steps'] == count].groupby('number')['value'].mean()
-        label = kind if count == steps[-1] else None
+        label = kind if count == steps[-1] else f'{kind}, {count:,.0f} updates'
         drawing.series(axis, mean.index, mean, place, label, linestyle=style)
     canvas.tidy(axis, name, 'bits')
-  axes[1].legend(fontsize=7, frameon=False)
+  axes[0].legend(fontsize=7, frameon=False, loc='upper right', bbox_to_anchor=(1, 0.95))
   return made
 
 

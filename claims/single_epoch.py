@@ -154,7 +154,8 @@ def figure(records: pd.DataFrame):
       label = f'{name}, {"paid in training" if measure == TRAIN else "validation"}'
       drawing.series(left, mean.index, mean, place, label, **style)
   canvas.tidy(left, 'updates', 'bits per dimension')
-  left.legend(fontsize=7, frameon=False)
+  left.set_ylim(top=1.4 * left.get_ylim()[1])  # Room for the legend.
+  left.legend(fontsize=7, frameon=False, loc='upper right')
   tests = [(name, excess(records, name)) for name in OBJECTIVES]
   tests += [(f'{name}, half', excess(records, name, True)) for name in OBJECTIVES]
   drawing.forest(right, tests, '% above the final loss', 100, (0, EXCESS))
