@@ -32,7 +32,9 @@ def main(argv: Sequence[str], overrides: Sequence[str]) -> None:
     if not override.startswith('--config.probe.'):
       raise UserError(f'{override}: only config.probe.* can change after training')
   from runs import probing
+  from training import preemption
 
+  preemption.end_at_once()
   best = chosen.checkpoint == 'best'
   if chosen.features is not None:
     said = probing.of_file(chosen.features, chosen.out, overrides, chosen.label, chosen.pooling)

@@ -101,12 +101,10 @@ def find(dirs: Iterable[str | os.PathLike]) -> Found:
     top = pathlib.Path(top)
     if not top.is_dir():
       raise ReportError(f'{top} is not a directory')
-    here = top.resolve()
-    for place in (here, here.parent):
-      if place.name == 'runs':  # some of a comparison: what it wrote beside them holds all the same
-        _read_plans(place.parent / PLAN, found)
-        _read_pilots(place.parent / f'{PILOTS}.json', found)
-        _read_controls(place.parent / 'controls.json', found)
+    for place in _comparisons(top):
+      _read_plans(place / PLAN, found)
+      _read_pilots(place / f'{PILOTS}.json', found)
+      _read_controls(place / 'controls.json', found)
     for where, names, files in os.walk(top):
       path = pathlib.Path(where)
       names.sort()
@@ -124,6 +122,21 @@ def find(dirs: Iterable[str | os.PathLike]) -> Found:
           seen.add(path.resolve())
           _read_run(path, found)
   return found
+
+
+def _comparisons(top: pathlib.Path) -> list[pathlib.Path]:
+  """Above a run, or the runs, of a comparison: where it wrote what holds of all of them."""
+  found = {}
+  for here in (pathlib.Path(os.path.abspath(top)), top.resolve()):
+    if here.parent.name == 'runs' and _is_run(here):
+      found[here.parent.parent] = None
+    if here.name == 'runs' and not (here / PLAN).exists() and any(map(_is_run, here.iterdir())):
+      found[here.parent] = None
+  return list(found)
+
+
+def _is_run(path: pathlib.Path) -> bool:
+  return (path / 'run.json').exists() or (path / 'config.json').exists()
 
 
 def tell_apart(runs: Iterable[dict], fields: Sequence[str]) -> None:
@@ -234,6 +247,8 @@ def _read_pilots(path: pathlib.Path, found: Found) -> None:
     alike = [other for other in same if all(other.get(key) == row.get(key) for key in keys)]
     if alike:
       alike[0]['tried'] += fresh
+      for name in ('of', 'learning_rates', 'clip_norms'):
+        alike[0][name] = sorted({*alike[0][name], *row[name]})
     else:
       found.pilots.append(row | {'tried': fresh})
   found.notes += [note for note in chosen.get('notes', ()) if note not in found.notes]

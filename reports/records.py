@@ -26,8 +26,9 @@ _OF_ALL = (reading.PLAN, f'{reading.PILOTS}.json', 'controls.json')
 def keep(top: str | os.PathLike, out: str | os.PathLike) -> tuple[int, list[str]]:
   """Copies the runs of the comparison in `top`, its plan, pilots and controls.
 
-  What stands in `out` is replaced, run by run; runs that only `out` has stay. A place where the
-  comparison has gone on since is refused: finished runs and plans would be lost there.
+  What stands in `out` is replaced, run by run; runs that only `out` has stay, and one that is
+  finished in both becomes that of `top`. A place where the comparison has gone on since is refused:
+  finished runs and plans would be lost there.
 
   Returns:
     How many finished runs there are, and a line on each array file that can't be read.
@@ -70,9 +71,12 @@ def keep(top: str | os.PathLike, out: str | os.PathLike) -> tuple[int, list[str]
 def _refuse_younger(source: pathlib.Path, target: pathlib.Path) -> None:
   for record in sorted(target.glob('**/runs/*/run.json')):
     own = source / record.relative_to(target)
-    if own.parent.exists() and not own.exists():
+    if own.parent.exists() and not reading.read_json(own):
       raise ReportError(f'{record} is of a run that {source} has not finished: records stay there')
-  kept = reading.read_json(target / reading.PLAN).get('plans', [])
+  plan = target / reading.PLAN
+  kept = reading.read_json(plan).get('plans') if plan.exists() else []
+  if not isinstance(kept, list):
+    raise ReportError(f'{plan} cannot be read: records need another directory')
   if reading.read_json(source / reading.PLAN).get('plans', [])[: len(kept)] != kept:
     raise ReportError(f'{target} has the records of another plan: records need another directory')
 
@@ -83,6 +87,7 @@ def _copy_runs(source: pathlib.Path, target: pathlib.Path, arrays: bool = True) 
   for config in sorted(source.glob('runs/*/config.json')):
     run, place = config.parent, target / 'runs' / config.parent.name
     place.mkdir(parents=True, exist_ok=True)
+    (place / 'run.json').unlink(missing_ok=True)
     for name in _OF_RUN:
       _copy(run / name, place / name)
     record = reading.plain(reading.read_json(run / 'run.json'))  # It comes last: all is there.

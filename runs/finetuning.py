@@ -81,7 +81,7 @@ def one(workdir: str, data_dir: str, overrides: Sequence[str]) -> list[str]:
       found, arrays = assessment.all_probed(
         assessment.fit_probes(lambda: tunable, config, ('finetune',))
       )
-    preemption.defer()
+    preemption.finish()
     record['probes'] = suite.merged(record['probes'], found)
     record['finetune_settings'] = settings
     arrays = {**recorded.read_arrays(workdir), **arrays}

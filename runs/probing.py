@@ -71,7 +71,7 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
       record['probes'], record['probes_failed'] = suite.merged(kept, probes), failed
       record['probe_data_hash'] = built.probe_dataset.digest
     stays = [] if best else _stays(record)
-    preemption.defer()
+    preemption.finish()
     record['parameters'] = state_lib.count(state.params)
     arrays = {**recorded.read_arrays(workdir), **arrays}
     record = recorded.write_record(workdir, record, arrays)
@@ -146,6 +146,7 @@ def of_file(
     assessment.all_probed((probes, failed, arrays))
   repeated = exchange.repeated_rows(features)
   majority = baselines.majority(features.labels_train, features.labels_test)
+  preemption.finish()
   written = foreign.write(
     out, path, features, configs.plain(config.probe), probes, arrays, repeated, majority,
     label, pooling,

@@ -234,6 +234,26 @@ def test_what_stands_beside_runs_is_read_however_they_are_named(tmp_path, monkey
   for place in (tmp_path, tmp_path / 'runs'):
     monkeypatch.chdir(place)
     assert said(pathlib.Path()) == whole
+  # Runs that lie elsewhere, and are linked to.
+  for path in sorted((tmp_path / 'runs').iterdir()):
+    (tmp_path / 'disk').mkdir(exist_ok=True)
+    path.rename(tmp_path / 'disk' / path.name)
+    path.symlink_to(tmp_path / 'disk' / path.name)
+  assert said(*sorted((tmp_path / 'runs').iterdir())) == whole
+
+
+def test_a_comparison_in_a_directory_called_runs_is_its_own(tmp_path):
+  (tmp_path / 'controls.json').write_text('{"histogram_bits_per_dim": 9.0}')
+  for name in ('plan.json', 'pilots.json'):
+    (tmp_path / name).write_text('{')
+  inner = tmp_path / 'runs' / 'digits'
+  _runs(inner, range(5))
+  _write(inner, _plan(range(5)))
+  (inner / 'controls.json').write_text('{"histogram_bits_per_dim": 2.5}')
+  for top in (inner, inner.parent):
+    found = reading.find([top])
+    assert found.controls == {'histogram_bits_per_dim': 2.5} and not found.pilots
+    assert planned.state(found)['complete'] and found.notes == ['left out']
 
 
 def test_pilots_are_of_runs_that_a_field_tells_apart_too():
@@ -256,6 +276,17 @@ def test_parts_that_tell_the_same_pilots_count_them_once(tmp_path):
     (tmp_path / part / 'pilots.json').write_text(json.dumps({'pilots': [row]}))
   found = reading.find([tmp_path / 'a', tmp_path / 'b'])
   assert [len(row['tried']) for row in found.pilots] == [1]
+  # What chose alike is one choice, of the seeds and rates of all.
+  other = row | {
+    'of': ['seed 3'],
+    'learning_rates': [1e-3, 4e-3],
+    'tried': [tried[0] | {'seed': 3}],
+  }
+  (tmp_path / 'b' / 'pilots.json').write_text(json.dumps({'pilots': [other]}))
+  for parts in ('ab', 'ba'):
+    (one,) = reading.find([tmp_path / part for part in parts]).pilots
+    assert (one['of'], one['learning_rates']) == (['seed 3', 'seed 9'], [1e-3, 4e-3])
+    assert sorted(pilot['seed'] for pilot in one['tried']) == [3, 9]
   # A part that chose otherwise keeps its choice, and its pilots count once too.
   row |= {'learning_rate': 2e-3}
   (tmp_path / 'b' / 'pilots.json').write_text(json.dumps({'pilots': [row]}))
@@ -282,6 +313,9 @@ def test_a_plan_names_sizes_as_records_do(tmp_path):
   assert planned.state(found)['done'] == 1
   found = reading.Found(plans=[one], failed=[json.loads(config.to_json_best_effort())])
   assert planned.state(found)['failed'] == 1
+  # A finished one says its size: of another it is not.
+  found = reading.Found(plans=[one], runs=[record | {'size': 'nano'}])
+  assert planned.state(found)['done'] == 0
 
 
 def test_an_unreadable_plan_is_never_replaced(tmp_path):

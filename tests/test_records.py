@@ -138,3 +138,35 @@ def test_records_never_replace_what_went_on_in_their_place(top, tmp_path):
   with pytest.raises(ReportError, match='records of another plan'):
     records.keep(top, out)
   assert json.loads((out / 'plan.json').read_text()) == longer
+  for text in ('{"plans": [', '{"plans": null}'):
+    (out / 'plan.json').write_text(text)
+    with pytest.raises(ReportError, match='plan.json cannot be read'):
+      records.keep(top, out)
+    assert (out / 'plan.json').read_text() == text
+
+
+def test_a_copy_that_was_broken_off_has_no_record_beside_newer_arrays(top, tmp_path, monkeypatch):
+  out = tmp_path / 'out'
+  records.keep(top, out)
+  run = next(top.glob('runs/*/run.json')).parent.name
+  kept = out / 'runs' / run / 'run.json'
+  assert kept.exists()
+  write = records.write
+
+  def broken_off(path, content):
+    if path == kept.resolve():
+      raise KeyboardInterrupt
+    write(path, content)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(records, 'write', broken_off)
+    with pytest.raises(KeyboardInterrupt):
+      records.keep(top, out)
+  assert not kept.exists()
+  records.keep(top, out)
+  assert kept.exists()
+  # What can be read there alone is not given for what can't be read here.
+  (top / 'runs' / run / 'run.json').write_text('{')
+  with pytest.raises(ReportError, match='records stay there'):
+    records.keep(top, out)
+  assert kept.exists()

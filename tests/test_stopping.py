@@ -15,9 +15,9 @@ import pytest
 import tiny
 
 from probes import knn
-from runs import configs, evaluators, measured, parts, recorded, run
+from runs import configs, evaluators, measured, parts, probing, recorded, run
 from training import evaluation, metrics, preemption
-from training.errors import Preempted
+from training.errors import Preempted, Stopped
 
 ROOT = pathlib.Path(__file__).parent.parent
 TIMED = ('wall', 'tokens_per_second', 'input_fraction')
@@ -273,3 +273,37 @@ def test_a_request_that_no_one_may_swallow(sigterm):
     preemption.check()
   with pytest.raises(Preempted), preemption.at_once():
     raise AssertionError('nothing begins after a request')
+
+
+def test_probing_again_writes_all_or_nothing(data_dir, tmp_path, monkeypatch, sigterm):
+  """Verdicts read the arrays, tables the record: between the two a stop comes too late."""
+  workdir = str(tmp_path)
+  run.execute(tiny.build(data_dir, 'masked'), workdir)
+  preemption.end_at_once()
+  write, probe = recorded.write_atomically, probing.assessment.probe
+
+  def again(draws):
+    probing.of_run(workdir, data_dir, (f'--config.probe.linear.draws={draws}',), False)
+
+  def drawn():
+    record, arrays = configs.read_record(workdir), recorded.read_arrays(workdir)
+    return len(record['probes']['linear']['40']['draws']), len(arrays['linear/40/predictions'])
+
+  def writes(path, content):
+    write(path, content)
+    if path.endswith('arrays.npz'):
+      sigterm()
+
+  def probes(*arguments, **more):
+    sigterm()
+    return probe(*arguments, **more)
+
+  assert drawn() == (2, 2)
+  with monkeypatch.context() as patch:
+    patch.setattr(probing.assessment, 'probe', probes)
+    with pytest.raises(Stopped):
+      again(3)
+  assert drawn() == (2, 2)
+  monkeypatch.setattr(recorded, 'write_atomically', writes)
+  again(3)
+  assert drawn() == (3, 3)

@@ -48,6 +48,11 @@ def defer() -> None:
   _at_once = False
 
 
+def finish() -> None:
+  """From now on a request comes too late: files that belong together are written, all or none."""
+  install()
+
+
 @contextlib.contextmanager
 def at_once() -> Iterator[None]:
   """A request raises `Preempted` anywhere in the body, from which nothing is kept.
@@ -74,14 +79,14 @@ def interrupting() -> Iterator[None]:
 
 
 def end_at_once() -> None:
-  """Turns SIGTERM into `Stopped`: for commands that keep nothing before they end."""
+  """Turns SIGTERM into `Stopped`: for commands that keep nothing before they end, or `finish`."""
+  signal.signal(signal.SIGTERM, _stop)
 
-  def stop(number: int, frame: types.FrameType | None) -> None:
-    if _imports(frame):
-      _end(128 + number, KEPT_NOTHING)
-    raise Stopped
 
-  signal.signal(signal.SIGTERM, stop)
+def _stop(number: int, frame: types.FrameType | None) -> None:
+  if _imports(frame):
+    _end(128 + number, KEPT_NOTHING)
+  raise Stopped
 
 
 def _ask(number: int, frame: types.FrameType | None) -> None:
