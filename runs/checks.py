@@ -47,11 +47,19 @@ def check_settings(config: ml_collections.ConfigDict) -> None:
     raise UserError(f"unknown model.preset '{config.model.preset}'; known: {', '.join(PRESETS)}")
 
 
+def check_objective(config: ml_collections.ConfigDict) -> None:
+  """UserError unless the objective is one."""
+  try:
+    objectives.settings(config.objective.name)
+  except ValueError as error:
+    raise UserError(str(error)) from error
+
+
 def check_run(config: ml_collections.ConfigDict) -> None:
   """UserError for settings with which no run should begin."""
   check_settings(config)
+  check_objective(config)
   try:
-    objectives.settings(config.objective.name)  # Known?
     if objectives.OBJECTIVES[config.objective.name].trains:
       optimizer.check_warmup(config.optimizer, config.training.steps)
   except ValueError as error:

@@ -142,7 +142,8 @@ def read_saved(workdir: str) -> dict[str, Any]:
     raise UserError(f'{path} can not be read: it holds no config')
   try:
     _modernise(saved['config'])
-  except ValueError as error:  # Such as an objective that is none.
+  # Such as an objective that is none, or a section that is a number.
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise UserError(f'{path} can not be read: {error}') from error
   return saved
 
@@ -156,8 +157,8 @@ def read_record(workdir: str) -> dict[str, Any] | None:
     return None
   except (OSError, ValueError) as error:
     raise UserError(f'{path} can not be read: {error}') from error
-  if not isinstance(record, dict):
-    raise UserError(f'{path} can not be read: it is no object')
+  if not isinstance(record, dict) or 'objective' not in record:
+    raise UserError(f'{path} can not be read: it is no record of a run')
   return record
 
 

@@ -14,6 +14,7 @@ from training import distributed
 from training.metrics import is_remote, write_atomically
 
 _LOCK, _HOLDER = '.lock', '.lock.json'
+_LOOKS_SECONDS = 1.0  # `busy` holds it for a moment, too.
 
 
 @contextlib.contextmanager
@@ -38,7 +39,7 @@ def held(workdir: str, make: bool = True) -> Iterator[None]:
         epath.Path(workdir).mkdir(parents=True, exist_ok=True)
       if not is_remote(workdir) and os.path.isdir(workdir):
         path = os.path.join(os.path.realpath(workdir), _LOCK)
-        lock = filelock.FileLock(path, timeout=0, is_singleton=True)
+        lock = filelock.FileLock(path, timeout=_LOOKS_SECONDS, is_singleton=True)
         lock.acquire()
         mine = {'pid': os.getpid(), 'host': socket.gethostname()}
         write_atomically(os.path.join(workdir, _HOLDER), json.dumps(mine) + '\n')
@@ -67,7 +68,7 @@ def busy(workdir: str) -> bool:
       else (contextlib.nullcontext())
     ):
       return False
-  except filelock.Timeout:
+  except (filelock.Timeout, OSError):  # Of another user, say.
     return True
 
 

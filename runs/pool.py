@@ -15,6 +15,7 @@ from typing import Any
 import tqdm
 
 from runs import configs, lock, recorded, run
+from runs.errors import UserError
 from runs.plan import PlannedRun
 from training import preemption
 
@@ -95,11 +96,12 @@ def run_all(
   slots: list[_Slot] = [_Slot(i, group) for i, group in enumerate(core_groups(jobs, accelerator))]
   if accelerator and len(slots) > 1:  # By default the first process takes most of a GPU's memory.
     environment = {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'} | environment
-  waiting = [planned for planned in runs if done(planned) is None]
-  finished = len(runs) - len(waiting)
-  if finished:
-    print(f'{finished} of {len(runs)} runs are done already')
   failures: list[Failure] = []
+  waiting = [planned for planned in runs if _said(planned, done, failures) is None]
+  waiting = [planned for planned in waiting if planned.name not in {one.name for one in failures}]
+  finished = len(runs) - len(waiting)
+  if finished > len(failures):
+    print(f'{finished - len(failures)} of {len(runs)} runs are done already')
   total = len(runs)
   try:
     while waiting or any(slot.busy for slot in slots):
@@ -156,6 +158,16 @@ def _reason(planned: Any, code: int, begin: int) -> str:
   return f'{signal.Signals(number).name}{memory}: {last}'
 
 
+def _said(planned: Any, done: Callable[[Any], str | None], failures: list[Failure]) -> str | None:
+  """What `done` says of a run; what it can't read costs that run alone."""
+  try:
+    return done(planned)
+  except UserError as error:
+    failures.append(Failure(planned.name, planned.log, str(error)))
+    tqdm.tqdm.write(f'{planned.name} FAILED, {error}')
+    return None
+
+
 def _report(
   ended: tuple[Any, int, int],
   count: str,
@@ -164,9 +176,11 @@ def _report(
 ) -> None:
   planned, code, begin = ended
   _tell(planned, code, begin)
-  line = done(planned) if code == 0 else None
+  known = len(failures)
+  line = _said(planned, done, failures) if code == 0 else None
   if line is not None:
     tqdm.tqdm.write(f'{count} {line}')
+  if line is not None or len(failures) > known:
     return
   reason = _reason(planned, code, begin)
   failures.append(Failure(planned.name, planned.log, reason))

@@ -57,6 +57,7 @@ def open_workdir(
   if experiment is not None:
     saved |= provenance.made_with() | (experiment.hashes or {})
   path = os.path.join(workdir, 'config.json')
+  checks.check_objective(config)
   try:
     with distributed.primary_first('the run directory'):
       epath.Path(workdir).mkdir(parents=True, exist_ok=True)

@@ -41,6 +41,26 @@ def test_the_reason_of_a_crash(program, reason, tmp_path, monkeypatch):
   assert failure.reason == reason
 
 
+def test_a_record_that_can_not_be_read_costs_that_run_alone(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(pool, '_POLL_SECONDS', 0.02)
+  jobs = []
+  for name, text, code in (
+    ('a', '{', ''), ('b', '{}', ''), ('c', None, ''), ('d', None, 'open("run.json", "w")'),
+  ):  # fmt: skip
+    (tmp_path / name).mkdir()
+    if text is not None:
+      (tmp_path / name / 'run.json').write_text(text)
+    program = f'import os; os.chdir({str(tmp_path / name)!r}); open("ran", "w"); {code}'
+    jobs.append(Job(str(tmp_path / name), [sys.executable, '-c', program], name))
+  failures = pool.run_all(jobs, dict(os.environ), 1)
+  assert [one.name for one in failures] == ['a', 'b', 'c', 'd']
+  assert [(tmp_path / name / 'ran').exists() for name in 'abcd'] == [False, False, True, True]
+  reasons = [one.reason for one in failures]
+  assert all('run.json can not be read' in reasons[i] for i in (0, 1, 3))
+  assert reasons[2] == 'exit code 0: no output'
+  assert 'done already' not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
   'jobs,platform,found', [(2, '', 'false'), (1, '', 'None'), (2, 'cpu', 'None')]
 )

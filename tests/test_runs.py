@@ -139,7 +139,7 @@ def test_other_labels_are_other_data_and_fewer_are_not(tmp_path):
   # A run of an earlier version: what its record says counts, but for labels that it left out.
   path.write_text(json.dumps(config))
   provenance.check_data(str(tmp_path), {**both, 'data_hash': 'c' * 64})
-  (tmp_path / 'run.json').write_text(json.dumps(both))
+  (tmp_path / 'run.json').write_text(json.dumps(both | {'objective': 'masked'}))
   with pytest.raises(UserError, match='its data_hash is a{12}'):
     provenance.check_data(str(tmp_path), {**both, 'data_hash': 'c' * 64})
   config['config']['probe']['train_rows'] = 5
@@ -170,6 +170,7 @@ def test_one_held_out_example_has_no_spread(finished, tmp_path):
 
 def test_what_can_not_be_written_costs_only_itself(tmp_path, capsys):
   record = {
+    'objective': 'masked',
     'steps': 8,
     'bits_per_dim': math.nan,
     'validation': {'loss': 1.5},
@@ -180,6 +181,7 @@ def test_what_can_not_be_written_costs_only_itself(tmp_path, capsys):
   arrays = {'nats': np.array([math.nan, 1.0])}
   written = recorded.write_record(str(tmp_path), record, arrays)
   assert configs.read_record(str(tmp_path)) == written == {
+    'objective': 'masked',
     'steps': 8,
     'bits_per_dim': None,
     'validation': {'loss': 1.5},
@@ -476,16 +478,23 @@ def test_a_run_that_leaves_test_out_differs_in_nothing_else(data_dir, tmp_path, 
 
 
 @pytest.mark.parametrize(
-  'text', ['{"config": ', '[]', '{}', '{"config": {"objective": {"name": "x"}}}']
+  'text',
+  [
+    '{"config": ',
+    '[]',
+    '{}',
+    '{"config": {"objective": {"name": "x"}}}',
+    '{"config": {"model": 1}}',
+  ]
+  + ['{"config": {"objective": {}}}', '{"config": {"objective": {"name": ["masked"]}}}'],
 )
 def test_a_damaged_config_or_record_is_one_line(tmp_path, text):
   (tmp_path / 'config.json').write_text(text)
   with pytest.raises(UserError, match='config.json can not be read'):
     configs.read_saved(str(tmp_path))
-  if text[0] != '{' or text.endswith(' '):
-    (tmp_path / 'run.json').write_text(text)
-    with pytest.raises(UserError, match='run.json can not be read'):
-      configs.read_record(str(tmp_path))
+  (tmp_path / 'run.json').write_text(text)
+  with pytest.raises(UserError, match='run.json can not be read'):
+    configs.read_record(str(tmp_path))
 
 
 def test_checkpoints_without_a_config_are_nobodys(tmp_path):

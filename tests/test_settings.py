@@ -62,6 +62,10 @@ def test_a_warm_up_longer_than_half_of_the_run_is_refused_before_it_begins(tmp_p
   checks.check_run(tiny.config('untrained', '--config.optimizer.warmup_steps=50'))
   with pytest.raises(UserError, match="unknown objective 'maskd'; .*; did you mean masked"):
     checks.check_run(tiny.config('untrained', '--config.objective.name=maskd'))
+  run.open_workdir(str(tmp_path), tiny.config('masked'))
+  (tmp_path / 'checkpoints').mkdir()
+  with pytest.raises(UserError, match="unknown objective 'maskd'"):
+    run.open_workdir(str(tmp_path), tiny.config('masked', '--config.objective.name=maskd'))
 
 
 @pytest.mark.parametrize(
