@@ -124,7 +124,7 @@ def mean_line(
 ) -> End:
   """A band with a marker a value; returns its end, for `label_ends`."""
   band(axis, x, rows_SxX, style, marker=style.marker, markersize=4)
-  return x[-1], rows_SxX.mean(0)[-1], label or style.label, style.colour
+  return x[-1], rows_SxX.mean(0)[-1], label or style.label + style.mark, style.colour
 
 
 def band(axis: axes.Axes, x: Sequence[float], rows: np.ndarray, style: Style, **line: Any) -> None:

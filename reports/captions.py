@@ -20,7 +20,8 @@ CAPTIONS = {
   'label_codes': (
     'Bits against codes of the labels',
     'One panel an objective and learner. A point is a checkpoint: bits per dimension on '
-    'validation, and the length of the train labels’ prequential code given its features. Lines '
+    'validation, and the length of the train labels’ prequential code given its features, in the '
+    'first order of the labels. Lines '
     'join the checkpoints of a run in the order of training, the large one is the last; step 0 is '
     'left out. Filled: exact code; open: upper bound (≤), which is never put into one panel with '
     'an exact code. Fewer bits lie to the left and below: the theory says that points rise to the '
@@ -67,8 +68,8 @@ CAPTIONS = {
   ),
   'samples': (
     'Samples',
-    'Examples that the models drew, the first ones and not a choice, beside real ones. Objectives '
-    'without a likelihood draw none.',
+    'Examples that the models drew, the first ones and not a choice, beside real ones once these '
+    'are kept. Objectives without a likelihood draw none.',
   ),
   'accuracy_by_level': (
     'Accuracy by noise level',
@@ -89,8 +90,9 @@ CAPTIONS = {
   'loss_against_labels': (
     'Loss against labels',
     'What the next labels cost while the labels are coded one block after another (the '
-    'prequential code, choice of layer and penalty paid for); the area under a line is the code '
-    'length. Means over runs, bands are ranges; dashed: uniform.',
+    'prequential code, choice of layer and penalty paid for). Bits a label times the labels of a '
+    'block, summed over blocks, is the code length; the axis is logarithmic, and the first block, '
+    'coded uniformly, is left out. Means over runs, bands are ranges; dashed: uniform.',
   ),
   'similarity': (
     'Similarity of representations',

@@ -10,6 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 import math
 from typing import Any
 
+import numpy as np
+
 from reports import certificates, settings
 from reports.errors import ReportError
 
@@ -165,10 +167,12 @@ def fit_state(run: Mapping, curve: Sequence[Mapping]) -> str | None:
     return None
   if last - best > OVERFIT_MARGIN * abs(best):
     return 'overfit'
-  points = [point for point in curve if point.get('validation/loss') is not None]
   steps = run.get('steps') or 0
-  earlier = [point['validation/loss'] for point in points if point['step'] <= 0.9 * steps]
-  falls = bool(earlier) and earlier[-1] - last > STILL_FALLING * abs(earlier[-1])
+  points = {p['step']: p['validation/loss'] for p in curve if p.get('validation/loss') is not None}
+  points = {step: loss for step, loss in sorted(points.items()) if step < steps} | {steps: last}
+  # Between two measurements the loss falls along a line.
+  earlier = float(np.interp(0.9 * steps, list(points), list(points.values())))
+  falls = min(points) <= 0.9 * steps and earlier - last > STILL_FALLING * abs(earlier)
   if validation.get('best_step') == steps and falls:
     return 'underfit'
   return 'ok'

@@ -64,9 +64,8 @@ def bits_against_accuracy(results: Mapping) -> figure.Figure | None:
   canvas.tidy(left, 'bits per dimension on test (fewer is better)', name, percent='y')
   title = numbers.no_bits_text([groups[kind][0] for kind in apart])
   canvas.tidy(right, '', '', title)
-  right.set_xticks(
-    range(len(apart)), [looks[kind].label for kind in apart], rotation=35, ha='right'
-  )
+  ticks = [looks[kind].label + looks[kind].mark.replace(' (', '\n(', 1) for kind in apart]
+  right.set_xticks(range(len(apart)), ticks, rotation=35, ha='right')
   right.set_xlim(-0.6, max(len(apart), 1) - 0.4)
   right.set_facecolor('#F6F6F6')
   left.margins(x=0.16, y=0.12)
@@ -178,8 +177,7 @@ def accuracy_by_labels(results: Mapping) -> figure.Figure | None:
     shown = np.isfinite(values).all(axis=0)
     if shown.any():
       x = np.asarray([places[column] for column in columns], float)[shown]
-      label = style.label + (' (saw all labels)' if runs[0].get('saw_labels') else '')
-      ends.append(canvas.mean_line(axis, x, values[:, shown], style, label))
+      ends.append(canvas.mean_line(axis, x, values[:, shown], style))
   axis.set_xscale('log')
   canvas.tidy(axis, 'labels the probe was fitted on', _ACCURACY, percent='y')
   axis.set_xticks([places[column] for column in columns], columns)

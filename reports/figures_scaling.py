@@ -6,7 +6,7 @@ Against the probe a panel is an objective and a line is a size, the form of figu
 
 from collections.abc import Callable, Mapping, Sequence
 
-from matplotlib import axes, figure
+from matplotlib import axes, figure, ticker
 import numpy as np
 
 from reports import canvas, styles
@@ -166,6 +166,7 @@ def label_codes(results: Mapping) -> figure.Figure | None:
       y = f'label code, {learner}, bits' if across == 0 else ''
       canvas.tidy(axis, x if down == len(rows) - 1 else '', y, title if down == 0 else '')
       axis.margins(0.12)
+      axis.xaxis.set_major_locator(ticker.MaxNLocator(4))
   return made
 
 

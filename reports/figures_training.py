@@ -44,7 +44,11 @@ def _curve_panel(
     if not np.isfinite(x).all():
       continue
     signs = {'upper_bound': ' (≤)', 'estimate': ' (≈)'} if key.endswith('bits_per_dim') else {}
-    name = looks[kind].label + signs.get(groups[kind][0]['code'], '')
+    name = (
+      looks[kind].label
+      + ('' if signs else looks[kind].mark)
+      + signs.get(groups[kind][0]['code'], '')
+    )
     canvas.band(axis, x, rows, looks[kind], marker='.' if len(x) == 1 else None, label=name)
     drawn = True
   if not drawn:

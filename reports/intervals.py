@@ -55,10 +55,22 @@ def _interval(runs: Sequence[Mapping], probe: str, labels: str) -> list[float] |
 
 def of(results: Mapping) -> list[str]:
   """What intervals of accuracies in a report are over: 'seeds and examples', 'seeds' or both."""
+  return sorted({over for *_, over in _told(results)})
+
+
+def over_seeds(results: Mapping) -> list[str]:
+  """Where an interval of a report is over seeds alone: 'linear at 10, 40 labels'."""
+  counts: dict[str, dict[str, None]] = {}
+  for probe, labels, over in _told(results):
+    if over == 'seeds':
+      counts.setdefault(probe, {})[labels] = None
+  return [f'{probe} at {", ".join(labels)} labels' for probe, labels in counts.items()]
+
+
+def _told(results: Mapping) -> Iterator[tuple[str, str, str]]:
+  """(probe, labels, what its interval is over) of every accuracy that has one."""
   pairs = summary.probe_counts(results['runs'], results['controls'].get('raw'))
-  told = {
-    cell.get(f'{prefix}_ci95_of')
-    for entry in results['summary']
-    for cell, prefix, _, _ in _accuracies(entry, pairs)
-  }
-  return sorted(told - {None})
+  for entry in results['summary']:
+    for cell, prefix, probe, labels in _accuracies(entry, pairs):
+      if over := cell.get(f'{prefix}_ci95_of'):
+        yield probe, labels, over

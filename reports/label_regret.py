@@ -68,7 +68,7 @@ def _table(labels: Labels, codes: Sequence[Code]) -> dict:
   scratch = {size: _scratch(means, size) for size in sizes}
   without = {key: bits for key, bits in means.items() if key[1] != 'pretrained'}
   in_all = min(without.values(), default=None)
-  made = []
+  made: list[dict] = []
   for key, members in rows.items():
     of, kind, size, learner = key
     row = {'of': of, 'kind': kind, 'size': size, 'learner': learner, **_spread(members)}

@@ -26,6 +26,8 @@ def labels_lines(found: Mapping) -> list[str]:
     f'Best of the {best["tried"]} learners tried, by mean length: {length_text(best["bits"])} bits '
     f'({best["name"]}).'
   ]
+  raw = any(row['kind'] == 'input' for row in found['rows'])
+  unprobed = '' if raw else '; the raw input was not probed'
   for size, scratch in own.items():
     where = f' ({size})' if len(own) > 1 else ''
     if scratch is None:
@@ -33,13 +35,13 @@ def labels_lines(found: Mapping) -> list[str]:
       continue
     lines.append(
       f'From scratch{where}: {length_text(scratch["bits"])} bits ({scratch["name"]})'
-      + ('.' if scratch['fine_tuned'] else ', for no untrained backbone was fine-tuned.')
+      + ('' if scratch['fine_tuned'] else ', for no untrained backbone was fine-tuned')
+      + f'{unprobed}.'
     )
   if found['without_pretraining']:
     without = found['without_pretraining']
-    lines.append(
-      f'Best without pretraining: {length_text(without["bits"])} bits ({without["name"]}).'
-    )
+    said = f'{length_text(without["bits"])} bits ({without["name"]}){unprobed}'
+    lines.append(f'Best without pretraining: {said}.')
   if found['truth_bits'] is not None:
     lines.append(
       f'Under the true law the labels cost {length_text(found["truth_bits"])} bits given the whole '

@@ -43,6 +43,9 @@ RUN_FIELDS = (
   + ('token_accuracy', 'token_accuracy_of')
 )
 _HASHES = ('data_hash', 'probe_data_hash')
+_WITHOUT_CONTROLS = (
+  'the raw input and the codes without context are not measured yet: they come with the last run'
+)
 # A bound's terms add up to it but for float32 (bits per dimension).
 _TERMS_ROUNDING = 1e-3
 
@@ -109,6 +112,7 @@ def assemble(
     'errors': [error for run in runs for error in run['errors']],
     'failures': failures, 'unfinished': unfinished,
     'notes': notes
+    + ([_WITHOUT_CONTROLS] if plan and not found.controls else [])
     + _several(common)
     + _left_out(chosen)
     + _notes(chosen)

@@ -21,6 +21,12 @@ class Style:
   colour: str
   marker: str
   line: str
+  saw_labels: bool = False
+
+  @property
+  def mark(self) -> str:
+    """What stands behind the label in pictures of accuracies."""
+    return ' (saw all labels)' if self.saw_labels else ''
 
 
 def kind_of(run: Mapping) -> Kind:
@@ -52,7 +58,7 @@ def styles(results: Mapping) -> dict[Kind, Style]:
       rank = sizes.index(entry['size'])
       colour = paler(colour, 0.6 * (len(sizes) - 1 - rank) / (len(sizes) - 1))
       marker = _MARKERS[rank % len(_MARKERS)]
-    made[kind_of(entry)] = Style(label, colour, marker, line)
+    made[kind_of(entry)] = Style(label, colour, marker, line, bool(entry['saw_labels']))
   return made
 
 

@@ -84,6 +84,8 @@ def _foot(results: Mapping) -> list[str]:
     lines.append('≈: its normaliser is estimated, and it may lie on either side: not ranked.')
   if reason := numbers.no_bits_text(entries):
     lines.append(f'n/a: {reason}.')
+  if any(entry.get('bits_stderr') for entry in entries):
+    lines.append('± beside bits: the standard error over test examples.')
   for label, entry in zip(wording.names(results), entries, strict=True):
     lines += _about(label, entry)
   if any(entry.get('saw_labels') for entry in entries):
@@ -105,7 +107,7 @@ def _foot(results: Mapping) -> list[str]:
   lines += [*results['notes'], *compute.lines(results.get('compute'))]
   for state in ('failures', 'unfinished'):
     word = 'failed' if state == 'failures' else 'unfinished'
-    lines += [f'{word}: {run["name"]} ({run.get("reason") or "unknown"}), log {run.get("log")}'
+    lines += [f'{word}: {run["name"]} ({run.get("reason") or "unknown"}), see {run.get("log")}'
               for run in results[state]]  # fmt: skip
   return [wrapped(line) for line in lines]
 
@@ -237,7 +239,7 @@ def aligned(
     if isinstance(row, str):
       lines.append(row)
       continue
-    first = row[0] if len(row[0]) <= widths[0] else row[0][: widths[0] - 1] + '…'
+    first = pairs.shortened(row[0], widths[0])
     padded = [
       cell.ljust(size) if i in left else cell.rjust(size)
       for i, (cell, size) in enumerate(zip([first, *row[1:]], widths, strict=True))

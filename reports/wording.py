@@ -72,13 +72,13 @@ def verdicts_text(results: Mapping) -> str:
 
 def intervals_text(results: Mapping) -> str:
   """What the 95 % intervals are about; '' where there is none or over grammars."""
-  said = _accuracies_text(intervals.of(results))
+  said = _accuracies_text(intervals.of(results), intervals.over_seeds(results))
   if said and any(entry['bits_ci95'] for entry in results['summary']):
     said += ' Those of bits are over seeds alone, on these test examples.'
   return said
 
 
-def _accuracies_text(over: Sequence[str]) -> str:
+def _accuracies_text(over: Sequence[str], columns: Sequence[str]) -> str:
   whole = 'new seeds, new label draws and new test examples (with all labels and the attentive '
   whole += "probe's, these labels)"
   alone = 'other seeds and label draws, on these test examples'
@@ -88,8 +88,8 @@ def _accuracies_text(over: Sequence[str]) -> str:
     return f'Intervals of accuracies are over seeds: {alone}.'
   if over:
     return (
-      f'Intervals of accuracies are about {whole} where every run tells its predictions and which '
-      f'labels it had, and over seeds elsewhere: {alone}.'
+      f'Intervals of accuracies are about {whole}; some are over seeds ({"; ".join(columns)}): '
+      f'{alone}.'
     )
   return ''
 
@@ -123,7 +123,10 @@ def few_labels_of_raw(results: Mapping) -> str:
     return ''
   seeds = [int(seed) for seed in results['controls'].get('raw_by_seed') or (0,)]
   of = f'seed {seeds[0]}' if len(seeds) == 1 else f'each of the {len(seeds)} seeds'
-  return f'The raw input has no pretraining seed: its few labels are those of {of}.'
+  said = f'The raw input has no pretraining seed: its few labels are those of {of}'
+  if len(seeds) > 1 and set(results['controls']['raw'].get('knn') or {}) - {'all'}:
+    said += f' by the linear probe, those of seed {seeds[0]} by nearest neighbours'
+  return f'{said}.'
 
 
 def _prefix(results: Mapping, size: str | None) -> str:

@@ -129,7 +129,13 @@ def to_tensorboard(
   for measure in headline():
     results[f'probe/{measure.name}'] = at(record['probes'], measure.path)
   results = {board.RESULT + name: value for name, value in results.items()}
-  settings = {'size': record['size'], **_hyperparameters(experiment.config)}
+  # Exact codes and bounds stand in one column of bits: this one tells them apart.
+  settings = {
+    'size': record['size'],
+    'code': record['code'],
+    'saw_labels': bool(record.get('saw_labels')),
+  }
+  settings |= _hyperparameters(experiment.config)
   with board.results(workdir) as shown:
     # Every run declares all metrics, also the bits of an objective that has none; values are
     # written only where they exist.

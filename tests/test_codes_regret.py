@@ -9,7 +9,7 @@ from records import make_record, render, write_run
 
 from data import hierarchy
 from launch import label_regret as command
-from reports import label_regret, label_sets, reading, terminal
+from reports import label_regret, label_sets, label_text, reading, terminal
 from reports import results as results_lib
 from reports.errors import ReportError
 from runs import label_truth
@@ -76,6 +76,10 @@ def test_regret_and_savings_by_hand(top):
   scratch = {'bits': 95.0, 'name': 'fine-tuned, untrained (nano)', 'fine_tuned': True}
   assert table['scratch'] == {'nano': scratch}
   assert table['without_pretraining'] == {'bits': 40.0, 'name': 'linear, raw'}
+  told = 'the raw input was not probed.'
+  assert not any(told in line for line in label_text.labels_lines(table))
+  unprobed = {**table, 'rows': [row for row in table['rows'] if row['kind'] != 'input']}
+  assert sum(line.endswith(told) for line in label_text.labels_lines(unprobed)) >= 2
   linear = row_of(table, 'autoregressive', 'linear')
   assert (linear['bits'], linear['bits_min'], linear['bits_max']) == (60.0, 50.0, 70.0)
   assert (linear['regret'], linear['saved'], linear['saved_in_all']) == (20.0, 35.0, -20.0)

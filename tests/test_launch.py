@@ -280,6 +280,7 @@ def test_tensorboard_lists_every_run_with_its_metrics(comparison):
       values = {m['name']['tag']: m['value'] for m in group['metricValues']}
       found[group['hparams']['objective']] = values
       assert group['hparams']['optimizer.weight_decay'] == 0.01
+      assert group['hparams']['code'] in ('exact', 'none') and not group['hparams']['saw_labels']
       assert (group['hparams']['objective.settings'] == '') == ('untrained' in group['name'])
     assert sorted(found) == ['autoregressive', 'masked', 'untrained']
     for objective, values in found.items():

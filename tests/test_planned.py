@@ -57,6 +57,7 @@ def test_fewer_seeds_than_planned_are_preliminary_and_never_a_verdict(tmp_path):
     'planned: 7 seeds × 3 rows, 21 runs; done: 15 runs; complete: 5 seeds × 3 rows: PRELIMINARY, '
     'no verdict before all of it is done'
   ) in text
+  assert 'raw input and the codes without context are not measured yet' in text
   _runs(tmp_path, (5, 6))
   results = assemble(tmp_path)
   assert [pair['seeds'] for pair in results['verdicts']] == [7, 7, 7]
