@@ -18,8 +18,8 @@ def add(runs: Sequence[dict], curves: reading.Curves) -> None:
 
   It is {'flops' (the least total of any trained selected run of that size), 'bits_per_dim' and
   'accuracy' (validation; of the small probe), each at the last point of the run's curve within them
-  that has it, 'step' (of the bits, or of the accuracy where there are none), 'accuracy_step'}; no
-  number is interpolated.
+  that has it, 'step' (of the bits, or of the accuracy where there are none), 'share' (of these
+  FLOPs, spent by then), 'accuracy_step'}; no number is interpolated.
   """
   for size in {run.get('size') for run in runs}:
     members = [
@@ -36,7 +36,7 @@ def add(runs: Sequence[dict], curves: reading.Curves) -> None:
 
 def _within(run: Mapping, curve: Sequence[Mapping], flops: float) -> dict:
   found = {'flops': flops, 'step': None, 'bits_per_dim': None, 'accuracy': None}
-  steps = {}
+  steps: dict[str, tuple[int, float]] = {}
   for point in curve:
     spent = point.get('flops')
     if spent is None:
@@ -45,6 +45,7 @@ def _within(run: Mapping, curve: Sequence[Mapping], flops: float) -> dict:
       measured = {'bits_per_dim': point.get(BITS), 'accuracy': point.get(ACCURACY)}
       measured = {name: value for name, value in measured.items() if value is not None}
       found |= measured
-      steps |= dict.fromkeys(measured, point['step'])
-  own = steps.get('accuracy')
-  return found | {'step': steps.get('bits_per_dim', own), 'accuracy_step': own}
+      steps |= dict.fromkeys(measured, (point['step'], spent / flops))
+  own = steps.get('accuracy', (None, None))
+  step, share = steps.get('bits_per_dim', own)
+  return found | {'step': step, 'share': share, 'accuracy_step': own[0]}

@@ -71,6 +71,7 @@ def rows(results: Mapping) -> dict[str, list[Cell]]:
     'log Z on test': [_normaliser(runs) for runs in groups],
     'bits on validation': _bits(groups, lambda run: at(run, ('validation', 'bits_per_dim'))),
     'at the FLOPs of the cheapest: step': over(_whole, 'at_equal_flops', 'step'),
+    'at the FLOPs of the cheapest: share of them': over('{:.0%}'.format, 'at_equal_flops', 'share'),
     'at the FLOPs of the cheapest: bits on validation': _bits(
       groups, lambda run: at(run, ('at_equal_flops', 'bits_per_dim'))
     ),

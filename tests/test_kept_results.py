@@ -175,6 +175,7 @@ def test_objectives_at_the_compute_of_the_cheapest(tmp_path):
     assert runs[objective]['at_equal_flops'] == {
       'flops': 800e9,
       'step': step,
+      'share': 1.0,
       'bits_per_dim': point['validation/bits_per_dim'],
       'accuracy': point['probe/linear/accuracy'],
       'accuracy_step': step,
@@ -187,6 +188,16 @@ def test_objectives_at_the_compute_of_the_cheapest(tmp_path):
   ]
   assert rows['at the FLOPs of the cheapest: bits on validation'][1].text == f'≤ {bits:.3f}'
   assert 'inside the schedule' in render(results)
+
+
+def test_what_of_the_cheapest_compute_was_spent_by_the_last_point_is_told(tmp_path):
+  for objective, per_step in (('autoregressive', 1e9), ('masked_diffusion', 1.5e9)):
+    record = make_record(objective, 0, flops_per_step=per_step, train_flops=800 * per_step)
+    write_run(tmp_path, record)
+  rows = fairness.rows(assemble(tmp_path))
+  assert [cell.text for cell in rows['at the FLOPs of the cheapest: step']] == ['800', '500']
+  shares = rows['at the FLOPs of the cheapest: share of them']
+  assert [cell.text for cell in shares] == ['100%', '94%']  # 750 of 800
 
 
 def test_a_probe_that_is_measured_more_rarely_is_told_with_its_own_step(tmp_path):
