@@ -129,6 +129,9 @@ def _name(axis: axes.Axes, drawn: Sequence[tuple[Style, str, list[tuple[float, f
   points_of_pixels = 72 / axis.figure.dpi
   markers = [points_of_pixels * axis.transData.transform(points) for _, _, points in drawn]
   taken = list(np.concatenate(markers))
+  for (_, code, _), own in zip(drawn, markers, strict=True):
+    if code == 'upper_bound':  # Its arrows, too.
+      taken += [place - (shift, 0) for place in own for shift in (8, 16, 24)]
   halo = [patheffects.withStroke(linewidth=2, foreground='white')]
   for number, ((style, _, points), own) in enumerate(zip(drawn, markers, strict=True), start=1):
     which, offset = canvas.free_place(own, taken, 11)

@@ -91,9 +91,9 @@ def training_curves(results: Mapping, curves: Curves) -> figure.Figure | None:
       _reference_bits(row, results['controls'])
     elif all(value > 0 for axis in row for line in axis.lines for value in line.get_ydata()):
       row[0].set_yscale('log')
-      for set_formatter in (row[0].yaxis.set_major_formatter, row[0].yaxis.set_minor_formatter):
-        set_formatter(ticker.LogFormatter(labelOnlyBase=False))
-      row[0].tick_params(which='minor', colors='#555555', labelsize=9)
+      row[0].yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+      row[0].yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f'{value:g}'))
+      row[0].yaxis.set_minor_formatter(ticker.NullFormatter())
   return made
 
 
