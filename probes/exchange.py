@@ -28,6 +28,7 @@ no digit of it.
 """
 
 from collections.abc import Callable, Mapping
+import contextlib
 import functools
 import os
 import zipfile
@@ -158,9 +159,13 @@ def write(path: str | os.PathLike, features: Features) -> None:
   if features.inputs is not None:
     arrays['inputs'] = np.concatenate([features.inputs[split] for split in SPLITS])
   part = f'{path}.part'
-  with open(part, 'wb') as file:
-    np.savez_compressed(file, **arrays)
-  os.replace(part, path)
+  try:
+    with open(part, 'wb') as file:
+      np.savez_compressed(file, **arrays)
+    os.replace(part, path)
+  finally:
+    with contextlib.suppress(OSError):
+      os.remove(part)
 
 
 def _load(path: str | os.PathLike) -> dict[str, np.ndarray]:

@@ -92,9 +92,9 @@ def _check_together(path: str, entry: Mapping[str, Any], classes: int) -> None:
     raise ValueError(
       f'{path}.checkpoints must divide its steps, {entry["steps"]}, not {entry["checkpoints"]}'
     )
-  # Fewer labels than classes are left out.
-  counts = [n for n in entry.get('labels', ()) if n >= classes] if 'folds' in entry else []
-  if counts and min(counts) < entry['folds']:
+  # Of fewer there is nothing to cross-validate.
+  counts = [n for n in entry.get('labels', ()) if n > 10 and n >= 2 * classes]
+  if counts and min(counts) < entry.get('folds', 0):
     raise ValueError(
       f'{path}.folds must be at most the fewest of its labels, {min(counts)}, not {entry["folds"]}'
     )

@@ -45,7 +45,7 @@ def _within(run: Mapping, curve: Sequence[Mapping], flops: float) -> dict:
       measured = {'bits_per_dim': point.get(BITS), 'accuracy': point.get(ACCURACY)}
       measured = {name: value for name, value in measured.items() if value is not None}
       found |= measured
-      steps |= dict.fromkeys(measured, (point['step'], spent / flops))
+      steps |= dict.fromkeys(measured, (point['step'], min(1.0, spent / flops)))
   own = steps.get('accuracy', (None, None))
   step, share = steps.get('bits_per_dim', own)
   return found | {'step': step, 'share': share, 'accuracy_step': own[0]}

@@ -110,7 +110,7 @@ def _name(axis: axes.Axes, drawn: Sequence[tuple[Style, str, list[tuple[float, f
     for style, code, points in drawn:
       top = max(points, key=lambda point: point[1])
       names.append(
-        axis.annotate(style.label + _sign(code), top, xytext=(0, 8), ha='center',
+        axis.annotate(style.label + style.mark + _sign(code), top, xytext=(0, 8), ha='center',
                       textcoords='offset points', color=style.colour, fontsize=9)
       )  # fmt: skip
     axis.figure.canvas.draw()  # settles where they are
@@ -123,7 +123,7 @@ def _name(axis: axes.Axes, drawn: Sequence[tuple[Style, str, list[tuple[float, f
     face = 'white' if _sign(code) else style.colour
     axis.plot([], [], style.marker, color=style.colour, markersize=6, linestyle='none',
               markerfacecolor=face, markeredgewidth=1.4,
-              label=f'{number} {style.label}{_sign(code)}')  # fmt: skip
+              label=f'{number} {style.label}{style.mark}{_sign(code)}')  # fmt: skip
   canvas.legend(axis, inside=0)
   axis.figure.canvas.draw()  # settles how far markers are apart
   points_of_pixels = 72 / axis.figure.dpi

@@ -94,6 +94,9 @@ def training_curves(results: Mapping, curves: Curves) -> figure.Figure | None:
       row[0].yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
       row[0].yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f'{value:g}'))
       row[0].yaxis.set_minor_formatter(ticker.NullFormatter())
+      low, high = row[0].get_ylim()
+      if sum(low <= place <= high for place in row[0].get_yticks()) < 2:
+        row[0].yaxis.set_major_locator(ticker.MaxNLocator(5))
   return made
 
 

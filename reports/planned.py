@@ -31,7 +31,7 @@ def state(found: reading.Found) -> dict[str, Any] | None:
     return None
   keys = list(dict.fromkeys(key for one in plans for key in _keys(one)))
   done = _matched(keys, [_of_record(run) for run in found.runs])
-  failed = _matched(keys, [_of_config(config) for config in found.failed], True) - done
+  failed = _matched(keys, [_of_config(config) for config in found.failed]) - done
   open_ = [key for key in keys if key not in done | failed]
   replicates = list(dict.fromkeys(key[2:4] for key in keys))
   added, known = [], [set(_replicates(plans[0])), set(_rows(plans[0]))]
@@ -119,16 +119,11 @@ def _keys(plan: Mapping) -> Iterator[Key]:
       yield (row['objective'], row['size'], *replicate, *tuning)
 
 
-def _matched(keys: Sequence[Key], runs: Sequence[Key], by_preset: bool = False) -> set[Key]:
-  """The planned runs that are among `runs`; size and tuning count where the plan names them.
-
-  Args:
-    by_preset: of `runs` the preset alone is known: 'nano' of 'nano, dropout0.1'.
-  """
+def _matched(keys: Sequence[Key], runs: Sequence[Key]) -> set[Key]:
+  """The planned runs that are among `runs`; size and tuning count where the plan names them."""
 
   def fits(key: Key, run: Key) -> bool:
-    size = key[1].split(',')[0] if by_preset and key[1] else key[1]
-    exact = key[0] == run[0] and key[2:4] == run[2:4] and size in (None, run[1])
+    exact = key[0] == run[0] and key[2:4] == run[2:4] and key[1] in (None, run[1])
     return exact and all(key[i] in (None, run[i]) for i in (4, 5))
 
   return {key for key in keys if any(fits(key, run) for run in runs)}
@@ -145,4 +140,5 @@ def _of_config(config: Mapping) -> Key:
   replicate = choice.grammar_of({'settings_of_data': config['data']}), config['training']['seed']
   optimizer = config['optimizer']
   tuning = optimizer['learning_rate'], optimizer['clip_norm']
-  return (name, config['model']['preset'], *replicate, *tuning)
+  # Earlier versions did not write the size; a preset by itself is one.
+  return (name, config.get('size') or config['model']['preset'], *replicate, *tuning)

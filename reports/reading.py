@@ -26,10 +26,14 @@ CODES = ('exact', 'upper_bound', 'estimate', 'none')
 PILOTS = 'pilots'
 # What a comparison said beforehand that it would measure.
 PLAN = 'plan.json'
+HASHES = ('data_hash', 'probe_data_hash')  # of a run's data, and of those it is probed on
 _OF_A_PLAN = ('rows', 'replicates', 'learning_rates', 'clip_norms', 'pilot_seeds', 'primary')
 _OF_A_PLAN += ('command', 'notes', 'written', 'results_before')
 _OF_PILOTS = ('objective', 'size', 'learning_rate', 'clip_norm', 'learning_rates', 'clip_norms')
 _OF_PILOTS += ('of',)
+# How the reasons begin, or what is in them, that say nothing of the run.
+_KILLED = ('SIGKILL', 'SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGXCPU')
+_FULL = ('No space left', 'quota exceeded')
 # Controls without a network: the input itself, and two features of it as wide as the network.
 RAW_CONTROLS = ('raw', 'pca', 'random_relu')
 
@@ -96,7 +100,7 @@ def find(dirs: Iterable[str | os.PathLike]) -> Found:
   Raises:
     ReportError: a directory does not exist, or what a comparison wrote there cannot be read.
   """
-  found, seen = Found(), set()
+  found, seen, controls = Found(), set(), {}
   for top in dirs:
     top = pathlib.Path(top)
     if not top.is_dir():
@@ -104,7 +108,7 @@ def find(dirs: Iterable[str | os.PathLike]) -> Found:
     for place in _comparisons(top):
       _read_plans(place / PLAN, found)
       _read_pilots(place / f'{PILOTS}.json', found)
-      _read_controls(place / 'controls.json', found)
+      _read_controls(place / 'controls.json', controls)
     for where, names, files in os.walk(top):
       path = pathlib.Path(where)
       names.sort()
@@ -115,12 +119,14 @@ def find(dirs: Iterable[str | os.PathLike]) -> Found:
       if PLAN in files:
         _read_plans(path / PLAN, found)
       if 'controls.json' in files:
-        _read_controls(path / 'controls.json', found)
+        _read_controls(path / 'controls.json', controls)
       if 'run.json' in files or 'config.json' in files:
         names.clear()  # checkpoints can be large trees, and hold no runs
         if path.resolve() not in seen:
           seen.add(path.resolve())
           _read_run(path, found)
+  for path, content in controls.items():
+    _add_controls(path, content, found)
   return found
 
 
@@ -187,11 +193,18 @@ def _read_run(path: pathlib.Path, found: Found) -> None:
   log = next((str(log) for log in logs if log.exists()), str(path))
   found.unfinished.append({'name': path.name, 'log': log, 'reason': reason})
   found.begun.append(config_of(path))
-  said = read_json(path / 'state.json')
-  # A kill says nothing of the run: it is to go on.
-  killed = str(said.get('reason')).startswith('SIGKILL')
-  if found.begun[-1] and said.get('state') == 'failed' and not killed:
-    found.failed.append(found.begun[-1])
+  if found.begun[-1] and failed_of_itself(path):
+    size = read_json(path / 'config.json').get('size')
+    found.failed.append(found.begun[-1] | ({'size': size} if size else {}))
+
+
+def failed_of_itself(workdir: str | os.PathLike) -> bool:
+  """Whether a run has ended by a failure of its own; one that was stopped from outside goes on."""
+  said = read_json(pathlib.Path(workdir) / 'state.json')
+  reason = str(said.get('reason'))
+  return said.get('state') == 'failed' and not (
+    reason.startswith(_KILLED) or any(words in reason for words in _FULL)
+  )
 
 
 def _fault(record: Any) -> str | None:
@@ -214,7 +227,8 @@ def _read_plans(path: pathlib.Path, found: Found) -> None:
   if not path.exists():
     return
   plans = read_json(path).get('plans')
-  if not _are_rows(plans, _OF_A_PLAN):
+  lists = ('rows', 'replicates', 'learning_rates', 'clip_norms', 'pilot_seeds', 'notes')
+  if not _are_rows(plans, _OF_A_PLAN, lists):
     raise ReportError(f'{path} cannot be read, and it says whether there may be a verdict')
   for plan in plans:
     if plan not in found.plans:
@@ -227,9 +241,14 @@ def _read_pilots(path: pathlib.Path, found: Found) -> None:
   if not path.exists():
     return
   chosen = read_json(path)
-  if not _are_rows(chosen.get(PILOTS), _OF_PILOTS):
+  lists = ('learning_rates', 'clip_norms', 'of')
+  notes = chosen.get('notes', [])
+  if not _are_rows(chosen.get(PILOTS), _OF_PILOTS, lists) or not isinstance(notes, list):
     raise ReportError(f'{path} cannot be read, and it says what chose the learning rates')
   for row in chosen[PILOTS]:
+    row.setdefault('tried', [])
+    if not _are_rows(row['tried'], ()):
+      raise ReportError(f'{path} cannot be read, and it says what chose the learning rates')
     same = [
       other
       for other in found.pilots
@@ -237,13 +256,14 @@ def _read_pilots(path: pathlib.Path, found: Found) -> None:
     ]
     keys = ('learning_rate', 'clip_norm')
     if any(other.get(key) != row.get(key) for other in same for key in keys):
-      found.notes.append(
+      told = (
         f'{path} chose otherwise for {row["objective"]} than an earlier {path.name}: its runs are '
         'not of one tuning'
       )
+      found.notes += [told] * (told not in found.notes)
     # The same pilots may be told with another time.
     known = [_pilot(one) for other in same for one in other['tried']]
-    fresh = [one for one in row.get('tried', ()) if _pilot(one) not in known]
+    fresh = [one for one in row['tried'] if _pilot(one) not in known]
     alike = [other for other in same if all(other.get(key) == row.get(key) for key in keys)]
     if alike:
       alike[0]['tried'] += fresh
@@ -251,35 +271,52 @@ def _read_pilots(path: pathlib.Path, found: Found) -> None:
         alike[0][name] = sorted({*alike[0][name], *row[name]})
     else:
       found.pilots.append(row | {'tried': fresh})
-  found.notes += [note for note in chosen.get('notes', ()) if note not in found.notes]
+  found.notes += [note for note in notes if note not in found.notes]
 
 
-def _are_rows(rows: Any, names: Sequence[str]) -> bool:
-  """Whether it is a list of objects that have all of these."""
-  if not isinstance(rows, list):
-    return False
-  return all(isinstance(row, dict) and set(names) <= set(row) for row in rows)
+def _are_rows(rows: Any, names: Sequence[str], lists: Sequence[str] = ()) -> bool:
+  """Whether it is a list of objects that have all of these, some of them lists."""
+  return isinstance(rows, list) and all(
+    isinstance(row, dict)
+    and set(names) <= set(row)
+    and all(isinstance(row[name], list) for name in lists)
+    for row in rows
+  )
 
 
 def _pilot(tried: Mapping) -> tuple:
   return tuple(tried.get(name) for name in ('learning_rate', 'clip_norm', 'seed', 'grammar'))
 
 
-def _read_controls(path: pathlib.Path, found: Found) -> None:
-  if not path.exists():
+def _read_controls(path: pathlib.Path, found: dict[pathlib.Path, dict]) -> None:
+  if not path.exists() or path.resolve() in map(pathlib.Path.resolve, found):
     return
   try:
     controls = plain(json.loads(path.read_text()))
   except (OSError, ValueError) as error:
     raise ReportError(f'{path} cannot be read: {error}') from error
-  by_seed = controls.get('raw_by_seed', {}) if isinstance(controls, dict) else None
-  if not isinstance(by_seed, dict) or not all(seed.isdigit() for seed in by_seed):
+  whole = isinstance(controls, dict) and all(
+    isinstance(controls.get(name, {}), dict) for name in ('raw_by_seed', 'of')
+  )
+  if not whole or not all(seed.isdigit() for seed in controls.get('raw_by_seed', ())):
     raise ReportError(f'{path} cannot be read: it is not what a comparison writes')
+  found[path] = controls
+
+
+def _add_controls(path: pathlib.Path, controls: Mapping[str, Any], found: Found) -> None:
+  """Those of other data than the runs' are left out, and what disagrees with earlier ones."""
+  of = controls.get('of', {})
+  hashes = of.get('data_hash')
+  for name, own in zip(HASHES, hashes if isinstance(hashes, list) else (), strict=False):
+    known = {run.get(name) for run in found.runs} - {None}
+    if own is not None and known and own not in known:
+      found.notes.append(f'{path} is of other data than the runs ({name}): left out')
+      return
   if 'raw_by_seed' not in found.controls:
-    for seed, cells in by_seed.items():
+    for seed, cells in controls.get('raw_by_seed', {}).items():
       where = path.parent / 'controls' / f'seed{seed}'
       raw = {'seed': int(seed), 'probes': {'linear': cells}, 'workdir': str(where)}
-      found.raw.append(raw | {'settings_of_results': controls.get('of') or {}})
+      found.raw.append(raw | {'settings_of_results': of})
   for name, value in controls.items():
     if name in found.controls and found.controls[name] != value:
       found.notes.append(f'{path} disagrees with an earlier controls.json about {name}; kept that')

@@ -51,6 +51,7 @@ def keep(top: str | os.PathLike, out: str | os.PathLike) -> tuple[int, list[str]
         f'{run["workdir"]} is no run of {top} itself: records are of one comparison'
       )
   _refuse_younger(source, target)
+  planned = status.sweep_rows(source)
   try:
     notes = _copy_runs(source, target)
     _copy_runs(source / reading.PILOTS, target / reading.PILOTS, arrays=False)
@@ -58,10 +59,7 @@ def keep(top: str | os.PathLike, out: str | os.PathLike) -> tuple[int, list[str]
       _copy(source / name, target / name)
     if (source / 'controls').is_dir():
       shutil.copytree(source / 'controls', target / 'controls', dirs_exist_ok=True)
-    rows = [
-      {name: value for name, value in row.items() if name != 'command'}
-      for row in status.sweep_rows(source)
-    ]
+    rows = [{name: value for name, value in row.items() if name != 'command'} for row in planned]
     write(target / 'sweep.json', json.dumps({'runs': rows}, indent=1).encode())
   except OSError as error:
     raise ReportError(f'records cannot be written to {out}: {error.strerror}') from error

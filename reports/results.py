@@ -17,7 +17,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import re
 from typing import Any
 
-from probes.measures import at
 from reports import (
   certificates,
   choice,
@@ -42,9 +41,9 @@ RUN_FIELDS = (
   + ('probes', 'also', 'truth', 'probes_by_level', 'latents', 'settings_of_data')
   + ('token_accuracy', 'token_accuracy_of')
 )
-_HASHES = ('data_hash', 'probe_data_hash')
 _WITHOUT_CONTROLS = (
-  'the raw input and the codes without context are not measured yet: they come with the last run'
+  'the raw input and the codes without context are not measured here: launch.compare does it once '
+  'all runs have ended'
 )
 # A bound's terms add up to it but for float32 (bits per dimension).
 _TERMS_ROUNDING = 1e-3
@@ -78,7 +77,6 @@ def assemble(
   _refuse_mixtures(found.runs)
   notes = [*notes, *found.notes, *choice.add_pilots(found.runs, found.pilots)]
   notes += choice.select(found.runs, found.begun)
-  notes += _drop_foreign_controls(found)
   histogram = found.controls.get('histogram_bits_per_dim')
   curves = reading.read_curves(found.runs) if curves is None else curves
   runs = [_run_entry(run, histogram, curves[run['workdir']]) for run in found.runs]
@@ -129,7 +127,7 @@ def _common(runs: Sequence[Mapping]) -> dict:
   common |= {'git': _merged(part.get('git') for part in made), 'versions': _merged_versions(made)}
   common |= {name: first.get(name) for name in ('probe_dataset', 'classes', 'lossless')}
   common['devices'] = _merged(map(_devices, made))
-  common |= {name: _merged(run.get(name) for run in runs) for name in _HASHES}
+  common |= {name: _merged(run.get(name) for run in runs) for name in reading.HASHES}
   return common | {'note': _merged_notes([run['note'] for run in runs if run.get('note')])}
 
 
@@ -163,16 +161,6 @@ def _raw(raw: Sequence[Mapping], runs: Sequence[Mapping]) -> list[dict]:
     for size in dict.fromkeys(run.get('size') for run in runs)
     for one in raw
   ]
-
-
-def _drop_foreign_controls(found: reading.Found) -> list[str]:
-  """Leaves out controls of other data than the runs', with a line on it."""
-  for name, hash_ in zip(_HASHES, at(found.controls, ('of', 'data_hash')) or (), strict=False):
-    known = {run.get(name) for run in found.runs} - {None}
-    if hash_ is not None and known and hash_ not in known:
-      found.controls, found.raw = {}, []
-      return [f'controls.json is of other data than the runs ({name}): left out']
-  return []
 
 
 def _controls(controls: Mapping, runs: Sequence[Mapping]) -> dict:
@@ -301,7 +289,7 @@ def _refuse_mixtures(runs: Sequence[Mapping]) -> None:
       f'runs differ in their data ({" and ".join(sources)}): report them one by one'
     )
   # Of one name, and yet not the same: two versions of a data set.
-  for name in _HASHES:
+  for name in reading.HASHES:
     hashes: dict[Any, set] = {}
     for run in runs:
       hashes.setdefault(choice.grammar_of(run), set()).add(run.get(name))

@@ -60,7 +60,9 @@ def sweep_rows(top: Any) -> list[dict[str, Any]]:
       if not {'name', 'workdir', 'steps'} <= row.keys():
         raise KeyError(row)
   except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-    raise ReportError(f'{path} cannot be read; launch.compare writes it again') from error
+    raise ReportError(
+      f'{path} cannot be read; the command that planned the runs writes it again'
+    ) from error
   return rows
 
 

@@ -39,8 +39,8 @@ def held(workdir: str, make: bool = True) -> Iterator[None]:
         epath.Path(workdir).mkdir(parents=True, exist_ok=True)
       if not is_remote(workdir) and os.path.isdir(workdir):
         path = os.path.join(os.path.realpath(workdir), _LOCK)
-        lock = filelock.FileLock(path, timeout=_LOOKS_SECONDS, is_singleton=True)
-        lock.acquire()
+        lock = filelock.FileLock(path, is_singleton=True)
+        lock.acquire(timeout=_LOOKS_SECONDS)
         mine = {'pid': os.getpid(), 'host': socket.gethostname()}
         write_atomically(os.path.join(workdir, _HOLDER), json.dumps(mine) + '\n')
     except filelock.Timeout:
@@ -62,12 +62,10 @@ def busy(workdir: str) -> bool:
   """Whether another process holds the directory."""
   path = os.path.join(os.path.realpath(workdir), _LOCK)
   try:
-    with (
-      filelock.FileLock(path, timeout=0, is_singleton=True)
-      if os.path.exists(path)
-      else (contextlib.nullcontext())
-    ):
-      return False
+    if os.path.exists(path):
+      with filelock.FileLock(path, is_singleton=True).acquire(timeout=0):
+        pass
+    return False
   except (filelock.Timeout, OSError):  # Of another user, say.
     return True
 

@@ -162,9 +162,10 @@ def _said(planned: Any, done: Callable[[Any], str | None], failures: list[Failur
   """What `done` says of a run; what it can't read costs that run alone."""
   try:
     return done(planned)
-  except UserError as error:
-    failures.append(Failure(planned.name, planned.log, str(error)))
-    tqdm.tqdm.write(f'{planned.name} FAILED, {error}')
+  except (UserError, KeyError, TypeError, AttributeError) as error:
+    of = '' if isinstance(error, UserError) else f'{planned.workdir}/run.json can not be read: '
+    failures.append(Failure(planned.name, planned.log, f'{of}{error}'))
+    tqdm.tqdm.write(f'{planned.name} FAILED, {of}{error}')
     return None
 
 

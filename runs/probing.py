@@ -70,7 +70,7 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
       kept['left_out'] = {name: left_out[name] for name in ('finetune',) if name in left_out}
       record['probes'], record['probes_failed'] = suite.merged(kept, probes), failed
       record['probe_data_hash'] = built.probe_dataset.digest
-    stays = [] if best else _stays(record)
+    stays = [] if best and built.objective.trains else _stays(record)
     preemption.finish()
     record['parameters'] = state_lib.count(state.params)
     arrays = {**recorded.read_arrays(workdir), **arrays}
@@ -86,10 +86,10 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
 
 
 def _stays(record: Mapping[str, Any]) -> list[str]:
-  """A line on what was probed with the run's own settings and is not probed again."""
+  """A line on what was probed before and is not probed again."""
   kept = [name for name in ('probes_by_level', 'latents') if record.get(name)]
   kept += ['the best checkpoint'] * bool((record.get('at_best') or {}).get('probes'))
-  return [f'as they were, by the settings of training: {", ".join(kept)}'] * bool(kept)
+  return [f'as they were, by earlier settings: {", ".join(kept)}'] * bool(kept)
 
 
 def export(

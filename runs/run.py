@@ -25,6 +25,7 @@ from runs import (
   provenance,
   recorded,
   single_epoch,
+  sizes,
   spent,
 )
 from runs.assembled import Experiment
@@ -53,7 +54,7 @@ def open_workdir(
     UserError: a run of another config, of other data or under other settings of JAX has begun
       there, or nothing can be written; one line.
   """
-  saved: dict[str, Any] = {'config': configs.plain(config)}
+  saved: dict[str, Any] = {'config': configs.plain(config), 'size': sizes.name(config.model)}
   if experiment is not None:
     saved |= provenance.made_with() | (experiment.hashes or {})
   path = os.path.join(workdir, 'config.json')

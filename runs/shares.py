@@ -1,7 +1,6 @@
 """One comparison on several machines: which runs each of them trains."""
 
 from collections.abc import Sequence
-import os
 
 from reports import reading
 from runs import plan
@@ -31,11 +30,17 @@ def share(runs: Sequence[plan.PlannedRun], part: Part | None) -> list[plan.Plann
 
 
 def need_pilots(pilots: Sequence[plan.PlannedRun], part: Part | None, workdir: str) -> None:
-  """UserError while pilots of the other parts are not here: the choice is by all of them.
+  """UserError while pilots have not ended, or those of other parts are not here.
 
-  One that failed there counts as being here.
+  The choice is by all of them; one that failed of itself has ended.
   """
   own = {run.name for run in share(pilots, part)}
+  stopped = [run.name for run in pilots if run.name in own and not _ended(run.workdir)]
+  if stopped:
+    raise UserError(
+      f'{len(stopped)} pilots were stopped before they ended, {stopped[0]} first: nothing is '
+      'chosen without them, and the same command goes on with them'
+    )
   lacking = [run for run in pilots if run.name not in own and not _ended(run.workdir)]
   if lacking:
     number, parts = part or (1, 1)
@@ -55,7 +60,5 @@ def note(part: Part) -> str:
 
 
 def _ended(workdir: str) -> bool:
-  """Whether a run is finished, or failed."""
-  if reading.read_run(workdir) is not None:
-    return True
-  return reading.read_json(os.path.join(workdir, 'state.json')).get('state') == 'failed'
+  """Whether a run is finished, or failed of itself."""
+  return reading.read_run(workdir) is not None or reading.failed_of_itself(workdir)

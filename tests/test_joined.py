@@ -111,9 +111,17 @@ def test_controls_of_other_data_are_left_out(tmp_path):
     (tmp_path / 'controls.json').write_text(json.dumps(controls))
     results = assemble(tmp_path)
     told = [line for line in results['notes'] if 'controls.json' in line]
-    assert told == [f'controls.json is of other data than the runs ({note}): left out'] * bool(note)
+    path = tmp_path / 'controls.json'
+    assert told == [f'{path} is of other data than the runs ({note}): left out'] * bool(note)
     assert results['controls'].get('histogram_bits_per_dim') == (None if note else 2.0)
     assert bool(results['controls']['raw']) == (not note)
+  # Of two directories those of the runs' own data are kept, whichever comes first.
+  other = tmp_path / 'other'
+  _write(other, range(2, 4), data_hash='a', probe_data_hash='b')
+  own = {'of': {'data_hash': ['a', 'b']}, 'histogram_bits_per_dim': 3.0}
+  (other / 'controls.json').write_text(json.dumps(own))
+  for tops in ((tmp_path / 'runs', other), (other, tmp_path / 'runs')):
+    assert assemble(*tops)['controls']['histogram_bits_per_dim'] == 3.0
 
 
 @pytest.mark.parametrize('name', ['data_hash', 'probe_data_hash'])

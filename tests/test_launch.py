@@ -197,7 +197,7 @@ def test_probing_again_gives_the_same_and_takes_new_settings(comparison, data_di
   assert 'linear probe with 5 labels is left out: fewer than the 10' in out
   other = {'probes_by_level': {'clean': {}}, 'latents': None, 'at_best': {'probes': {'knn': {}}}}
   assert probing._stays(before) == [] and 'as they were' not in out
-  told = 'as they were, by the settings of training: probes_by_level, the best checkpoint'
+  told = 'as they were, by earlier settings: probes_by_level, the best checkpoint'
   assert probing._stays(other) == [told]
   left_out = configs.read_record(str(directory))['probes']['left_out']
   assert left_out == {'linear': {'5': 'fewer than the 10 classes'}}

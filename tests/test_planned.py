@@ -57,7 +57,7 @@ def test_fewer_seeds_than_planned_are_preliminary_and_never_a_verdict(tmp_path):
     'planned: 7 seeds × 3 rows, 21 runs; done: 15 runs; complete: 5 seeds × 3 rows: PRELIMINARY, '
     'no verdict before all of it is done'
   ) in text
-  assert 'raw input and the codes without context are not measured yet' in text
+  assert 'raw input and the codes without context are not measured here' in text
   _runs(tmp_path, (5, 6))
   results = assemble(tmp_path)
   assert [pair['seeds'] for pair in results['verdicts']] == [7, 7, 7]
@@ -79,8 +79,10 @@ def test_a_run_that_is_missing_in_one_row_holds_all_verdicts_back(tmp_path):
   config = tiny.config('untrained', '--config.training.seed=4').to_dict()
   (path / 'config.json').write_text(json.dumps({'config': config}, default=list))
   killed, own = 'SIGKILL, out of memory?: 5/9', 'SIGABRT: a loss that is not finite'
+  full = 'OSError: [Errno 28] No space left on device'
   for state, reason, tested in (
     ('running', '', False), ('preempted', '', False), ('failed', killed, False),
+    ('failed', 'SIGTERM: no output', False), ('failed', full, False),
     ('failed', own, True), ('failed', '', True),
   ):  # fmt: skip
     (path / 'state.json').write_text(json.dumps({'state': state, 'reason': reason}))
@@ -312,8 +314,11 @@ def test_a_plan_names_sizes_as_records_do(tmp_path):
   record = {'objective': f'autoregressive {config.variant}', 'size': 'nano, dropout0.1', 'seed': 0}
   found = reading.Found(plans=[one], runs=[record])
   assert planned.state(found)['done'] == 1
-  found = reading.Found(plans=[one], failed=[json.loads(config.to_json_best_effort())])
-  assert planned.state(found)['failed'] == 1
+  # A failed one, too, where its config.json says the size; of an earlier version it is the preset.
+  failed = json.loads(config.to_json_best_effort())
+  for size, count in (({'size': 'nano, dropout0.1'}, 1), ({'size': 'nano'}, 0), ({}, 0)):
+    found = reading.Found(plans=[one], failed=[failed | size])
+    assert planned.state(found)['failed'] == count
   # A finished one says its size: of another it is not.
   found = reading.Found(plans=[one], runs=[record | {'size': 'nano'}])
   assert planned.state(found)['done'] == 0

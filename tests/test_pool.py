@@ -45,7 +45,8 @@ def test_a_record_that_can_not_be_read_costs_that_run_alone(tmp_path, monkeypatc
   monkeypatch.setattr(pool, '_POLL_SECONDS', 0.02)
   jobs = []
   for name, text, code in (
-    ('a', '{', ''), ('b', '{}', ''), ('c', None, ''), ('d', None, 'open("run.json", "w")'),
+    ('a', '{"objective": "masked"}', ''), ('b', '{}', ''), ('c', None, ''),
+    ('d', None, 'open("run.json", "w")'),
   ):  # fmt: skip
     (tmp_path / name).mkdir()
     if text is not None:

@@ -324,6 +324,9 @@ def test_nothing_finished_or_no_directory_is_one_clear_line(tmp_path):
     ('controls.json', '{"raw"'), ('controls.json', '[]'),
     ('controls.json', '{"raw_by_seed": {"first": {}}}'),
     ('pilots.json', '{"pilots": [{"objective": "masked"}]}'), ('pilots.json', '{"pilots": [1]}'),
+    ('pilots.json', json.dumps({'pilots': [dict.fromkeys(reading._OF_PILOTS)]})),
+    ('pilots.json', '{"pilots": [], "notes": 3}'), ('controls.json', '{"of": 5}'),
+    ('plan.json', json.dumps({'plans': [dict.fromkeys(reading._OF_A_PLAN)]})),
     ('plan.json', '{"plans": [[]]}'), ('plan.json', '{"plans": {}}'),
   ):  # fmt: skip
     (tmp_path / name).write_text(text)

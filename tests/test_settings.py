@@ -81,7 +81,7 @@ def test_a_warm_up_longer_than_half_of_the_run_is_refused_before_it_begins(tmp_p
     ("suite=('knn',) --config.probe.knn.neighbours=1.5", r'knn.neighbours must be whole, not 1\.5'),
     ("suite=('prequential',) --config.probe.prequential.orders=0", 'orders must be at least 1'),
     ('linear.l2=1.0,nan', "probe.linear.l2 must hold numbers, not '1.0,nan'"),
-    ('linear.folds=11', 'probe.linear.folds must be at most the fewest of its labels, 10, not 11'),
+    ('linear.folds=41', 'probe.linear.folds must be at most the fewest of its labels, 40, not 41'),
     (
       "suite=('mlp',) --config.probe.mlp.checkpoints=7",
       'probe.mlp.checkpoints must divide its steps, ',

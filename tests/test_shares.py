@@ -151,9 +151,17 @@ def test_a_pilot_that_failed_elsewhere_is_not_waited_for(tmp_path):
     plan.PlannedRun(f'p{i}', str(tmp_path / f'p{i}'), tiny.config('masked'), [], 'masked')
     for i in range(2)
   ]
+  for name in ('p0', 'p1'):
+    (tmp_path / name).mkdir()
+  own = tmp_path / 'p0' / 'state.json'
+  killed = {'state': 'failed', 'reason': 'SIGKILL, out of memory?: 3/9'}
+  for said in ({}, {'state': 'preempted'}, killed):
+    own.write_text(json.dumps(said))
+    with pytest.raises(UserError, match='1 pilots were stopped before they ended, p0 first'):
+      shares.need_pilots(runs, (1, 2), str(tmp_path))
+  own.write_text(json.dumps({'state': 'failed', 'reason': 'ValueError: no'}))
   with pytest.raises(UserError, match='1 of the others are not here'):
     shares.need_pilots(runs, (1, 2), str(tmp_path))
-  (tmp_path / 'p1').mkdir()
   for state, waits in (('running', True), ('failed', False)):
     (tmp_path / 'p1' / 'state.json').write_text(json.dumps({'state': state}))
     if waits:
