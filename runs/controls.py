@@ -7,7 +7,6 @@ WORKDIR/controls/seedN/arrays.npz, as a run's does in its own directory, and ver
 
 from collections.abc import Sequence
 import dataclasses
-import json
 import os
 import sys
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 
 from codes import histogram
 from probes import baselines, features, linear
+from reports import reading
 from runs import assessment, configs, experiment, levels, measured, whole
 from runs.plan import PlannedRun
 from training.metrics import write_atomically
@@ -38,12 +38,8 @@ def write(planned: Sequence[PlannedRun], workdir: str, data_dir: str) -> None:
   key = {name: asked[name] for name in ('data', 'probe_data', 'probe', 'evaluation')}
   key |= {'width': width, 'data_hash': [dataset.digest, probed.digest]}
   key |= {'label_subsets_of_seeds': seeds}
-  try:
-    with open(path, encoding='utf-8') as file:
-      if json.load(file).get('of') == key:
-        return
-  except (OSError, json.JSONDecodeError):
-    pass
+  if reading.read_json(path).get('of') == key:
+    return
   wide = {}
   if built.probed:
     raw = dataclasses.replace(built.raw_features(), pretraining_seed=seeds[0])

@@ -72,7 +72,13 @@ def _pretend(specs, places, **record):
   for spec in specs:
     where = pathlib.Path(running.planned_run(spec, places).workdir)
     where.mkdir(parents=True, exist_ok=True)
-    content = {'seed': spec.seed, 'bits_per_dim': 0.1 + spec.seed, 'wall_seconds': 2.0, 'git': 'a'}
+    content = {
+      'objective': 'masked',
+      'seed': spec.seed,
+      'bits_per_dim': 0.1 + spec.seed,
+      'wall_seconds': 2.0,
+      'git': 'a',
+    }
     (where / 'run.json').write_text(json.dumps(content | record))
 
 

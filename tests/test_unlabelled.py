@@ -54,6 +54,7 @@ def test_the_hash_of_the_data_is_on_record(finished):
 def test_controls_without_labels(finished, tmp_path):
   built, _, top = finished
   planned = plan.PlannedRun('a', str(tmp_path), built.config, [])
+  (tmp_path / 'controls.json').write_text('[]')  # Whatever it was.
   controls.write([planned], str(tmp_path), str(top))
   made = json.loads((tmp_path / 'controls.json').read_text())
   assert 'raw' not in made and made['uniform_bits_per_dim'] == 8
