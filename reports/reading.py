@@ -33,7 +33,7 @@ _OF_PILOTS = ('objective', 'size', 'learning_rate', 'clip_norm', 'learning_rates
 _OF_PILOTS += ('of',)
 # How the reasons begin, or what is in them, that say nothing of the run.
 _KILLED = ('SIGKILL', 'SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGXCPU')
-_FULL = ('No space left', 'quota exceeded')
+_GOES_ON = ('No space left', 'quota exceeded', 'the same command ')
 # Controls without a network: the input itself, and two features of it as wide as the network.
 RAW_CONTROLS = ('raw', 'pca', 'random_relu')
 
@@ -203,7 +203,7 @@ def failed_of_itself(workdir: str | os.PathLike) -> bool:
   said = read_json(pathlib.Path(workdir) / 'state.json')
   reason = str(said.get('reason'))
   return said.get('state') == 'failed' and not (
-    reason.startswith(_KILLED) or any(words in reason for words in _FULL)
+    reason.startswith(_KILLED) or any(words in reason for words in _GOES_ON)
   )
 
 

@@ -50,7 +50,7 @@ def test_names_and_numbers_of_splits_are_the_same(tmp_path):
   np.testing.assert_array_equal(by_number.test, by_name.test)
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_what_is_written_is_read(tmp_path, monkeypatch):
   rng = np.random.default_rng(1)
   sizes = {'train': 7, 'validation': 4, 'test': 3}
 
@@ -73,6 +73,16 @@ def test_what_is_written_is_read(tmp_path):
     np.testing.assert_array_equal(found.last[split], made.last[split])
     np.testing.assert_array_equal(found.inputs[split], made.inputs[split])
   assert (found.classes, found.unseen, found.pretraining_seed) == (3, SPLITS, 3)
+  assert [path.name for path in tmp_path.iterdir()] == ['f.npz']
+
+  def stopped(file, **arrays):
+    file.write(b'half')
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(np, 'savez_compressed', stopped)
+    with pytest.raises(KeyboardInterrupt):
+      exchange.write(tmp_path / 'g.npz', made)
   assert [path.name for path in tmp_path.iterdir()] == ['f.npz']
 
 

@@ -83,6 +83,8 @@ def test_a_run_that_is_missing_in_one_row_holds_all_verdicts_back(tmp_path):
   for state, reason, tested in (
     ('running', '', False), ('preempted', '', False), ('failed', killed, False),
     ('failed', 'SIGTERM: no output', False), ('failed', full, False),
+    ('failed', 'lost; the same command on all of them goes on from the last checkpoint', False),
+    ('failed', 'File too large; those before it are whole, and the same command goes on', False),
     ('failed', own, True), ('failed', '', True),
   ):  # fmt: skip
     (path / 'state.json').write_text(json.dumps({'state': state, 'reason': reason}))

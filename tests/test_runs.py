@@ -345,6 +345,12 @@ with lock.held(sys.argv[1]):
 """
 
 
+def test_a_directory_is_not_busy_for_who_holds_it(tmp_path):
+  with lock.held(str(tmp_path)), lock.held(str(tmp_path)):
+    assert not lock.busy(str(tmp_path))
+  assert not lock.busy(str(tmp_path))
+
+
 def test_the_second_process_is_refused_and_a_killed_one_is_not_in_the_way(finished, tmp_path):
   where = str(tmp_path / 'run')
   shutil.copytree(finished / 'run', where)
