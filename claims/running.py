@@ -170,14 +170,16 @@ def timed(
   planned: dict[str, Any], done: Callable[[Any], str | None]
 ) -> Callable[[Any], str | None]:
   """`done` whose lines say, of what was finished now, how long the rest will take at this pace."""
-  before = {name for name, one in planned.items() if done(one) is not None}
-  began, ended = time.monotonic(), []
+  began, asked, before, ended = time.monotonic(), set(), set(), set()
 
   def line(one: Any) -> str | None:
+    first = one.workdir not in asked  # Before any of them is started.
+    asked.add(one.workdir)
     text = done(one)
+    if text is not None:
+      (before if first else ended).add(one.workdir)
     if text is None or one.workdir in before:
       return text
-    ended.append(one.workdir)
     left = len(planned) - len(before) - len(ended)
     minutes = (time.monotonic() - began) / len(ended) * left / 60
     return f'{text}; {minutes:.0f} min left' if left else text

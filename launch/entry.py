@@ -1,7 +1,6 @@
 """How every binary starts and how it fails: one clear line, never a traceback for bad input."""
 
 from collections.abc import Callable, Sequence
-import errno
 import math
 import os
 import re
@@ -26,6 +25,7 @@ from training.errors import (
   ProcessLost,
   Stopped,
   TrainingError,
+  is_full,
 )
 from training.watchdog import WATCHDOG
 
@@ -191,10 +191,7 @@ def run(
         fail(error)
       if isinstance(error, ImportError) and 'gcsfs' in str(error):
         fail("a directory in a bucket, gs://..., needs pip install '.[gcs]'")
-      full = getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT)
-      # NumPy tells a write that came short without a number.
-      full = full or (isinstance(error, OSError) and 'requested and' in str(error))
-      if not isinstance(error, OSError) or (error.filename is None and not full):
+      if not isinstance(error, OSError) or (error.filename is None and not is_full(error)):
         raise
       reason = error.strerror or f'disk full? {error}'
       fail(f'{error.filename}: {reason}' if error.filename else reason)

@@ -59,18 +59,27 @@ def of(results: Mapping) -> list[str]:
 
 
 def over_seeds(results: Mapping) -> list[str]:
-  """Where an interval of a report is over seeds alone: 'linear at 10, 40 labels'."""
-  counts: dict[str, dict[str, None]] = {}
-  for probe, labels, over in _told(results):
-    if over == 'seeds':
-      counts.setdefault(probe, {})[labels] = None
-  return [f'{probe} at {", ".join(labels)} labels' for probe, labels in counts.items()]
+  """Where an interval of a report is over seeds alone: 'linear at 10, 40 labels of masked'.
+
+  Rows are named where others of the column hold test examples, too.
+  """
+  columns: dict[tuple[str, str], dict[str, list[str]]] = {}
+  for name, probe, labels, over in _told(results):
+    columns.setdefault((probe, labels), {}).setdefault(over, []).append(name)
+  counts: dict[tuple[str, str], list[str]] = {}
+  for (probe, labels), cells in columns.items():
+    if names := cells.get('seeds'):
+      rows = f' of {", ".join(dict.fromkeys(names))}' if len(cells) > 1 else ''
+      counts.setdefault((probe, rows), []).append(labels)
+  return [f'{probe} at {", ".join(labels)} labels{of}' for (probe, of), labels in counts.items()]
 
 
-def _told(results: Mapping) -> Iterator[tuple[str, str, str]]:
-  """(probe, labels, what its interval is over) of every accuracy that has one."""
+def _told(results: Mapping) -> Iterator[tuple[str, str, str, str]]:
+  """(row, probe, labels, what its interval is over) of every accuracy that has one."""
   pairs = summary.probe_counts(results['runs'], results['controls'].get('raw'))
+  several = len({entry['size'] for entry in results['summary']}) > 1
   for entry in results['summary']:
+    name = entry['objective'] + f' {entry["size"]}' * several
     for cell, prefix, probe, labels in _accuracies(entry, pairs):
       if over := cell.get(f'{prefix}_ci95_of'):
-        yield probe, labels, over
+        yield name, probe, labels, over

@@ -27,7 +27,7 @@ def labels_lines(found: Mapping) -> list[str]:
     f'({best["name"]}).'
   ]
   raw = any(row['kind'] == 'input' for row in found['rows'])
-  unprobed = '' if raw else '; the raw input was not probed'
+  unprobed = '' if raw else '; no code of these labels from the raw input'
   for size, scratch in own.items():
     where = f' ({size})' if len(own) > 1 else ''
     if scratch is None:

@@ -2,19 +2,21 @@
 
 plan.json of a comparison holds its plans in the order in which they were written: rows (objective,
 size, updates), replicates (grammar or None, seed), and the grids that rates and clip norms are
-chosen from. A plan is all rows with all replicates. Until every run of every plan is finished, or
-failed of itself (who was killed goes on), a report is preliminary and has no verdict; what only a
-later plan has is said.
+chosen from. A plan is all rows with all replicates, at what pilots chose where it has pilots. Until
+every run of every plan is finished, or failed of itself (who was killed goes on), a report is
+preliminary and has no verdict; what only a later plan has is said.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import itertools
 from typing import Any
 
 from reports import choice, reading
 
 _KEPT = ('rows', 'replicates', 'learning_rates', 'clip_norms', 'pilot_seeds', 'primary')
-Key = tuple[str, str | None, Any, int, float | None, float | None]
+# Objective, size, grammar, seed, rate and clip norm; of those that a plan leaves open, None.
+Key = tuple[str, str | None, Any, int, float | str | None, float | str | None]
+_NOT_CHOSEN = ('to be chosen',) * 2  # No run is at it.
 
 
 def state(found: reading.Found) -> dict[str, Any] | None:
@@ -23,30 +25,30 @@ def state(found: reading.Found) -> dict[str, Any] | None:
   Returns:
     plans (each once, the earliest first); rows, runs (counts of what is planned); done, failed
     (runs); replicates, whole (planned ones, and those of which every run is finished or failed);
-    unit ('seeds' or 'grammars and seeds'); complete; added: {'replicates', 'rows' (how many more),
-    'results_before', 'written'} of every later plan that has more of either.
+    unit ('seeds' or 'grammars and seeds'); complete; added: {'replicates', 'rows', 'tunings' (how
+    many more), 'results_before', 'written'} of every later plan that has more of any.
   """
   plans = _plans(found.plans)
   if not plans:
     return None
-  keys = list(dict.fromkeys(key for one in plans for key in _keys(one)))
+  keys = list(dict.fromkeys(key for one in plans for key in _keys(one, found.pilots)))
   done = _matched(keys, [_of_record(run) for run in found.runs])
-  failed = _matched(keys, [_of_config(config) for config in found.failed]) - done
+  failed = _matched(keys, filter(None, map(_of_config, found.failed))) - done
   open_ = [key for key in keys if key not in done | failed]
   replicates = list(dict.fromkeys(key[2:4] for key in keys))
-  added, known = [], [set(_replicates(plans[0])), set(_rows(plans[0]))]
-  for one in plans[1:]:
-    more = [set(_replicates(one)) - known[0], set(_rows(one)) - known[1]]
-    if any(more):
+  added, known = [], dict.fromkeys(_parts(plans[0]), frozenset())
+  for one in plans:
+    more = {name: part - known[name] for name, part in _parts(one).items()}
+    if any(more.values()):
       told = {name: one[name] for name in ('results_before', 'written')}
-      added.append({'replicates': len(more[0]), 'rows': len(more[1]), **told})
-      known = [had | new for had, new in zip(known, more, strict=True)]
+      added.append({name: len(part) for name, part in more.items()} | told)
+      known = {name: known[name] | part for name, part in more.items()}
   return {
     'plans': plans, 'rows': len({key[:2] for key in keys}), 'runs': len(keys),
     'done': len(done), 'failed': len(failed), 'replicates': len(replicates),
     'whole': len(set(replicates) - {key[2:4] for key in open_}),
     'unit': 'grammars and seeds' if any(g is not None for g, _ in replicates) else 'seeds',
-    'complete': not open_, 'added': added,
+    'complete': not open_, 'added': added[1:],
   }  # fmt: skip
 
 
@@ -71,10 +73,13 @@ def lines(plan: Mapping[str, Any] | None) -> list[str]:
     )
   for more in plan['added']:
     after = f'once {more["results_before"]} results were there'
-    counts = ((more['replicates'], unit), (more.get('rows'), 'rows'))
+    counts = (more['replicates'], unit), (more.get('rows'), 'rows')
+    parts = [f'{count} {word}' for count, word in counts if count]
+    parts += ['another choice of rates and clip norms'] * bool(more.get('tunings'))
     told.append(
-      ' and '.join(f'{count} {word}' for count, word in counts if count)
-      + ' were added later than the first plan'
+      ' and '.join(parts)
+      + (' was' if len(parts) == 1 and more.get('tunings') else ' were')
+      + ' added later than the first plan'
       + (f', {after}' if more['results_before'] else '')
       + ': a test is at its level only for what was fixed before'
     )
@@ -106,21 +111,36 @@ def _replicates(plan: Mapping) -> list[tuple[Any, int]]:
   return [(one['grammar'], one['seed']) for one in plan['replicates']]
 
 
-def _rows(plan: Mapping) -> list[tuple[str, str | None]]:
-  return [(row['objective'], row['size']) for row in plan['rows']]
+def _parts(plan: Mapping) -> dict[str, frozenset]:
+  """What may be added to a plan."""
+  tuning = (tuple(plan[name]) for name in ('learning_rates', 'clip_norms', 'pilot_seeds'))
+  return {
+    'replicates': frozenset(_replicates(plan)),
+    'rows': frozenset((row['objective'], row['size']) for row in plan['rows']),
+    'tunings': frozenset([tuple(tuning)]),
+  }
 
 
-def _keys(plan: Mapping) -> Iterator[Key]:
-  """Every run of a plan; rate and clip norm are None where pilots or the config choose them."""
+def _keys(plan: Mapping, pilots: Sequence[Mapping]) -> Iterator[Key]:
+  """Every run of a plan; rate and clip norm are None where the config chooses them."""
   for row, replicate in itertools.product(plan['rows'], _replicates(plan)):
-    searched = row['steps'] and not plan['pilot_seeds']
-    grids = [(searched and plan[name]) or [None] for name in ('learning_rates', 'clip_norms')]
-    for tuning in itertools.product(*grids):
+    grids = [row['steps'] and plan[name] for name in ('learning_rates', 'clip_norms')]
+    tunings = list(itertools.product(*(grid or [None] for grid in grids)))
+    if row['steps'] and plan['pilot_seeds']:
+      sized = [one for one in pilots if row['size'] in (None, one['size'])]
+      chosen = [choice.tuning_of(one) for one in sized if one['objective'] == row['objective']]
+      tunings = [
+        tuple(value if grid else None for value, grid in zip(one, grids, strict=True))
+        for one in chosen or [_NOT_CHOSEN]
+      ]
+    for tuning in tunings:
       yield (row['objective'], row['size'], *replicate, *tuning)
 
 
-def _matched(keys: Sequence[Key], runs: Sequence[Key]) -> set[Key]:
-  """The planned runs that are among `runs`; size and tuning count where the plan names them."""
+def _matched(keys: Sequence[Key], found: Iterable[Key]) -> set[Key]:
+  """The planned runs that are among `found`; size and tuning count where the plan names them."""
+
+  runs = list(found)
 
   def fits(key: Key, run: Key) -> bool:
     exact = key[0] == run[0] and key[2:4] == run[2:4] and key[1] in (None, run[1])
@@ -134,8 +154,15 @@ def _of_record(run: Mapping) -> Key:
   return (name, run.get('size'), *choice.replicate(run), *choice.tuning_of(run))
 
 
-def _of_config(config: Mapping) -> Key:
-  """Of a run without a record, by its config.json."""
+def _of_config(config: Mapping) -> Key | None:
+  """Of a run without a record, by its config.json; None where that is damaged."""
+  try:
+    return _key_of(config)
+  except (KeyError, TypeError, AttributeError):
+    return None
+
+
+def _key_of(config: Mapping) -> Key:
   name = ' '.join(filter(None, (config['objective']['name'], config.get('variant'))))
   replicate = choice.grammar_of({'settings_of_data': config['data']}), config['training']['seed']
   optimizer = config['optimizer']

@@ -31,9 +31,9 @@ _OF_A_PLAN = ('rows', 'replicates', 'learning_rates', 'clip_norms', 'pilot_seeds
 _OF_A_PLAN += ('command', 'notes', 'written', 'results_before')
 _OF_PILOTS = ('objective', 'size', 'learning_rate', 'clip_norm', 'learning_rates', 'clip_norms')
 _OF_PILOTS += ('of',)
-# How the reasons begin, or what is in them, that say nothing of the run.
+# In reasons that say nothing of the run, where state.json does not tell.
+_GOES_ON = ('No space left', 'quota exceeded', 'disk full?', 'File too large', 'the same command ')
 _KILLED = ('SIGKILL', 'SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGXCPU')
-_GOES_ON = ('No space left', 'quota exceeded', 'the same command ')
 # Controls without a network: the input itself, and two features of it as wide as the network.
 RAW_CONTROLS = ('raw', 'pca', 'random_relu')
 
@@ -56,6 +56,7 @@ class Found:
     failed: the configs of those among them that say that they failed.
     plans: the plans of the comparison directories (`reports.planned`).
     controls: the merged controls.json of the comparison directories.
+    measured: whether there is any, also of other data.
     raw: the raw input with the labels of every seed, as records of runs as far as that goes.
     pilots: the rows of pilots.json of the comparison directories.
     notes: one line for everything the reader of the report should know about the reading.
@@ -67,6 +68,7 @@ class Found:
   failed: list[dict] = dataclasses.field(default_factory=list)
   plans: list[dict] = dataclasses.field(default_factory=list)
   controls: dict = dataclasses.field(default_factory=dict)
+  measured: bool = False
   raw: list[dict] = dataclasses.field(default_factory=list)
   pilots: list[dict] = dataclasses.field(default_factory=list)
   notes: list[str] = dataclasses.field(default_factory=list)
@@ -125,6 +127,7 @@ def find(dirs: Iterable[str | os.PathLike]) -> Found:
         if path.resolve() not in seen:
           seen.add(path.resolve())
           _read_run(path, found)
+  found.measured = bool(controls)
   for path, content in controls.items():
     _add_controls(path, content, found)
   return found
@@ -171,7 +174,8 @@ def read_run(path: str | os.PathLike) -> dict | None:
 
 def config_of(workdir: str | os.PathLike) -> dict[str, Any]:
   """The config that a run began with; {} where there is none."""
-  return read_json(pathlib.Path(workdir) / 'config.json').get('config') or {}
+  config = read_json(pathlib.Path(workdir) / 'config.json').get('config')
+  return config if isinstance(config, dict) else {}
 
 
 def _read_run(path: pathlib.Path, found: Found) -> None:
@@ -179,7 +183,7 @@ def _read_run(path: pathlib.Path, found: Found) -> None:
   if (path / 'run.json').exists():
     try:
       record = plain(json.loads((path / 'run.json').read_text()))
-      reason = _fault(record)
+      reason = fault(record)
     except (OSError, ValueError) as error:
       reason = f'run.json cannot be read: {error}'
     if reason is None:
@@ -202,12 +206,13 @@ def failed_of_itself(workdir: str | os.PathLike) -> bool:
   """Whether a run has ended by a failure of its own; one that was stopped from outside goes on."""
   said = read_json(pathlib.Path(workdir) / 'state.json')
   reason = str(said.get('reason'))
-  return said.get('state') == 'failed' and not (
-    reason.startswith(_KILLED) or any(words in reason for words in _GOES_ON)
-  )
+  goes_on = said.get('goes_on')
+  if not isinstance(goes_on, bool):
+    goes_on = reason.startswith(_KILLED) or any(words in reason for words in _GOES_ON)
+  return said.get('state') == 'failed' and not goes_on
 
 
-def _fault(record: Any) -> str | None:
+def fault(record: Any) -> str | None:
   """Why a record cannot be used, or None."""
   if not isinstance(record, dict):
     return 'run.json is not an object'
@@ -228,7 +233,11 @@ def _read_plans(path: pathlib.Path, found: Found) -> None:
     return
   plans = read_json(path).get('plans')
   lists = ('rows', 'replicates', 'learning_rates', 'clip_norms', 'pilot_seeds', 'notes')
-  if not _are_rows(plans, _OF_A_PLAN, lists):
+  parts = (('rows', ('objective', 'size', 'steps')), ('replicates', ('grammar', 'seed')))
+  whole = _are_rows(plans, _OF_A_PLAN, lists) and all(
+    _are_rows(plan[name], of) for plan in plans for name, of in parts
+  )
+  if not whole:
     raise ReportError(f'{path} cannot be read, and it says whether there may be a verdict')
   for plan in plans:
     if plan not in found.plans:
@@ -243,12 +252,17 @@ def _read_pilots(path: pathlib.Path, found: Found) -> None:
   chosen = read_json(path)
   lists = ('learning_rates', 'clip_norms', 'of')
   notes = chosen.get('notes', [])
-  if not _are_rows(chosen.get(PILOTS), _OF_PILOTS, lists) or not isinstance(notes, list):
+  rows = chosen.get(PILOTS)
+  whole = _are_rows(rows, _OF_PILOTS, lists) and isinstance(notes, list)
+  whole = whole and all(
+    _are_rows(row.setdefault('tried', []), ())
+    and all(isinstance(one, str) for one in row['of'])
+    and all(isinstance(one, int | float) for name in lists[:2] for one in row[name])
+    for row in rows
+  )
+  if not whole:
     raise ReportError(f'{path} cannot be read, and it says what chose the learning rates')
-  for row in chosen[PILOTS]:
-    row.setdefault('tried', [])
-    if not _are_rows(row['tried'], ()):
-      raise ReportError(f'{path} cannot be read, and it says what chose the learning rates')
+  for row in rows:
     same = [
       other
       for other in found.pilots
@@ -298,7 +312,8 @@ def _read_controls(path: pathlib.Path, found: dict[pathlib.Path, dict]) -> None:
   whole = isinstance(controls, dict) and all(
     isinstance(controls.get(name, {}), dict) for name in ('raw_by_seed', 'of')
   )
-  if not whole or not all(seed.isdigit() for seed in controls.get('raw_by_seed', ())):
+  seeds = controls.get('raw_by_seed', ()) if whole else ()
+  if not whole or not all(seed.isascii() and seed.isdecimal() for seed in seeds):
     raise ReportError(f'{path} cannot be read: it is not what a comparison writes')
   found[path] = controls
 
@@ -308,7 +323,7 @@ def _add_controls(path: pathlib.Path, controls: Mapping[str, Any], found: Found)
   of = controls.get('of', {})
   hashes = of.get('data_hash')
   for name, own in zip(HASHES, hashes if isinstance(hashes, list) else (), strict=False):
-    known = {run.get(name) for run in found.runs} - {None}
+    known = [run[name] for run in found.runs if run.get(name) is not None]
     if own is not None and known and own not in known:
       found.notes.append(f'{path} is of other data than the runs ({name}): left out')
       return

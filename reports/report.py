@@ -61,8 +61,7 @@ def read(path: str | os.PathLike) -> dict:
       f'{path} is no results.json of this version: it has verdicts on {min(others)}; '
       'launch.report on its runs or records makes it again'
     )
-  beside = [made for one in found['beside'] for made in one.get('verdicts', ())]
-  if any('degrees' in made for made in [*found['verdicts'], *beside]):  # Satterthwaite's.
+  if found.get('formula') != results.FORMULA:
     raise ReportError(
       f'{path} is no results.json of this version: its intervals are of another formula; '
       'launch.report on its runs or records makes it again'

@@ -41,9 +41,11 @@ RUN_FIELDS = (
   + ('probes', 'also', 'truth', 'probes_by_level', 'latents', 'settings_of_data')
   + ('token_accuracy', 'token_accuracy_of')
 )
+# How intervals of differences and accuracies are made: another one makes results.json void.
+FORMULA = 'Banerjee (1960)'
 _WITHOUT_CONTROLS = (
-  'the raw input and the codes without context are not measured here: launch.compare does it once '
-  'all runs have ended'
+  'the raw input and the codes without context are not measured here: launch.compare, of parts the '
+  'first, does it once its runs have ended'
 )
 # A bound's terms add up to it but for float32 (bits per dimension).
 _TERMS_ROUNDING = 1e-3
@@ -98,7 +100,8 @@ def assemble(
   intervals.cross(entries, runs)
   common = _common(runs)
   return reading.plain({
-    'schema': reading.SCHEMA, **common, 'command': command or planned.command(plan),
+    'schema': reading.SCHEMA, 'formula': FORMULA, **common,
+    'command': command or planned.command(plan),
     'plan': plan, 'compute': compute.total(runs, found.pilots),
     'primary': {'probe': probe, 'labels': labels, 'measure': 'accuracy'},
     'runs': runs, 'controls': _controls(found.controls, chosen),
@@ -110,7 +113,7 @@ def assemble(
     'errors': [error for run in runs for error in run['errors']],
     'failures': failures, 'unfinished': unfinished,
     'notes': notes
-    + ([_WITHOUT_CONTROLS] if plan and not found.controls else [])
+    + ([_WITHOUT_CONTROLS] if plan and not found.measured else [])
     + _several(common)
     + _left_out(chosen)
     + _notes(chosen)

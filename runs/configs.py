@@ -11,6 +11,7 @@ import ml_collections
 from ml_collections import config_flags
 
 from experiments import base
+from reports import reading
 from runs.errors import UserError, describe_flag_error
 from training.schedule import Schedule
 
@@ -153,12 +154,15 @@ def read_record(workdir: str) -> dict[str, Any] | None:
   path = epath.Path(workdir, 'run.json')
   try:
     record = json.loads(path.read_text())
+    fault = reading.fault(record)
   except FileNotFoundError:
     return None
   except (OSError, ValueError) as error:
-    raise UserError(f'{path} can not be read: {error}') from error
-  if not isinstance(record, dict) or 'objective' not in record:
-    raise UserError(f'{path} can not be read: it is no record of a run')
+    fault = error
+  if fault:
+    raise UserError(
+      f'{path} can not be read: {fault}; move it away, and the same command makes it again'
+    )
   return record
 
 

@@ -6,7 +6,9 @@ WORKDIR/controls/seedN/arrays.npz, as a run's does in its own directory, and ver
 """
 
 from collections.abc import Sequence
+import contextlib
 import dataclasses
+import io
 import os
 import sys
 from typing import Any
@@ -40,6 +42,8 @@ def write(planned: Sequence[PlannedRun], workdir: str, data_dir: str) -> None:
   key |= {'label_subsets_of_seeds': seeds}
   if reading.read_json(path).get('of') == key:
     return
+  with contextlib.suppress(FileNotFoundError):
+    os.unlink(path)  # What it says belongs to the arrays that are written below.
   wide = {}
   if built.probed:
     raw = dataclasses.replace(built.raw_features(), pretraining_seed=seeds[0])
@@ -106,9 +110,9 @@ def _by_seed(
     directory = os.path.join(workdir, 'controls', f'seed{seed}')
     os.makedirs(directory, exist_ok=True)
     kept = {f'linear/{n}/predictions': found[f'{n}/predictions'] for n in cells}
-    np.savez_compressed(
-      os.path.join(directory, 'arrays.npz'), labels=np.asarray(raw.labels_test), **kept
-    )
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, labels=np.asarray(raw.labels_test), **kept)
+    write_atomically(os.path.join(directory, 'arrays.npz'), buffer.getvalue())
   return {str(seed): cells for seed, (cells, _) in made.items()}
 
 

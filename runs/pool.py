@@ -14,6 +14,7 @@ from typing import Any
 
 import tqdm
 
+from reports import reading
 from runs import configs, lock, recorded, run
 from runs.errors import UserError
 from runs.plan import PlannedRun
@@ -132,7 +133,7 @@ def _tell(planned: Any, code: int | None, begin: int = 0) -> None:
     run.say(planned.workdir, 'running')
   elif code == preemption.EXIT_CODE:
     run.say(planned.workdir, 'preempted')
-  else:
+  elif reading.read_json(os.path.join(planned.workdir, 'state.json')).get('state') != 'failed':
     run.say(planned.workdir, 'failed', _reason(planned, code, begin))
 
 
@@ -162,7 +163,7 @@ def _said(planned: Any, done: Callable[[Any], str | None], failures: list[Failur
   """What `done` says of a run; what it can't read costs that run alone."""
   try:
     return done(planned)
-  except (UserError, KeyError, TypeError, AttributeError) as error:
+  except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
     of = '' if isinstance(error, UserError) else f'{planned.workdir}/run.json can not be read: '
     failures.append(Failure(planned.name, planned.log, f'{of}{error}'))
     tqdm.tqdm.write(f'{planned.name} FAILED, {of}{error}')

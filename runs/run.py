@@ -9,6 +9,7 @@ import os
 from typing import Any
 
 from etils import epath
+import jax
 import ml_collections
 
 import objectives
@@ -33,7 +34,7 @@ from runs.errors import UserError
 from training import checkpoint, distributed, loop, preemption, profile
 from training import optimizer as optimizer_lib
 from training import state as state_lib
-from training.errors import STOPPED, Preempted
+from training.errors import LOST, STOPPED, Preempted, from_outside
 from training.metrics import MetricsWriter, write_atomically
 from training.watchdog import WATCHDOG
 
@@ -54,7 +55,7 @@ def open_workdir(
     UserError: a run of another config, of other data or under other settings of JAX has begun
       there, or nothing can be written; one line.
   """
-  saved: dict[str, Any] = {'config': configs.plain(config), 'size': sizes.name(config.model)}
+  saved: dict[str, Any] = {'config': configs.plain(config)}
   if experiment is not None:
     saved |= provenance.made_with() | (experiment.hashes or {})
   path = os.path.join(workdir, 'config.json')
@@ -74,6 +75,8 @@ def open_workdir(
         if changed:
           # The record will be made under these settings; all else stays as the run began.
           began['config'] |= {name: saved['config'][name] for name in recorded.RESULTS}
+        if changed or 'size' not in began:  # Of an earlier version.
+          began['size'] = sizes.name(config.model)
           if distributed.is_primary():
             write_atomically(path, json.dumps(began, indent=1))
         if experiment is None:
@@ -84,6 +87,7 @@ def open_workdir(
         saved = began
       else:
         checks.check_run(config)
+        saved['size'] = sizes.name(config.model)
         if experiment is not None:
           saved['init_from'] = parents.find(experiment)
           ordering.check(experiment)
@@ -143,8 +147,9 @@ def telling(workdir: str) -> Iterator[None]:
     raise
   except Exception as error:
     text = str(error) if isinstance(error, UserError) else f'{type(error).__name__}: {error}'
+    lost = distributed.active() and isinstance(error, jax.errors.JaxRuntimeError)
     with contextlib.suppress(OSError):
-      say(workdir, 'failed', text)
+      say(workdir, 'failed', text, lost or from_outside(error))
     raise
   finally:
     WATCHDOG.on_end = before
@@ -152,13 +157,18 @@ def telling(workdir: str) -> Iterator[None]:
 
 
 def _say_ended(workdir: str, code: int, reason: str) -> None:
-  say(workdir, 'preempted' if code == STOPPED else 'failed', reason)
+  say(workdir, 'preempted' if code == STOPPED else 'failed', reason, code == LOST)
 
 
-def say(workdir: str, state: str, reason: str = '') -> None:
-  """WORKDIR/state.json, for launch.status: the last thing that is known of the run."""
+def say(workdir: str, state: str, reason: str = '', goes_on: bool | None = None) -> None:
+  """WORKDIR/state.json, for launch.status: the last thing that is known of the run.
+
+  Of a failure `goes_on` tells whether it says nothing of the run, so that the same command goes on
+  once the cause is gone; None where only the reason can tell.
+  """
   if distributed.is_primary():
     said = {'state': state, 'reason': ' '.join(reason.split())[:300]}
+    said |= {} if goes_on is None else {'goes_on': goes_on}
     path, text = os.path.join(workdir, 'state.json'), json.dumps(said) + '\n'
     try:
       write_atomically(path, text)

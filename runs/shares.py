@@ -1,9 +1,10 @@
 """One comparison on several machines: which runs each of them trains."""
 
 from collections.abc import Sequence
+import os
 
 from reports import reading
-from runs import plan
+from runs import configs, plan
 from runs.errors import UserError
 
 Part = tuple[int, int]  # (I, N): the I-th of N parts, from 1
@@ -35,19 +36,21 @@ def need_pilots(pilots: Sequence[plan.PlannedRun], part: Part | None, workdir: s
   The choice is by all of them; one that failed of itself has ended.
   """
   own = {run.name for run in share(pilots, part)}
-  stopped = [run.name for run in pilots if run.name in own and not _ended(run.workdir)]
+  open_ = [run for run in pilots if not _ended(run.workdir)]
+  stopped = [run for run in open_ if run.name in own]
   if stopped:
     raise UserError(
-      f'{len(stopped)} pilots were stopped before they ended, {stopped[0]} first: nothing is '
-      'chosen without them, and the same command goes on with them'
+      f'{len(stopped)} pilots have not ended, {stopped[0].name} first'
+      f'{_why(stopped[0].workdir)}: nothing is chosen without them, and the same command goes on '
+      'with them'
     )
-  lacking = [run for run in pilots if run.name not in own and not _ended(run.workdir)]
-  if lacking:
+  if open_:
     number, parts = part or (1, 1)
     raise UserError(
-      f'the pilots of part {number} of {parts} are done, {len(lacking)} of the others are not '
-      f'here: copy the directory {reading.PILOTS} of every part into {workdir} (checkpoints may be '
-      'left out), then start the same command again, on every machine'
+      f'the pilots of part {number} of {parts} are done, {len(open_)} of the others are not here '
+      f'or have not ended, {open_[0].name} first{_why(open_[0].workdir)}: once every part is done '
+      f'with its own, copy the directory {reading.PILOTS} of every part into {workdir} '
+      '(checkpoints may be left out), then start the same command again, on every machine'
     )
 
 
@@ -57,6 +60,16 @@ def note(part: Part) -> str:
     f'THIS IS PART {part[0]} OF {part[1]} of a comparison: launch.report on the directories of all '
     'parts makes the report of the whole'
   )
+
+
+def _why(workdir: str) -> str:
+  """What is known of a run that has not ended, in brackets."""
+  try:
+    configs.read_record(workdir)
+  except UserError as error:
+    return f' ({error})'
+  reason = reading.read_json(os.path.join(workdir, 'state.json')).get('reason')
+  return f' ({reason})' if reason else ''
 
 
 def _ended(workdir: str) -> bool:

@@ -73,6 +73,8 @@ def _pretend(specs, places, **record):
     where = pathlib.Path(running.planned_run(spec, places).workdir)
     where.mkdir(parents=True, exist_ok=True)
     content = {
+      'schema': 1,
+      'code': 'exact',
       'objective': 'masked',
       'seed': spec.seed,
       'bits_per_dim': 0.1 + spec.seed,
@@ -197,7 +199,7 @@ def test_lines_say_how_long_the_rest_will_take(monkeypatch):
   planned = {str(k): running.PlannedPiece(f'p{k}', str(k), []) for k in range(4)}
   there = {'0'}
   line = running.timed(planned, lambda one: one.name if one.workdir in there else None)
-  assert line(planned['0']) == 'p0' and line(planned['1']) is None
+  assert [line(one) for one in planned.values()] == ['p0', None, None, None]
   there |= {'1', '2'}
   assert line(planned['1']) == 'p1; 4 min left'
   assert line(planned['2']) == 'p2; 2 min left'

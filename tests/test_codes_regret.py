@@ -76,7 +76,7 @@ def test_regret_and_savings_by_hand(top):
   scratch = {'bits': 95.0, 'name': 'fine-tuned, untrained (nano)', 'fine_tuned': True}
   assert table['scratch'] == {'nano': scratch}
   assert table['without_pretraining'] == {'bits': 40.0, 'name': 'linear, raw'}
-  told = 'the raw input was not probed.'
+  told = 'no code of these labels from the raw input.'
   assert not any(told in line for line in label_text.labels_lines(table))
   unprobed = {**table, 'rows': [row for row in table['rows'] if row['kind'] != 'input']}
   assert sum(line.endswith(told) for line in label_text.labels_lines(unprobed)) >= 2

@@ -9,8 +9,11 @@ import sys
 import pytest
 import tiny
 
+from reports import reading
 from runs import run
+from runs.errors import UserError
 from training import metrics
+from training.errors import NotSaved, ProcessLost
 
 ROOT = pathlib.Path(__file__).parent.parent
 # From the checkpoint of step 4 on no file may grow: its write, in the background, fails.
@@ -47,6 +50,7 @@ def test_a_save_in_the_background_that_fails_is_one_line(data_dir, tmp_path):
   assert 'a checkpoint could not be written' in done.stderr and 'File too large' in done.stderr
   said = json.loads((tmp_path / 'run' / 'state.json').read_text())
   assert said['state'] == 'failed' and 'could not be written' in said['reason']
+  assert said['goes_on'] and not reading.failed_of_itself(workdir)
   assert (tmp_path / 'run' / 'checkpoints' / 'last' / '0').exists()
   # With room again the same run goes on.
   assert run.execute(experiment, workdir)['steps'] == 8
@@ -62,7 +66,36 @@ def test_the_state_is_told_in_the_file_that_is_there(tmp_path, monkeypatch):
   with pytest.raises(ZeroDivisionError), run.telling(str(tmp_path)):
     raise ZeroDivisionError('the reason')
   said = json.loads((tmp_path / 'state.json').read_text())
-  assert said == {'state': 'failed', 'reason': 'ZeroDivisionError: the reason'}
+  assert said == {'state': 'failed', 'reason': 'ZeroDivisionError: the reason', 'goes_on': False}
+
+
+def _refused():
+  raise UserError('workdir can not be written: ...') from OSError(28, 'No space left on device')
+
+
+def _several(*_):
+  raise NotSaved('a/long/path: ' * 40 + 'the same command goes on')
+
+
+@pytest.mark.parametrize(
+  'error, own',
+  [
+    (OSError(28, 'No space left on device', 'a/' * 200), False),
+    (OSError(27, 'File too large'), False),
+    (OSError('8192 requested and 0 written'), False),  # As NumPy says it.
+    (_refused, False),
+    (_several, False),
+    (ProcessLost('process 1 does not come'), False),
+    (OSError(2, 'No such file or directory'), True),
+    (ValueError('repeats the same command of the grammar'), True),
+  ],
+)
+def test_whether_a_failure_says_anything_of_the_run_is_told_by_the_error(tmp_path, error, own):
+  with pytest.raises(Exception), run.telling(str(tmp_path)):  # noqa: B017
+    if callable(error):
+      error()
+    raise error
+  assert reading.failed_of_itself(tmp_path) == own
 
 
 def test_half_a_file_is_not_left_behind(tmp_path, monkeypatch):

@@ -105,6 +105,7 @@ def test_controls_of_other_data_are_left_out(tmp_path):
     (['a', 'b'], None),
     (['a', 'x'], 'probe_data_hash'),
     (['x', 'b'], 'data_hash'),
+    ([['a'], 'b'], 'data_hash'),  # Damaged.
   ):
     controls = {'of': {'data_hash': hashes}, 'raw': {'linear': {'all': {'accuracy': 0.9}}}}
     controls['histogram_bits_per_dim'] = 2.0
@@ -115,6 +116,7 @@ def test_controls_of_other_data_are_left_out(tmp_path):
     assert told == [f'{path} is of other data than the runs ({note}): left out'] * bool(note)
     assert results['controls'].get('histogram_bits_per_dim') == (None if note else 2.0)
     assert bool(results['controls']['raw']) == (not note)
+    assert not any('not measured here' in line for line in results['notes'])
   # Of two directories those of the runs' own data are kept, whichever comes first.
   other = tmp_path / 'other'
   _write(other, range(2, 4), data_hash='a', probe_data_hash='b')

@@ -90,6 +90,14 @@ def test_a_run_that_is_missing_in_one_row_holds_all_verdicts_back(tmp_path):
     (path / 'state.json').write_text(json.dumps({'state': state, 'reason': reason}))
     assert bool(assemble(tmp_path)['verdicts']) == tested
   assert '15 runs; done: 14 runs; failed: 1' in _said(assemble(tmp_path))
+  # What its error was counts more than how that sounds; a damaged config is of no planned run.
+  for goes_on, tested in ((True, False), (False, True)):
+    said = {'state': 'failed', 'reason': killed if tested else own, 'goes_on': goes_on}
+    (path / 'state.json').write_text(json.dumps(said))
+    assert bool(assemble(tmp_path)['verdicts']) == tested
+  for damaged in ({'config': [1]}, {'config': config | {'objective': 3}}):
+    (path / 'config.json').write_text(json.dumps(damaged, default=list))
+    assert assemble(tmp_path)['verdicts'] == []
 
 
 def test_seeds_added_once_results_were_there_are_told(tmp_path):
@@ -145,12 +153,49 @@ def test_a_grid_is_done_when_all_of_it_is_and_pilots_leave_one_point(tmp_path):
   for seed in range(5):
     write_run(tmp_path, make_record('untrained', seed, learning_rate=None), f'untrained-{seed}')
   _write(tmp_path, _plan(range(5), pilot_seeds=[100], **grid))
+  assert assemble(tmp_path)['plan']['done'] == 5  # The untrained: nothing is chosen yet.
+  _choose(tmp_path, 1e-3)
   assert assemble(tmp_path)['plan']['complete']
   _write(tmp_path, _plan(range(5), **grid))
   found = assemble(tmp_path)['plan']
   assert (found['runs'], found['done'], found['whole'], found['complete']) == (25, 15, 0, False)
   _runs(tmp_path, range(5), OBJECTIVES[:2], learning_rate=2e-3)
   assert assemble(tmp_path)['plan']['complete']
+
+
+def _choose(top: pathlib.Path, rate: float, size: str | None = None) -> None:
+  rows = [
+    {'objective': name, 'size': size or 'nano', 'learning_rate': rate, 'clip_norm': 1.0,
+     'learning_rates': [1e-3, 2e-3], 'clip_norms': [1.0], 'of': ['seed 100'], 'tried': []}
+    for name in OBJECTIVES[:2]
+  ]  # fmt: skip
+  (top / 'pilots.json').write_text(json.dumps({'pilots': rows}))
+
+
+def test_what_is_done_at_rates_that_pilots_did_not_choose_is_no_part_of_their_plan(tmp_path):
+  """First untuned, then by pilots: half of the second is done at the rates of the first."""
+  tuned = _plan(range(5), written='2026-11-02', before=15, pilot_seeds=[100], learning_rates=[1e-3])
+  _write(tmp_path, _plan(range(5)), tuned)
+  same = {'clip_norm': 1.0}
+  _runs(tmp_path, range(5), OBJECTIVES[:2], learning_rate=1e-3, **same)
+  _runs(tmp_path, range(5), OBJECTIVES[2:])
+  _choose(tmp_path, 2e-3)
+  found = assemble(tmp_path)
+  assert (found['plan']['runs'], found['plan']['done']) == (25, 15)
+  assert found['verdicts'] == [] and '10 planned runs are not done' in found['no_verdicts']
+  told = (
+    'another choice of rates and clip norms was added later than the first plan, once 15 results'
+  )
+  assert told in _said(found)
+  _runs(tmp_path, range(5), OBJECTIVES[:1], learning_rate=2e-3, **same)
+  assert assemble(tmp_path)['plan']['done'] == 20
+  _runs(tmp_path, range(5), OBJECTIVES[1:2], learning_rate=2e-3, **same)
+  assert assemble(tmp_path)['plan']['complete']
+  # Pilots of another size chose nothing for this one.
+  sized = [{'objective': name, 'size': 'nano', 'steps': 800} for name in OBJECTIVES[:2]]
+  _write(tmp_path, tuned | {'rows': sized})
+  _choose(tmp_path, 2e-3, 'micro')
+  assert assemble(tmp_path)['plan']['done'] == 0
 
 
 @pytest.mark.parametrize('text', ['{"plans": [{"rows"', '{}', '{"plans": [{"rows": []}]}'])

@@ -1,10 +1,12 @@
 """What a run that crashed is said to have died of: one line, and that the right one."""
 
 import dataclasses
+import json
 import os
 import sys
 
 import pytest
+from records import make_record
 
 from runs import pool
 
@@ -45,8 +47,8 @@ def test_a_record_that_can_not_be_read_costs_that_run_alone(tmp_path, monkeypatc
   monkeypatch.setattr(pool, '_POLL_SECONDS', 0.02)
   jobs = []
   for name, text, code in (
-    ('a', '{"objective": "masked"}', ''), ('b', '{}', ''), ('c', None, ''),
-    ('d', None, 'open("run.json", "w")'),
+    ('a', json.dumps(make_record('masked', 0, wall_seconds='long')), ''), ('b', '{}', ''),
+    ('c', None, ''), ('d', None, 'open("run.json", "w")'),
   ):  # fmt: skip
     (tmp_path / name).mkdir()
     if text is not None:

@@ -23,7 +23,7 @@ from records import (
 )
 from scipy import optimize, stats
 
-from reports import canvas, choice, figures, page, reading, report, terminal, tidy
+from reports import canvas, choice, figures, intervals, page, reading, report, terminal, tidy
 from reports import results as results_lib
 from reports.errors import ReportError
 
@@ -111,6 +111,15 @@ def test_summary_from_five_seeds_has_t_intervals_and_holm_corrected_pairs(tmp_pa
   ):
     assert words in ' '.join(render(results).split())
     assert words in terminal.terminal_table(results).replace('\n  ', ' ')
+  # Where that is so of some rows alone, they are named.
+  first, *_ = (run['workdir'] for run in results['runs'] if run['objective'] == 'masked')
+  arrays = pathlib.Path(first) / 'arrays.npz'
+  arrays.rename(arrays.with_suffix('.kept'))
+  assert intervals.over_seeds(assemble(tmp_path)) == [
+    'linear at all, 10, 40, 250 labels', 'linear at 100 labels of masked', 'knn at all labels',
+    'mlp at all labels',
+  ]  # fmt: skip
+  arrays.with_suffix('.kept').rename(arrays)
   # Supervised runs saw all labels: theirs is no few-label result.
   trained = ('autoregressive', 'masked_diffusion', 'masked')
   pairs = {(v['first'], v['second']): v for v in results['verdicts']}
@@ -325,9 +334,12 @@ def test_nothing_finished_or_no_directory_is_one_clear_line(tmp_path):
     ('controls.json', '{"raw_by_seed": {"first": {}}}'),
     ('pilots.json', '{"pilots": [{"objective": "masked"}]}'), ('pilots.json', '{"pilots": [1]}'),
     ('pilots.json', json.dumps({'pilots': [dict.fromkeys(reading._OF_PILOTS)]})),
+    ('pilots.json', json.dumps({'pilots': [dict.fromkeys(reading._OF_PILOTS, [{}])]})),
     ('pilots.json', '{"pilots": [], "notes": 3}'), ('controls.json', '{"of": 5}'),
     ('plan.json', json.dumps({'plans': [dict.fromkeys(reading._OF_A_PLAN)]})),
     ('plan.json', '{"plans": [[]]}'), ('plan.json', '{"plans": {}}'),
+    ('plan.json', json.dumps({'plans': [dict.fromkeys(reading._OF_A_PLAN, [{}])]})),
+    ('controls.json', '{"raw_by_seed": {"²": {}}}'),
   ):  # fmt: skip
     (tmp_path / name).write_text(text)
     with pytest.raises(ReportError, match=f'{name} cannot be read'):

@@ -48,6 +48,8 @@ QUICK = [o for o in tiny.OVERRIDES if not o.startswith('--config.probe')] + [
   '--config.optimizer.warmup_steps=0',
 ]
 OLD, NEW = 'ab' * 3000, 'ba' * 3000
+# What no record is without.
+OF_A_RECORD = {'schema': 1, 'objective': 'masked', 'seed': 0, 'code': 'exact'}
 
 
 def _text(top, content: str = OLD) -> experiment.Experiment:
@@ -139,7 +141,7 @@ def test_other_labels_are_other_data_and_fewer_are_not(tmp_path):
   # A run of an earlier version: what its record says counts, but for labels that it left out.
   path.write_text(json.dumps(config))
   provenance.check_data(str(tmp_path), {**both, 'data_hash': 'c' * 64})
-  (tmp_path / 'run.json').write_text(json.dumps(both | {'objective': 'masked'}))
+  (tmp_path / 'run.json').write_text(json.dumps(both | OF_A_RECORD))
   with pytest.raises(UserError, match='its data_hash is a{12}'):
     provenance.check_data(str(tmp_path), {**both, 'data_hash': 'c' * 64})
   config['config']['probe']['train_rows'] = 5
@@ -169,8 +171,7 @@ def test_one_held_out_example_has_no_spread(finished, tmp_path):
 
 
 def test_what_can_not_be_written_costs_only_itself(tmp_path, capsys):
-  record = {
-    'objective': 'masked',
+  record = OF_A_RECORD | {
     'steps': 8,
     'bits_per_dim': math.nan,
     'validation': {'loss': 1.5},
@@ -180,8 +181,7 @@ def test_what_can_not_be_written_costs_only_itself(tmp_path, capsys):
   }
   arrays = {'nats': np.array([math.nan, 1.0])}
   written = recorded.write_record(str(tmp_path), record, arrays)
-  assert configs.read_record(str(tmp_path)) == written == {
-    'objective': 'masked',
+  assert configs.read_record(str(tmp_path)) == written == OF_A_RECORD | {
     'steps': 8,
     'bits_per_dim': None,
     'validation': {'loss': 1.5},
@@ -305,6 +305,24 @@ def test_a_change_of_what_a_run_is_made_with_is_said_and_kept(tmp_path, monkeypa
   monkeypatch.setattr(provenance, 'made_with', lambda: x64)
   with pytest.raises(UserError, match='began under other settings of JAX: x64 False -> True; set'):
     run.open_workdir(where, built.config, built)
+
+
+def test_a_run_of_an_earlier_version_is_told_its_size(tmp_path):
+  built, where = _text(tmp_path), str(tmp_path / 'run')
+  saved = run.open_workdir(where, built.config, built)
+  assert saved['size'] == 'L1D16H2'
+  (tmp_path / 'run' / 'checkpoints').mkdir()
+  older = {name: value for name, value in saved.items() if name != 'size'}
+  (tmp_path / 'run' / 'config.json').write_text(json.dumps(older))
+  assert run.open_workdir(where, built.config, built) == saved
+  assert json.loads((tmp_path / 'run' / 'config.json').read_text()) == saved
+
+
+def test_an_unknown_preset_is_one_line_also_beside_a_width(tmp_path):
+  config = tiny.config('masked', '--config.model.preset=huge', '--config.model.width=32')
+  with pytest.raises(UserError, match="unknown model.preset 'huge'; known: nano,"):
+    run.open_workdir(str(tmp_path), config)
+  assert not list(tmp_path.iterdir())
 
 
 # Who may write.

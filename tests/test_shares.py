@@ -4,6 +4,7 @@ import collections
 import json
 import os
 import pathlib
+import re
 import shutil
 
 import in_process
@@ -157,10 +158,18 @@ def test_a_pilot_that_failed_elsewhere_is_not_waited_for(tmp_path):
   killed = {'state': 'failed', 'reason': 'SIGKILL, out of memory?: 3/9'}
   for said in ({}, {'state': 'preempted'}, killed):
     own.write_text(json.dumps(said))
-    with pytest.raises(UserError, match='1 pilots were stopped before they ended, p0 first'):
+    why = re.escape(f' ({said["reason"]})') if 'reason' in said else ''
+    with pytest.raises(UserError, match=f'1 pilots have not ended, p0 first{why}: nothing'):
       shares.need_pilots(runs, (1, 2), str(tmp_path))
+  # What can't be read is said, and what to do.
+  record = tmp_path / 'p0' / 'run.json'
+  for text, fault in (('{"schema"', 'Expecting'), ('{"schema": 9}', 'run.json has schema 9')):
+    record.write_text(text)
+    with pytest.raises(UserError, match=f'p0/run.json.*{fault}.*move it away, and the same'):
+      shares.need_pilots(runs, None, str(tmp_path))
+  record.unlink()
   own.write_text(json.dumps({'state': 'failed', 'reason': 'ValueError: no'}))
-  with pytest.raises(UserError, match='1 of the others are not here'):
+  with pytest.raises(UserError, match='1 of the others are not here or have not ended, p1 first'):
     shares.need_pilots(runs, (1, 2), str(tmp_path))
   for state, waits in (('running', True), ('failed', False)):
     (tmp_path / 'p1' / 'state.json').write_text(json.dumps({'state': state}))

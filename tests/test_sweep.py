@@ -331,7 +331,7 @@ def test_a_run_that_can_not_begin_says_why(tmp_path):
     assert json.loads((tmp_path / 'state.json').read_text())['state'] == 'running'
     raise UserError('no data here')
   said = json.loads((tmp_path / 'state.json').read_text())
-  assert said == {'state': 'failed', 'reason': 'no data here'}
+  assert said == {'state': 'failed', 'reason': 'no data here', 'goes_on': False}
   with pytest.raises(Preempted), run.telling(str(tmp_path)):
     raise Preempted('stopped')
   (row,) = status.survey(str(_under(tmp_path)), 60, 0)

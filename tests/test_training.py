@@ -441,7 +441,8 @@ def test_a_bucket_holds_the_same_files(monkeypatch, tmp_path):
   rows = metrics.read_curve(f'{place}/metrics.jsonl')
   assert [(row['step'], row['loss']) for row in rows] == [(1, 0.5), (2, 1.0), (3, 1.5), (4, 2.0)]
   assert boards == [place, place]
-  recorded.write_record(place, {'objective': 'masked'}, {'x': np.arange(3)})
-  assert configs.read_record(place) == {'objective': 'masked'}
+  record = {'schema': 1, 'objective': 'masked', 'seed': 0, 'code': 'exact'}
+  recorded.write_record(place, record, {'x': np.arange(3)})
+  assert configs.read_record(place) == record
   np.testing.assert_array_equal(recorded.read_arrays(place)['x'], [0, 1, 2])
   assert not (tmp_path / 'gs:').exists() and not os.path.exists('gs:')

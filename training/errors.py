@@ -1,5 +1,7 @@
 """What can go wrong in training, as one line each, and the exit codes of that."""
 
+import errno
+
 USAGE_ERROR = 2  # A restart would end in the same way.
 LOST = 3  # Another process of the run was lost.
 STOPPED = 42  # On request, with everything computed saved.
@@ -39,3 +41,18 @@ class Preempted(Exception):
   def __init__(self, message: str, alone: bool = False):
     super().__init__(message)
     self.alone = alone
+
+
+def is_full(error: BaseException) -> bool:
+  """Whether a file could not be written for want of room."""
+  # NumPy tells a write that came short without a number.
+  short = isinstance(error, OSError) and 'requested and' in str(error)
+  return short or getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def from_outside(error: BaseException | None) -> bool:
+  """Whether an error says nothing of the run: without its cause the same command goes on."""
+  if error is None:
+    return False
+  lost = isinstance(error, (NotSaved, ProcessLost))
+  return lost or is_full(error) or from_outside(error.__cause__)
