@@ -85,4 +85,4 @@ def _numbers(one: Mapping, measure: predictions.Tested, marks: Mapping[str, str]
 
 
 def _p_text(value: float) -> str:
-  return '< 0.0001' if value < 1e-4 else f'{value:.2g}' if value < 0.1 else f'{value:.2f}'
+  return '< 0.0001' if value < 1e-4 else f'{value:#.2g}' if value < 0.1 else f'{value:.2f}'
