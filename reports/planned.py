@@ -139,7 +139,6 @@ def _keys(plan: Mapping, pilots: Sequence[Mapping]) -> Iterator[Key]:
 
 def _matched(keys: Sequence[Key], found: Iterable[Key]) -> set[Key]:
   """The planned runs that are among `found`; size and tuning count where the plan names them."""
-
   runs = list(found)
 
   def fits(key: Key, run: Key) -> bool:

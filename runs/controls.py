@@ -42,8 +42,6 @@ def write(planned: Sequence[PlannedRun], workdir: str, data_dir: str) -> None:
   key |= {'label_subsets_of_seeds': seeds}
   if reading.read_json(path).get('of') == key:
     return
-  with contextlib.suppress(FileNotFoundError):
-    os.unlink(path)  # What it says belongs to the arrays that are written below.
   wide = {}
   if built.probed:
     raw = dataclasses.replace(built.raw_features(), pretraining_seed=seeds[0])
@@ -106,6 +104,8 @@ def _by_seed(
   for seed in seeds[1:]:
     of_seed = dataclasses.replace(raw, pretraining_seed=seed)
     made[seed] = linear.few(of_seed, config.probe.linear, config.evaluation.seed)
+  with contextlib.suppress(FileNotFoundError):
+    os.unlink(os.path.join(workdir, 'controls.json'))  # Of the arrays that are replaced here.
   for seed, (cells, found) in made.items():
     directory = os.path.join(workdir, 'controls', f'seed{seed}')
     os.makedirs(directory, exist_ok=True)

@@ -304,11 +304,8 @@ def test_a_grid_of_clip_norms_is_planned_with_the_rates(data_dir, tmp_path):
   assert runs[0].config.optimizer.clip_norm == 0.5
 
 
-def test_the_raw_input_is_probed_with_the_labels_of_every_seed(tmp_path, data_dir):
-  planned = [
-    plan.PlannedRun('', str(tmp_path), tiny.config('masked', f'--config.training.seed={seed}'), [])
-    for seed in (3, 1)
-  ]
+def test_the_raw_input_is_probed_with_the_labels_of_every_seed(tmp_path, data_dir, monkeypatch):
+  planned = [_seeded(tmp_path, seed) for seed in (3, 1)]
   controls.write(planned, str(tmp_path), data_dir)
   made = json.loads((tmp_path / 'controls.json').read_text())
   built = tiny.build(data_dir, 'masked')
@@ -329,3 +326,21 @@ def test_the_raw_input_is_probed_with_the_labels_of_every_seed(tmp_path, data_di
   assert cell['accuracy'] == pytest.approx(np.mean(draws))
   assert cell['stderr'] == pytest.approx(np.std(draws, ddof=1) / 2)
   assert made['raw']['linear']['all'] == expected['all']
+  # Stopped while it probes for one seed more, it keeps what there is; stopped while it replaces the
+  # predictions, it leaves no accuracies of other ones.
+  kept = (tmp_path / 'controls.json').read_bytes()
+  for stops, left in ((linear, True), (controls, False)):
+    name = 'few' if left else 'write_atomically'
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+      patch.setattr(stops, name, _interrupted)
+      controls.write([*planned, _seeded(tmp_path, 5)], str(tmp_path), data_dir)
+    found = tmp_path / 'controls.json'
+    assert found.exists() == left and (not left or found.read_bytes() == kept)
+
+
+def _interrupted(*_):
+  raise KeyboardInterrupt
+
+
+def _seeded(top, seed: int) -> plan.PlannedRun:
+  return plan.PlannedRun('', str(top), tiny.config('masked', f'--config.training.seed={seed}'), [])
