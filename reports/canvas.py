@@ -119,12 +119,10 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
   return places
 
 
-def mean_line(
-  axis: axes.Axes, x: Sequence[float], rows_SxX: np.ndarray, style: Style, label: str = ''
-) -> End:
+def mean_line(axis: axes.Axes, x: Sequence[float], rows_SxX: np.ndarray, style: Style) -> End:
   """A band with a marker a value; returns its end, for `label_ends`."""
   band(axis, x, rows_SxX, style, marker=style.marker, markersize=4)
-  return x[-1], rows_SxX.mean(0)[-1], label or style.label + style.mark, style.colour
+  return x[-1], rows_SxX.mean(0)[-1], style.label + style.mark, style.colour
 
 
 def band(axis: axes.Axes, x: Sequence[float], rows: np.ndarray, style: Style, **line: Any) -> None:

@@ -25,13 +25,14 @@ def state(found: reading.Found) -> dict[str, Any] | None:
   Returns:
     plans (each once, the earliest first); rows, runs (counts of what is planned); done, failed
     (runs); replicates, whole (planned ones, and those of which every run is finished or failed);
-    unit ('seeds' or 'grammars and seeds'); complete; added: {'replicates', 'rows', 'tunings' (how
-    many more), 'results_before', 'written'} of every later plan that has more of any.
+    unit ('seeds' or 'grammars and seeds'); complete; unchosen (objectives for which there is no
+    choice of pilots); added: {'replicates', 'rows', 'tunings' (how many more), 'results_before',
+    'written'} of every later plan that has more of any.
   """
   plans = _plans(found.plans)
   if not plans:
     return None
-  keys = list(dict.fromkeys(key for one in plans for key in _keys(one, found.pilots)))
+  keys = list(dict.fromkeys(key for one in plans for key in _keys(one)))
   done = _matched(keys, [_of_record(run) for run in found.runs])
   failed = _matched(keys, filter(None, map(_of_config, found.failed))) - done
   open_ = [key for key in keys if key not in done | failed]
@@ -49,6 +50,7 @@ def state(found: reading.Found) -> dict[str, Any] | None:
     'whole': len(set(replicates) - {key[2:4] for key in open_}),
     'unit': 'grammars and seeds' if any(g is not None for g, _ in replicates) else 'seeds',
     'complete': not open_, 'added': added[1:],
+    'unchosen': sorted({key[0] for key in keys if _NOT_CHOSEN[0] in key[4:]}),
   }  # fmt: skip
 
 
@@ -66,6 +68,11 @@ def lines(plan: Mapping[str, Any] | None) -> list[str]:
   if not plan['complete']:
     whole = f'{plan["whole"]} {unit} × {plan["rows"]} rows'
     told[0] += f'; complete: {whole}: PRELIMINARY, no verdict before all of it is done'
+  if plan['unchosen']:
+    told.append(
+      f'no {reading.PILOTS}.json beside the plan says what pilots chose for '
+      f'{", ".join(plan["unchosen"])}: of which rate its runs should be is not known'
+    )
   if first['results_before']:
     told.append(
       f'the plan was written when {first["results_before"]} results were there already: what it '
@@ -99,11 +106,16 @@ def command(plan: Mapping[str, Any] | None) -> str | None:
 
 
 def _plans(found: Sequence[Mapping]) -> list[dict]:
-  """Each plan once, as it was first written: parts of a comparison have the same one."""
+  """Each plan once, as it was first written: parts of a comparison have the same one, and what the
+  pilots of any of them chose."""
   kept: list[dict] = []
   for one in sorted(found, key=lambda one: one['written']):
-    if not any(all(other[name] == one[name] for name in _KEPT) for other in kept):
-      kept.append(dict(one))
+    chosen = list(one.get('chosen', ()))
+    same = [other for other in kept if all(other[name] == one[name] for name in _KEPT)]
+    if same:
+      same[0]['chosen'] += [row for row in chosen if row not in same[0]['chosen']]
+    else:
+      kept.append({**one, 'chosen': chosen})
   return kept
 
 
@@ -121,13 +133,14 @@ def _parts(plan: Mapping) -> dict[str, frozenset]:
   }
 
 
-def _keys(plan: Mapping, pilots: Sequence[Mapping]) -> Iterator[Key]:
+def _keys(plan: Mapping) -> Iterator[Key]:
   """Every run of a plan; rate and clip norm are None where the config chooses them."""
   for row, replicate in itertools.product(plan['rows'], _replicates(plan)):
     grids = [row['steps'] and plan[name] for name in ('learning_rates', 'clip_norms')]
     tunings = list(itertools.product(*(grid or [None] for grid in grids)))
     if row['steps'] and plan['pilot_seeds']:
-      sized = [one for one in pilots if row['size'] in (None, one['size'])]
+      sizes = None, row['size'] or row.get('of_size')  # Earlier plans did not write the latter.
+      sized = [one for one in plan['chosen'] if sizes[1] is None or one['size'] in sizes]
       chosen = [choice.tuning_of(one) for one in sized if one['objective'] == row['objective']]
       tunings = [
         tuple(value if grid else None for value, grid in zip(one, grids, strict=True))

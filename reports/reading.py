@@ -11,6 +11,7 @@ import math
 import os
 import pathlib
 import tokenize
+import types
 from typing import Any
 import zipfile
 import zlib
@@ -18,6 +19,7 @@ import zlib
 import numpy as np
 
 from probes.measures import at
+from reports import compute
 from reports.errors import ReportError
 
 SCHEMA = 1
@@ -27,15 +29,20 @@ PILOTS = 'pilots'
 # What a comparison said beforehand that it would measure.
 PLAN = 'plan.json'
 HASHES = ('data_hash', 'probe_data_hash')  # of a run's data, and of those it is probed on
-_OF_A_PLAN = ('rows', 'replicates', 'learning_rates', 'clip_norms', 'pilot_seeds', 'primary')
-_OF_A_PLAN += ('command', 'notes', 'written', 'results_before')
-_OF_PILOTS = ('objective', 'size', 'learning_rate', 'clip_norm', 'learning_rates', 'clip_norms')
-_OF_PILOTS += ('of',)
+_TUNING = ('learning_rate', 'clip_norm')
+_LISTS = {'learning_rates': list, 'clip_norms': list}
+_OF_A_PLAN = {'rows': list, 'replicates': list, **_LISTS, 'pilot_seeds': list, 'primary': dict,
+              'command': str, 'notes': list, 'written': str, 'results_before': int}  # fmt: skip
+_OF_A_ROW = {'objective': str, 'size': str | None, 'steps': int}
+_OF_PILOTS = {'objective': str, 'size': str | None, **dict.fromkeys(_TUNING, float | int | None),
+              **_LISTS, 'of': list}  # fmt: skip
+_OF_A_PILOT = ('learning_rate', 'clip_norm', 'loss', *compute.SPENT)  # numbers, or not known
 # In reasons that say nothing of the run, where state.json does not tell.
 _GOES_ON = ('No space left', 'quota exceeded', 'disk full?', 'File too large', 'the same command ')
 _KILLED = ('SIGKILL', 'SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGXCPU')
 # Controls without a network: the input itself, and two features of it as wide as the network.
 RAW_CONTROLS = ('raw', 'pca', 'random_relu')
+_OF_CONTROLS = ('of', 'raw_by_seed', 'raw_latents', 'majority', 'failed', *RAW_CONTROLS)
 
 
 # What damage to an .npz raises, wherever it hits.
@@ -108,20 +115,13 @@ def find(dirs: Iterable[str | os.PathLike]) -> Found:
     if not top.is_dir():
       raise ReportError(f'{top} is not a directory')
     for place in _comparisons(top):
-      _read_plans(place / PLAN, found)
-      _read_pilots(place / f'{PILOTS}.json', found)
-      _read_controls(place / 'controls.json', controls)
+      _read_comparison(place, found, controls)
     for where, names, files in os.walk(top):
       path = pathlib.Path(where)
       names.sort()
-      if f'{PILOTS}.json' in files:
-        _read_pilots(path / f'{PILOTS}.json', found)
+      _read_comparison(path, found, controls)
       if f'{PILOTS}.json' in files or PLAN in files:  # they may not have chosen yet
         names[:] = [name for name in names if name != PILOTS]
-      if PLAN in files:
-        _read_plans(path / PLAN, found)
-      if 'controls.json' in files:
-        _read_controls(path / 'controls.json', controls)
       if 'run.json' in files or 'config.json' in files:
         names.clear()  # checkpoints can be large trees, and hold no runs
         if path.resolve() not in seen:
@@ -131,6 +131,12 @@ def find(dirs: Iterable[str | os.PathLike]) -> Found:
   for path, content in controls.items():
     _add_controls(path, content, found)
   return found
+
+
+def _read_comparison(path: pathlib.Path, found: Found, controls: dict) -> None:
+  """What a comparison wrote in its directory; what it plans is at what its own pilots chose."""
+  _read_plans(path / PLAN, found, _read_pilots(path / f'{PILOTS}.json', found))
+  _read_controls(path / 'controls.json', controls)
 
 
 def _comparisons(top: pathlib.Path) -> list[pathlib.Path]:
@@ -228,39 +234,39 @@ def fault(record: Any) -> str | None:
   return None
 
 
-def _read_plans(path: pathlib.Path, found: Found) -> None:
+def _read_plans(path: pathlib.Path, found: Found, chosen: Sequence[Mapping]) -> None:
+  """Adds the plans of a comparison, each with what its pilots chose."""
   if not path.exists():
     return
   plans = read_json(path).get('plans')
-  lists = ('rows', 'replicates', 'learning_rates', 'clip_norms', 'pilot_seeds', 'notes')
-  parts = (('rows', ('objective', 'size', 'steps')), ('replicates', ('grammar', 'seed')))
-  whole = _are_rows(plans, _OF_A_PLAN, lists) and all(
+  parts = (('rows', _OF_A_ROW), ('replicates', {'grammar': object, 'seed': int}))
+  whole = _are_rows(plans, _OF_A_PLAN) and all(
     _are_rows(plan[name], of) for plan in plans for name, of in parts
   )
-  if not whole:
+  if not whole or not all(map(_is_tuning, plans)):
     raise ReportError(f'{path} cannot be read, and it says whether there may be a verdict')
+  names = ('objective', 'size', *_TUNING)
   for plan in plans:
+    plan = plan | {'chosen': [{name: row[name] for name in names} for row in chosen]}
     if plan not in found.plans:
       found.plans.append(plan)
       found.notes += [note for note in plan['notes'] if note not in found.notes]
 
 
-def _read_pilots(path: pathlib.Path, found: Found) -> None:
-  """What pilots chose; parts of a comparison have the same, or a note says that they have not."""
+def _read_pilots(path: pathlib.Path, found: Found) -> list[dict]:
+  """What pilots chose, row by row; parts of a comparison have the same, or a note says that they
+  have not."""
   if not path.exists():
-    return
-  chosen = read_json(path)
-  lists = ('learning_rates', 'clip_norms', 'of')
-  notes = chosen.get('notes', [])
-  rows = chosen.get(PILOTS)
-  whole = _are_rows(rows, _OF_PILOTS, lists) and isinstance(notes, list)
+    return []
+  content = read_json(path)
+  rows, notes = content.get(PILOTS), content.get('notes', [])
+  whole = _are_rows(rows, _OF_PILOTS) and _are(notes, str)
   whole = whole and all(
-    _are_rows(row.setdefault('tried', []), ())
-    and all(isinstance(one, str) for one in row['of'])
-    and all(isinstance(one, int | float) for name in lists[:2] for one in row[name])
+    _are_rows(row.setdefault('tried', []), {})
+    and _are([one.get(name) for one in row['tried'] for name in _OF_A_PILOT], float | int | None)
     for row in rows
   )
-  if not whole:
+  if not whole or not all(map(_is_tuning, rows)):
     raise ReportError(f'{path} cannot be read, and it says what chose the learning rates')
   for row in rows:
     same = [
@@ -268,8 +274,7 @@ def _read_pilots(path: pathlib.Path, found: Found) -> None:
       for other in found.pilots
       if all(other.get(name) == row.get(name) for name in ('objective', 'size'))
     ]
-    keys = ('learning_rate', 'clip_norm')
-    if any(other.get(key) != row.get(key) for other in same for key in keys):
+    if any(other.get(key) != row.get(key) for other in same for key in _TUNING):
       told = (
         f'{path} chose otherwise for {row["objective"]} than an earlier {path.name}: its runs are '
         'not of one tuning'
@@ -278,7 +283,7 @@ def _read_pilots(path: pathlib.Path, found: Found) -> None:
     # The same pilots may be told with another time.
     known = [_pilot(one) for other in same for one in other['tried']]
     fresh = [one for one in row['tried'] if _pilot(one) not in known]
-    alike = [other for other in same if all(other.get(key) == row.get(key) for key in keys)]
+    alike = [other for other in same if all(other.get(key) == row.get(key) for key in _TUNING)]
     if alike:
       alike[0]['tried'] += fresh
       for name in ('of', 'learning_rates', 'clip_norms'):
@@ -286,16 +291,27 @@ def _read_pilots(path: pathlib.Path, found: Found) -> None:
     else:
       found.pilots.append(row | {'tried': fresh})
   found.notes += [note for note in notes if note not in found.notes]
+  return rows
 
 
-def _are_rows(rows: Any, names: Sequence[str], lists: Sequence[str] = ()) -> bool:
-  """Whether it is a list of objects that have all of these, some of them lists."""
+def _are_rows(rows: Any, kinds: Mapping[str, type | types.UnionType]) -> bool:
+  """Whether it is a list of objects that have all of these names, with values of these kinds."""
   return isinstance(rows, list) and all(
     isinstance(row, dict)
-    and set(names) <= set(row)
-    and all(isinstance(row[name], list) for name in lists)
+    and all(name in row and isinstance(row[name], kind) for name, kind in kinds.items())
     for row in rows
   )
+
+
+def _are(values: Any, kind: type | types.UnionType) -> bool:
+  return isinstance(values, list) and all(isinstance(value, kind) for value in values)
+
+
+def _is_tuning(row: Mapping[str, Any]) -> bool:
+  """Whether the grids of a plan, or of pilots, are numbers, and so on for what else it lists."""
+  kinds = {'learning_rates': float | int, 'clip_norms': float | int, 'pilot_seeds': int}
+  kinds |= {'of': str, 'notes': str}
+  return all(_are(row[name], kind) for name, kind in kinds.items() if name in row)
 
 
 def _pilot(tried: Mapping) -> tuple:
@@ -310,8 +326,9 @@ def _read_controls(path: pathlib.Path, found: dict[pathlib.Path, dict]) -> None:
   except (OSError, ValueError) as error:
     raise ReportError(f'{path} cannot be read: {error}') from error
   whole = isinstance(controls, dict) and all(
-    isinstance(controls.get(name, {}), dict) for name in ('raw_by_seed', 'of')
+    isinstance(controls.get(name) or {}, dict) for name in _OF_CONTROLS
   )
+  whole = whole and isinstance(controls.get('of', {}).get('data_hash', []), list)
   seeds = controls.get('raw_by_seed', ()) if whole else ()
   if not whole or not all(seed.isascii() and seed.isdecimal() for seed in seeds):
     raise ReportError(f'{path} cannot be read: it is not what a comparison writes')
@@ -327,6 +344,10 @@ def _add_controls(path: pathlib.Path, controls: Mapping[str, Any], found: Found)
     if own is not None and known and own not in known:
       found.notes.append(f'{path} is of other data than the runs ({name}): left out')
       return
+  for what, why in controls.get('failed', {}).items():
+    told = f'control {what} FAILED: {why}; the same launch.compare tries it again'
+    found.notes += [told] * (told not in found.notes)
+  controls = {name: value for name, value in controls.items() if name != 'failed'}
   if 'raw_by_seed' not in found.controls:
     for seed, cells in controls.get('raw_by_seed', {}).items():
       where = path.parent / 'controls' / f'seed{seed}'

@@ -5,7 +5,7 @@ So reports hold a comparison against this file (`reports.planned`): until all of
 no verdict, and what was added once results were there is said.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import datetime
 import glob
 import json
@@ -51,7 +51,7 @@ def write(
     'pilot_seeds': list(pilot_seeds or ()),
     'primary': dict(zip(('probe', 'labels'), summary.PRIMARY, strict=True)),
   }
-  if any(all(one.get(name) == value for name, value in made.items()) for one in earlier):
+  if any(_same(one, made) for one in earlier):
     return
   now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
   made |= {'command': command, 'notes': list(notes), 'written': now, 'results_before': before}
@@ -60,10 +60,22 @@ def write(
 
 
 def _row(run: plan.PlannedRun, sized: bool) -> dict[str, Any]:
-  """An objective as reports name it, its size where several were asked for, its updates."""
+  """An objective as reports name it, its size (None: nobody asked for it; then `of_size` has it),
+  its updates."""
   name = ' '.join(filter(None, (run.config.objective.name, run.config.variant)))
-  size = sizes.name(run.config.model) if sized else None
-  return {'objective': name, 'size': size, 'steps': run.steps}
+  size = sizes.name(run.config.model)
+  row = {'objective': name, 'size': size if sized else None, 'steps': run.steps}
+  return row if sized else row | {'of_size': size}
+
+
+def _same(earlier: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
+  """Whether an earlier plan is this one; earlier versions did not write `of_size`."""
+  if any(earlier.get(name) != value for name, value in made.items() if name != 'rows'):
+    return False
+  rows, own = earlier.get('rows', []), made['rows']
+  return len(rows) == len(own) and all(
+    {**new, **old} == new for old, new in zip(rows, own, strict=True)
+  )
 
 
 def _replicate(run: plan.PlannedRun) -> dict[str, Any]:

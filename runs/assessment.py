@@ -42,7 +42,7 @@ def assess(
     ('levels', 'probes_by_level', lambda: levels.noisy(experiment, params, record['probes'])),
     ('latents', 'latents', lambda: levels.latents(experiment, params)),
   ):
-    record[key], _ = _surviving(
+    record[key], _ = surviving(
       failed, name, lambda n=name, m=make: kept.piece(n, lambda: (m(), {}), ('linear',))
     ) or (None, {})
   record['probes_failed'] = failed
@@ -57,7 +57,7 @@ def assess(
   return record, arrays
 
 
-def _surviving(failed: dict[str, str], name: str, make: Callable[[], Any]) -> Any:
+def surviving(failed: dict[str, str], name: str, make: Callable[[], Any]) -> Any:
   """What `make()` gives; None, and the reason in `failed`, where it can't."""
   try:
     return make()
@@ -131,7 +131,7 @@ def fit_probes(
         return suite.run(features(), config.probe, config.evaluation.seed, (name,))
 
       # Fine-tuning may start at the layer that the linear probe chooses.
-      found = _surviving(
+      found = surviving(
         failed, name, lambda n=name, f=fit: kept.piece(f'probe_{n}', f, (n, 'linear'))
       )
       if found is not None:

@@ -5,7 +5,7 @@ those of every seed of the comparison: what it gets right with them stands in
 WORKDIR/controls/seedN/arrays.npz, as a run's does in its own directory, and verdicts pair the two.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import contextlib
 import dataclasses
 import io
@@ -13,7 +13,6 @@ import os
 import sys
 from typing import Any
 
-import ml_collections
 import numpy as np
 
 from codes import histogram
@@ -30,34 +29,94 @@ _PICTURES = 32
 def write(planned: Sequence[PlannedRun], workdir: str, data_dir: str) -> None:
   """Probes of the raw input and the codes that know nothing, to WORKDIR/controls.json.
 
-  They are of the data of the first run. Nothing is done where the file is of the same already.
+  They are of the data of the first run. What the file has of the same stays, seeds of earlier runs
+  too; all is made again where something of it failed, and replaced when all is there.
   """
   config, path = planned[0].config, os.path.join(workdir, 'controls.json')
   built = experiment.build(config, data_dir, planned[0].workdir)
-  dataset, probed, width = built.dataset, built.probe_dataset, built.model.width
-  seeds = sorted({run.config.training.seed for run in planned})
   asked = configs.plain(config)
   key = {name: asked[name] for name in ('data', 'probe_data', 'probe', 'evaluation')}
-  key |= {'width': width, 'data_hash': [dataset.digest, probed.digest]}
-  key |= {'label_subsets_of_seeds': seeds}
-  if reading.read_json(path).get('of') == key:
+  key |= {'width': built.model.width}
+  key |= {'data_hash': [built.dataset.digest, built.probe_dataset.digest]}
+  earlier, known = _earlier(path, key)
+  seeds = [*known, *sorted({run.config.training.seed for run in planned} - {*known})]
+  if earlier and seeds == known:
     return
-  wide = {}
+  key |= {'label_subsets_of_seeds': seeds}
+  failed: dict[str, str] = {}
+  raw = None
   if built.probed:
-    raw = dataclasses.replace(built.raw_features(), pretraining_seed=seeds[0])
-    wide = {
-      'raw': raw,
-      'pca': baselines.pca(raw, width),
-      'random_relu': baselines.random_relu(raw, width, config.evaluation.seed),
-    }
-  controls: dict[str, Any] = {'of': key}
-  for name, found in wide.items():
-    controls[name], arrays = _probed(name, found, config)
+    raw = assessment.surviving(failed, 'raw', built.raw_features)
+  if raw is not None:
+    raw = dataclasses.replace(raw, pretraining_seed=seeds[0])
+  controls, arrays = (earlier, {}) if earlier else _made(built, raw, failed)
+  by_seed = controls.get('raw_by_seed', {})
+  if raw is not None and 'linear' in controls['raw']:
+    for seed in seeds:
+      if str(seed) in by_seed:
+        continue
+
+      def few(seed: int = seed) -> tuple[dict, dict[str, np.ndarray]]:
+        of_seed = dataclasses.replace(raw, pretraining_seed=seed)
+        return linear.few(of_seed, config.probe.linear, config.evaluation.seed)
+
+      name = f'raw, linear probe with the labels of seed {seed}'
+      if (found := assessment.surviving(failed, name, few)) is not None:
+        by_seed[str(seed)], arrays[seed] = found
+    controls['raw_by_seed'] = by_seed
+    controls['raw']['linear'] |= pooled(by_seed)
+  for name, why in failed.items():
+    print(f'control {name} FAILED: {why}', file=sys.stderr)
+  if not earlier:
+    with contextlib.suppress(FileNotFoundError):
+      os.unlink(path)  # It is of the arrays that are replaced here.
+  for seed, found in arrays.items():
+    kept = {f'linear/{n}/predictions': found[f'{n}/predictions'] for n in by_seed[str(seed)]}
+    directory = os.path.join(workdir, 'controls', f'seed{seed}')
+    os.makedirs(directory, exist_ok=True)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, labels=np.asarray(raw.labels_test), **kept)
+    write_atomically(os.path.join(directory, 'arrays.npz'), buffer.getvalue())
+  write_atomically(path, whole.dumps(controls | {'of': key, 'failed': failed}))
+
+
+def _earlier(path: str, key: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
+  """What controls.json has if it is of `key`, {} if some of it failed, and the seeds it is of."""
+  found = reading.read_json(path)
+  of = found.get('of')
+  if not isinstance(of, dict):
+    return {}, []
+  known = of.get('label_subsets_of_seeds', [])
+  if of != {**key, 'label_subsets_of_seeds': known}:
+    return {}, []
+  return {} if found.get('failed') else found, known
+
+
+def _made(
+  built: experiment.Experiment, raw: features.Features | None, failed: dict[str, str]
+) -> tuple[dict[str, Any], dict[int, dict[str, np.ndarray]]]:
+  """All controls but the raw input with the labels of later seeds; arrays of the first, by seed.
+
+  What fails is left out, and `failed` says why.
+  """
+  config, dataset, width = built.config, built.dataset, built.model.width
+  wide = {
+    'raw': lambda: raw,
+    'pca': lambda: baselines.pca(raw, width),
+    'random_relu': lambda: baselines.random_relu(raw, width, config.evaluation.seed),
+  }
+  controls: dict[str, Any] = {}
+  arrays: dict[int, dict[str, np.ndarray]] = {}
+  for name, make in wide.items() if raw is not None else ():
+    found = assessment.surviving(failed, name, make)
+    if found is None:
+      continue
+    controls[name], lost, own = assessment.fit_probes(lambda found=found: found, config)
+    failed |= {f'{name}, {probe} probe': why for probe, why in lost.items()}
     if name == 'raw' and 'linear' in controls[name]:
-      controls['raw_by_seed'] = _by_seed(
-        found, seeds, controls[name]['linear'], arrays, config, workdir
-      )
-      controls[name]['linear'] |= pooled(controls['raw_by_seed'])
+      first = {n: cell for n, cell in controls[name]['linear'].items() if n != 'all'}
+      controls['raw_by_seed'] = {str(raw.pretraining_seed): first}
+      arrays[raw.pretraining_seed] = {k.removeprefix('linear/'): v for k, v in own.items()}
   controls |= {
     'majority': assessment.majority(built),
     'histogram_bits_per_dim': measured.histogram_bits(dataset),
@@ -65,55 +124,15 @@ def write(planned: Sequence[PlannedRun], workdir: str, data_dir: str) -> None:
   }
   if dataset.shape:
     controls['real_samples'] = dataset.test.tokens_NxT[:_PICTURES].tolist()
-  if probed.latents and 'train' in probed.latents:
+  latents = built.probe_dataset.latents
+  if raw is not None and latents and 'train' in latents:
     by_split = {'train': raw.train, 'validation': raw.validation}
-    found = levels.fit_latents(by_split, probed, config)['linear']
-    controls['raw_latents'] = {name: by_layer[0] for name, by_layer in found.items()}
-  write_atomically(path, whole.dumps(controls))
-
-
-def _probed(
-  name: str, found: features.Features, config: ml_collections.ConfigDict
-) -> tuple[dict, dict[str, np.ndarray]]:
-  """Results by probe of a control, and arrays; a probe that fails is named on stderr."""
-  results, failed, arrays = assessment.fit_probes(lambda: found, config)
-  for probe, why in failed.items():
-    print(f'control {name}: probe {probe} FAILED: {why}', file=sys.stderr)
-  return results, arrays
-
-
-def _by_seed(
-  raw: features.Features,
-  seeds: Sequence[int],
-  first: dict,
-  arrays: dict[str, np.ndarray],
-  config: ml_collections.ConfigDict,
-  workdir: str,
-) -> dict[str, dict]:
-  """Seed -> number of labels -> the linear probe's cell; predictions go to files of their own.
-
-  Args:
-    raw: the input; its `pretraining_seed` is the first of the seeds.
-    seeds: whose subsets of the labels it is probed with.
-    first, arrays: what the linear probe found with those of the first.
-    config: of the first run.
-    workdir: of the comparison.
-  """
-  own = {key.removeprefix('linear/'): value for key, value in arrays.items()}
-  made = {seeds[0]: ({n: cell for n, cell in first.items() if n != 'all'}, own)}
-  for seed in seeds[1:]:
-    of_seed = dataclasses.replace(raw, pretraining_seed=seed)
-    made[seed] = linear.few(of_seed, config.probe.linear, config.evaluation.seed)
-  with contextlib.suppress(FileNotFoundError):
-    os.unlink(os.path.join(workdir, 'controls.json'))  # Of the arrays that are replaced here.
-  for seed, (cells, found) in made.items():
-    directory = os.path.join(workdir, 'controls', f'seed{seed}')
-    os.makedirs(directory, exist_ok=True)
-    kept = {f'linear/{n}/predictions': found[f'{n}/predictions'] for n in cells}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, labels=np.asarray(raw.labels_test), **kept)
-    write_atomically(os.path.join(directory, 'arrays.npz'), buffer.getvalue())
-  return {str(seed): cells for seed, (cells, _) in made.items()}
+    found = assessment.surviving(
+      failed, 'raw, latents', lambda: levels.fit_latents(by_split, built.probe_dataset, config)
+    )
+    if found is not None:
+      controls['raw_latents'] = {name: layers[0] for name, layers in found['linear'].items()}
+  return controls, arrays
 
 
 def pooled(by_seed: dict[str, dict]) -> dict[str, dict]:

@@ -223,10 +223,26 @@ def choose(
           + '; '.join(words)
         )
   notes = [f'pilots: {note}' for note in notes]
-  found = {'pilots': reading.plain(rows), 'notes': notes, 'asked': dataclasses.asdict(asked)}
-  text = json.dumps(found, indent=1)
-  write_atomically(os.path.join(workdir, f'{reading.PILOTS}.json'), text + '\n')
+  path = os.path.join(workdir, f'{reading.PILOTS}.json')
+  others, said = _of_others(path, [(row['objective'], row['size']) for row in rows])
+  found = {
+    'pilots': reading.plain([*others, *rows]),
+    'notes': [*said, *(note for note in notes if note not in said)],
+    'asked': dataclasses.asdict(asked),
+  }
+  write_atomically(path, json.dumps(found, indent=1) + '\n')
   return chosen, notes
+
+
+def _of_others(path: str, kinds: Collection[tuple[str, str]]) -> tuple[list[dict], list[str]]:
+  """What pilots.json says of other kinds of runs than these, which a later call did not plan."""
+  found = reading.read_json(path)
+  rows, notes = found.get(reading.PILOTS), found.get('notes', [])
+  if not isinstance(rows, list) or not isinstance(notes, list):
+    return [], []
+  rows = [row for row in rows if _is_row(row) and (row['objective'], row['size']) not in kinds]
+  about = tuple(f'pilots: {row["objective"]} ({row["size"]}): ' for row in rows)
+  return rows, [note for note in notes if isinstance(note, str) and note.startswith(about)]
 
 
 def _row(

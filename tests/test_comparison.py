@@ -1,16 +1,18 @@
 """What a comparison consists of, and runs on a source whose truth is known."""
 
 import dataclasses
+import functools
 import json
 
 import in_process
 import jax
 import numpy as np
 import pytest
+from records import assemble, make_record, write_run
 import tiny
 
 from experiments import hierarchy
-from probes import linear
+from probes import baselines, linear
 from runs import assessment, comparison, configs, controls, experiment, levels, plan, recorded, run
 from runs.errors import UserError
 
@@ -326,16 +328,70 @@ def test_the_raw_input_is_probed_with_the_labels_of_every_seed(tmp_path, data_di
   assert cell['accuracy'] == pytest.approx(np.mean(draws))
   assert cell['stderr'] == pytest.approx(np.std(draws, ddof=1) / 2)
   assert made['raw']['linear']['all'] == expected['all']
-  # Stopped while it probes for one seed more, it keeps what there is; stopped while it replaces the
-  # predictions, it leaves no accuracies of other ones.
+  # Stopped while it probes for one seed more, or writes, it keeps what there is; stopped while it
+  # replaces predictions, those of another config, it leaves no accuracies of other ones.
   kept = (tmp_path / 'controls.json').read_bytes()
-  for stops, left in ((linear, True), (controls, False)):
-    name = 'few' if left else 'write_atomically'
+  more = [*planned, _seeded(tmp_path, 0)]
+  other = dataclasses.replace(planned[0], config=tiny.config('masked', _OTHER_DRAWS))
+  for stops, name, runs, left in (
+    (linear, 'few', more, True), (controls, 'write_atomically', more, True),
+    (controls, 'write_atomically', [other], False),
+  ):  # fmt: skip
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
       patch.setattr(stops, name, _interrupted)
-      controls.write([*planned, _seeded(tmp_path, 5)], str(tmp_path), data_dir)
+      controls.write(runs, str(tmp_path), data_dir)
     found = tmp_path / 'controls.json'
     assert found.exists() == left and (not left or found.read_bytes() == kept)
+
+
+_OTHER_DRAWS = '--config.probe.linear.draws=3'
+
+
+def test_controls_of_earlier_seeds_stay_and_what_failed_is_told_and_tried_again(
+  tmp_path, data_dir, monkeypatch
+):
+  run = functools.partial(controls.write, workdir=str(tmp_path), data_dir=data_dir)
+
+  def read():
+    return json.loads((tmp_path / 'controls.json').read_text())
+
+  def lost(*_):
+    raise MemoryError('no room')
+
+  few = linear.few
+  with monkeypatch.context() as patch:
+    patch.setattr(
+      linear, 'few', lambda raw, *how: lost() if raw.pretraining_seed == 3 else few(raw, *how)
+    )
+    run([_seeded(tmp_path, seed) for seed in (1, 3)])
+  assert list(read()['raw_by_seed']) == ['1']
+  assert read()['failed'] == {'raw, linear probe with the labels of seed 3': 'MemoryError: no room'}
+  write_run(tmp_path, make_record('masked', 0))
+  told = 'control raw, linear probe with the labels of seed 3 FAILED: MemoryError: no room; the'
+  assert any(note.startswith(told) for note in assemble(tmp_path)['notes'])
+  with monkeypatch.context() as patch:
+    patch.setattr(baselines, 'pca', lost)
+    run([_seeded(tmp_path, seed) for seed in (1, 3)])
+  assert list(read()['raw_by_seed']) == ['1', '3'] and list(read()['failed']) == ['pca']
+  assert 'pca' not in read() and 'random_relu' in read()
+  run([_seeded(tmp_path, 3)])
+  first = read()
+  assert first['failed'] == {} and 'pca' in first and list(first['raw_by_seed']) == ['1', '3']
+  assert first['raw']['linear']['40']['subsets'] == [2, 3, 6, 7]
+  before = {path: path.stat().st_mtime_ns for path in tmp_path.glob('controls/*/arrays.npz')}
+  run([_seeded(tmp_path, 0)])
+  more = read()
+  assert list(more['raw_by_seed']) == ['1', '3', '0'] and len(before) == 2
+  assert {path: path.stat().st_mtime_ns for path in before} == before
+  assert more['raw']['linear']['40']['subsets'] == [2, 3, 6, 7, 0, 1]
+  assert (more['pca'], more['raw']['linear']['all']) == (
+    first['pca'],
+    first['raw']['linear']['all'],
+  )
+  assert (tmp_path / 'controls' / 'seed0' / 'arrays.npz').exists()
+  kept = (tmp_path / 'controls.json').stat().st_mtime_ns
+  run([_seeded(tmp_path, 1)])
+  assert (tmp_path / 'controls.json').stat().st_mtime_ns == kept
 
 
 def _interrupted(*_):

@@ -189,6 +189,36 @@ def test_pilots_that_failed_and_earlier_ones_were_tried_too(tmp_path, data_dir):
   assert row.endswith('learning rate 1e-05, clip norm 1')
 
 
+def test_what_was_chosen_for_objectives_that_a_later_call_leaves_out_stays(tmp_path, data_dir):
+  """Their results are there, tuned by these pilots."""
+  where = pilots.directory(str(tmp_path))
+  rates = [1e-3, 1e-2]
+  planned, _ = plan.make(
+    'experiments/digits.py', ['masked', 'autoregressive'], [7], rates, [], where, data_dir,
+    pilots=True,
+  )  # fmt: skip
+  for run in planned:
+    pathlib.Path(run.workdir).mkdir(parents=True)
+    name, rate = run.config.objective.name, run.tuning[0]
+    record = make_record(name, 7, learning_rate=rate, clip_norm=1.0)
+    record |= {'validation': {'loss': rate if name == 'masked' else 1 / rate}}
+    (pathlib.Path(run.workdir) / 'run.json').write_text(json.dumps(record))
+  asked = pilots.Asked(rates, None, [7])
+  pilots.choose(planned, str(tmp_path), asked)
+  first = reading.read_json(tmp_path / 'pilots.json')
+  chosen = {row['objective']: row['learning_rate'] for row in first['pilots']}
+  assert chosen == {'masked': 1e-3, 'autoregressive': 1e-2}
+  only = [run for run in planned if run.config.objective.name == 'masked']
+  tuned, notes = pilots.choose(only, str(tmp_path), asked)
+  assert tuned == {'masked': (1e-3, None)} and not any('autoregressive' in note for note in notes)
+  later = reading.read_json(tmp_path / 'pilots.json')
+  by_name = [sorted(found['pilots'], key=lambda row: row['objective']) for found in (first, later)]
+  assert by_name[0] == by_name[1] and later['notes'] == first['notes']
+  (tmp_path / 'pilots.json').write_text('{"pilots": [{"objective": "autoregressive"}], "notes": 3')
+  pilots.choose(only, str(tmp_path), asked)
+  assert len(reading.read_json(tmp_path / 'pilots.json')['pilots']) == 1
+
+
 def test_pilots_must_not_be_results_and_need_a_grid(compared):
   _, run, grid = compared
   for flags, said in (

@@ -381,3 +381,48 @@ def test_an_unreadable_plan_is_never_replaced(tmp_path):
       [], str(tmp_path), command='c', rates=None, clips=None, pilot_seeds=None, sizes=None, notes=[]
     )
   assert (tmp_path / 'plan.json').read_text() == '{"plans": ['
+
+
+def test_a_directory_s_pilots_choose_for_its_own_plans_alone(tmp_path):
+  """Joined comparisons of other sizes, and of other seeds at other rates, are each complete."""
+  grid = {'learning_rates': [1e-3, 2e-3], 'pilot_seeds': [100]}
+  for part, seeds, size, rate in (
+    ('a', range(5), 'nano', 1e-3), ('b', range(3), 'micro', 2e-3), ('c', range(5, 10), 'nano', 2e-3)
+  ):  # fmt: skip
+    (tmp_path / part).mkdir()
+    own = {'size': size, 'clip_norm': 1.0}
+    _runs(tmp_path / part, seeds, OBJECTIVES[:2], learning_rate=rate, **own)
+    _runs(tmp_path / part, seeds, OBJECTIVES[2:], **own)
+    plan = _plan(seeds, **grid, written=f'2026-11-0{ord(part) - ord("a") + 1}')
+    if part == 'b':  # Of this one a size was asked.
+      plan['rows'] = [row | {'size': size} for row in plan['rows']]
+    _write(tmp_path / part, plan)
+    _choose(tmp_path / part, rate, size)
+  for parts, runs in (('a', 15), ('b', 9), ('ab', 24), ('ba', 24), ('ac', 30)):
+    found = assemble(*(tmp_path / part for part in parts))['plan']
+    assert (found['runs'], found['done'], found['complete']) == (runs, runs, True), parts
+
+
+def test_a_choice_for_another_size_is_none_for_a_plan_without_sizes(tmp_path):
+  """--pilots=FILE of two sizes, and a comparison of one that nobody named."""
+  plan = _plan(range(5), learning_rates=[1e-3, 2e-3], pilot_seeds=[100])
+  plan['rows'] = [row | {'of_size': 'nano'} for row in plan['rows']]
+  _runs(tmp_path, range(5), OBJECTIVES[:2], learning_rate=1e-3, clip_norm=1.0)
+  _runs(tmp_path, range(5), OBJECTIVES[2:])
+  _write(tmp_path, plan)
+  _choose(tmp_path, 2e-3, 'micro')
+  other = json.loads((tmp_path / 'pilots.json').read_text())['pilots']
+  _choose(tmp_path, 1e-3)
+  rows = json.loads((tmp_path / 'pilots.json').read_text())['pilots']
+  (tmp_path / 'pilots.json').write_text(json.dumps({'pilots': [*rows, *other]}))
+  found = assemble(tmp_path)['plan']
+  assert (found['runs'], found['complete'], found['unchosen']) == (15, True, [])
+
+
+def test_a_plan_of_pilots_without_their_choice_says_so(tmp_path):
+  _runs(tmp_path, range(5))
+  _write(tmp_path, _plan(range(5), learning_rates=[1e-3], pilot_seeds=[100]))
+  found = assemble(tmp_path)
+  assert found['verdicts'] == [] and found['plan']['unchosen'] == sorted(OBJECTIVES[:2])
+  told = f'no pilots.json beside the plan says what pilots chose for {", ".join(OBJECTIVES[:2])}'
+  assert told in _said(found)
