@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 import json
-import os
 import pathlib
 from typing import Any
 
 import pandas as pd
 
 from claims.base import Claim, Row
+from reports import records
 from reports.errors import ReportError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -19,10 +19,7 @@ _FIRST = ('source', 'objective', 'seed', 'measure', 'value')
 
 def write(path: pathlib.Path, content: str | bytes) -> None:
   """A file whole or not at all."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(path.name + '.part')
-  part.write_bytes(content.encode() if isinstance(content, str) else content)
-  os.replace(part, path)
+  records.write(path, content.encode() if isinstance(content, str) else content)
 
 
 def to_csv(rows: Iterable[Row]) -> str:

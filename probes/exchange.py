@@ -27,10 +27,12 @@ are: float64 is standardised as float64, so that features with an offset far abo
 no digit of it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import functools
 import os
+import tempfile
+from typing import BinaryIO
 import zipfile
 
 import numpy as np
@@ -158,14 +160,22 @@ def write(path: str | os.PathLike, features: Features) -> None:
     arrays['last'] = np.concatenate([features.last[split] for split in SPLITS], 1)
   if features.inputs is not None:
     arrays['inputs'] = np.concatenate([features.inputs[split] for split in SPLITS])
-  part = f'{path}.part'
+  with whole(path) as file:
+    np.savez_compressed(file, **arrays)
+
+
+@contextlib.contextmanager
+def whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
+  """A file to write that is there whole or not at all; of two writers at once the last stays."""
+  handle, part = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(path)), prefix='.writing-')
   try:
-    with open(part, 'wb') as file:
-      np.savez_compressed(file, **arrays)
+    with os.fdopen(handle, 'wb') as file:
+      yield file
+    os.chmod(part, 0o644)
     os.replace(part, path)
-  finally:
-    with contextlib.suppress(OSError):
-      os.remove(part)
+  except BaseException:
+    os.unlink(part)
+    raise
 
 
 def _load(path: str | os.PathLike) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import shutil
+import tempfile
 
 import numpy as np
 
@@ -20,7 +21,8 @@ from reports.errors import ReportError
 _ARRAYS = ('labels', 'nats', 'also/*/nats', 'also/*/rows', '*/predictions', '*/order', 'samples')
 _ARRAYS += ('geometry/features',)
 _OF_RUN = ('config.json', 'state.json', 'spent.json')
-_OF_ALL = (reading.PLAN, f'{reading.PILOTS}.json', 'controls.json')
+_CONTROLS = 'controls.json'
+_OF_ALL = (reading.PLAN, f'{reading.PILOTS}.json', _CONTROLS)
 
 
 def keep(top: str | os.PathLike, out: str | os.PathLike) -> tuple[int, list[str]]:
@@ -55,10 +57,11 @@ def keep(top: str | os.PathLike, out: str | os.PathLike) -> tuple[int, list[str]
   try:
     notes = _copy_runs(source, target)
     _copy_runs(source / reading.PILOTS, target / reading.PILOTS, arrays=False)
-    for name in _OF_ALL:
-      _copy(source / name, target / name)
+    (target / _CONTROLS).unlink(missing_ok=True)  # Of the predictions that are replaced here.
     if (source / 'controls').is_dir():
       shutil.copytree(source / 'controls', target / 'controls', dirs_exist_ok=True)
+    for name in _OF_ALL:
+      _copy(source / name, target / name)
     rows = [{name: value for name, value in row.items() if name != 'command'} for row in planned]
     write(target / 'sweep.json', json.dumps({'runs': rows}, indent=1).encode())
   except OSError as error:
@@ -113,11 +116,17 @@ def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def write(path: pathlib.Path, content: bytes) -> None:
-  """Writes a file whole or not at all, and its directory."""
+  """Writes a file whole or not at all, and its directory; of two writers at once the last stays."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(f'{path.name}.part')
-  part.write_bytes(content)
-  os.replace(part, path)
+  handle, part = tempfile.mkstemp(dir=path.parent, prefix='.writing-')
+  try:
+    with os.fdopen(handle, 'wb') as file:
+      file.write(content)
+    os.chmod(part, 0o644)
+    os.replace(part, path)
+  except BaseException:
+    os.unlink(part)
+    raise
 
 
 def _packed(run: pathlib.Path) -> bytes | None:

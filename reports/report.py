@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import json
 import os
 import pathlib
+from typing import Any
 
 from reports import page, pictures, predictions, reading, records, results, tidy
 from reports.errors import ReportError
@@ -61,12 +62,20 @@ def read(path: str | os.PathLike) -> dict:
       f'{path} is no results.json of this version: it has verdicts on {min(others)}; '
       'launch.report on its runs or records makes it again'
     )
-  if found.get('formula') != results.FORMULA:
+  if found.get('formula') != results.FORMULA and _has_intervals(found):
     raise ReportError(
       f'{path} is no results.json of this version: its intervals are of another formula; '
       'launch.report on its runs or records makes it again'
     )
   return found
+
+
+def _has_intervals(found: Any) -> bool:
+  """Whether any part has one; of repeated grammars or a single seed there is none."""
+  if isinstance(found, dict):
+    own = [value for name, value in found.items() if name.endswith(('ci95', 'half_width'))]
+    return any(value is not None for value in own) or any(map(_has_intervals, found.values()))
+  return isinstance(found, list) and any(map(_has_intervals, found))
 
 
 def _write(
@@ -75,8 +84,8 @@ def _write(
   folder = out / 'report'
   folder.mkdir(parents=True, exist_ok=True)
   records.write(out / 'results.json', json.dumps(made, indent=1, allow_nan=False).encode() + b'\n')
-  tidy.write_csv(tidy.tidy(made['runs'], made['controls']), out / 'results.csv.part')
-  os.replace(out / 'results.csv.part', out / 'results.csv')
+  table = tidy.tidy(made['runs'], made['controls'])
+  records.write(out / 'results.csv', tidy.as_csv(table).encode())
   for name in pictures.PICTURES:
     if name in pngs:
       records.write(folder / f'{name}.png', pngs[name])

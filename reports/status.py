@@ -92,6 +92,8 @@ def _state(where: Any, steps: int | None, silent_seconds: float, now: float) -> 
     steps = _json(where / 'config.json').get('config', {}).get('training', {}).get('steps')
   row = {'state': 'waiting', 'step': 0, 'steps': steps, 'seconds_left': None, 'reason': ''}
   if (where / 'run.json').exists():
+    if not _json(where / 'run.json'):
+      return {**row, 'state': 'failed', 'reason': 'run.json can not be read'}
     return {**row, 'state': 'done', 'step': steps}
   said = _json(where / 'state.json')
   if not said and not (where / 'config.json').exists():

@@ -96,9 +96,9 @@ def read_csv(path: pathlib.Path) -> pd.DataFrame:
   return frame
 
 
-def write_csv(frame: pd.DataFrame, path: pathlib.Path) -> None:
-  """Writes measurements; floats keep all their digits."""
-  frame.to_csv(path, index=False, lineterminator='\n', encoding='utf-8')
+def as_csv(frame: pd.DataFrame) -> str:
+  """Measurements as text; floats keep all their digits."""
+  return frame.to_csv(index=False, lineterminator='\n')
 
 
 def tidy(runs: Iterable[Mapping], controls: Mapping) -> pd.DataFrame:

@@ -161,7 +161,8 @@ def read_record(workdir: str) -> dict[str, Any] | None:
     fault = error
   if fault:
     raise UserError(
-      f'{path} can not be read: {fault}; move it away, and the same command makes it again'
+      f'{path} can not be read: {fault}; move it away, and launch.train or '
+      'launch.compare makes it again'
     )
   return record
 

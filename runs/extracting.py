@@ -19,7 +19,7 @@ import zipfile
 import numpy as np
 import tqdm
 
-from probes import huggingface
+from probes import exchange, huggingface
 from probes import rows as rows_lib
 from probes.features import SPLITS
 from runs.errors import UserError
@@ -259,11 +259,5 @@ def _check_lengths(states: huggingface.States, tokens: int) -> None:
 
 
 def _save(out: str, arrays: dict[str, np.ndarray], compressed: bool) -> None:
-  part = f'{out}.part'
-  try:
-    with open(part, 'wb') as file:
-      (np.savez_compressed if compressed else np.savez)(file, **arrays)
-    os.replace(part, out)
-  finally:
-    with contextlib.suppress(OSError):
-      os.remove(part)
+  with exchange.whole(out) as file:
+    (np.savez_compressed if compressed else np.savez)(file, **arrays)

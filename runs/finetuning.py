@@ -69,6 +69,7 @@ def one(workdir: str, data_dir: str, overrides: Sequence[str]) -> list[str]:
     if record.get('finetune_settings') == settings:
       return [f'{workdir} is fine-tuned']
     provenance.goes_on(workdir, record, provenance.made_with())
+    saved = recorded.read_arrays(workdir)
     built = experiment.build(config, data_dir, workdir)
     if not built.probed:
       raise UserError(f"'{built.probe_dataset.name}' has no labels")
@@ -84,7 +85,7 @@ def one(workdir: str, data_dir: str, overrides: Sequence[str]) -> list[str]:
     preemption.finish()
     record['probes'] = suite.merged(record['probes'], found)
     record['finetune_settings'] = settings
-    arrays = {**recorded.read_arrays(workdir), **arrays}
+    arrays = {**saved, **arrays}
     record = recorded.write_record(workdir, record, arrays)
     recorded.to_tensorboard(built, workdir, record, arrays.get('samples'))
     shutil.rmtree(directory)

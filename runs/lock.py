@@ -32,7 +32,7 @@ def held(workdir: str, make: bool = True) -> Iterator[None]:
   """
   if not str(workdir):
     raise UserError('the working directory has no name: --workdir=DIR')
-  refused, lock = None, None
+  refused, held, lock = None, False, None
   if distributed.is_primary():
     try:
       if make:
@@ -41,6 +41,7 @@ def held(workdir: str, make: bool = True) -> Iterator[None]:
         path = os.path.join(os.path.realpath(workdir), _LOCK)
         lock = filelock.FileLock(path, is_singleton=True)
         lock.acquire(timeout=_LOOKS_SECONDS)
+        held = True
         mine = {'pid': os.getpid(), 'host': socket.gethostname()}
         write_atomically(os.path.join(workdir, _HOLDER), json.dumps(mine) + '\n')
     except filelock.Timeout:
@@ -48,13 +49,13 @@ def held(workdir: str, make: bool = True) -> Iterator[None]:
     except OSError as error:
       refused = f'workdir {workdir} can not be written: {error.strerror}'
   if distributed.any_process(refused is not None, 'the run directory to be held'):
-    if lock is not None and refused is None:
+    if held:
       lock.release()
     raise UserError(refused or f'process 0 was refused {workdir}; its own line says why')
   try:
     yield
   finally:
-    if lock is not None:
+    if held:
       lock.release()
 
 

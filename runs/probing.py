@@ -1,6 +1,6 @@
 """Probes finished runs again, and the features of any other model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import os
 from typing import Any
@@ -26,6 +26,8 @@ from runs.errors import UserError
 from training import preemption
 from training import state as state_lib
 
+_AT_BEST = ' at the best step'  # behind the name of a probe that failed there
+
 
 def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) -> list[str]:
   """Replaces the probes in the record of a run; returns lines on what came out.
@@ -49,31 +51,35 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
         'probe them with --features'
       )
     checks.check_probes(built)
-    choices = _choices(workdir, record, best and built.objective.trains)
+    saved = recorded.read_arrays(workdir)
+    of_best = best and built.objective.trains
+    choices = _choices(workdir, record, of_best)
     probes, failed, arrays = assessment.probe(built, state.params, choices=choices)
     if not probes:
       assessment.all_probed((probes, failed, arrays))
-    if best and built.objective.trains:
+    if of_best:
       cell = {'step': int(state.step), 'bits_per_dim': None, 'bits_per_dim_stderr': None}
-      record['at_best'] = {**(record['at_best'] or cell), 'probes': probes}
+      cell = record['at_best'] or cell
+      kept = _kept(cell.get('probes') or {}, failed)
+      record['at_best'] = {**cell, 'probes': suite.merged(kept, probes)}
       arrays = {}
     else:
       # Fine-tuning took longer than all of these; it stays until it is asked for again.
-      before = record['probes']
-      kept = {name: before[name] for name in ('finetune',) if name in before}
-      left_out = before.get('left_out') or {}
+      kept = _kept(record['probes'], ('finetune', *failed))
       settings = record.setdefault('settings_of_results', {})
-      own = settings.get('probe', {}).get('finetune') if 'finetune' in kept else None
+      own = {name: settings.get('probe', {}).get(name) for name in kept}
       settings['probe'] = configs.plain(built.config.probe)
-      if own is not None:
-        settings['probe']['finetune'] = own
-      kept['left_out'] = {name: left_out[name] for name in ('finetune',) if name in left_out}
-      record['probes'], record['probes_failed'] = suite.merged(kept, probes), failed
+      settings['probe'] |= {name: value for name, value in own.items() if value is not None}
+      record['probes'] = suite.merged(kept, probes)
       record['probe_data_hash'] = built.probe_dataset.digest
-    stays = [] if best and built.objective.trains else _stays(record)
+    ending = _AT_BEST if of_best else ''
+    others = {name: why for name, why in (record.get('probes_failed') or {}).items()
+              if name.endswith(_AT_BEST) != of_best}  # fmt: skip
+    record['probes_failed'] = others | {f'{name}{ending}': why for name, why in failed.items()}
+    stays = [] if of_best else _stays(record)
     preemption.finish()
     record['parameters'] = state_lib.count(state.params)
-    arrays = {**recorded.read_arrays(workdir), **arrays}
+    arrays = {**saved, **arrays}
     record = recorded.write_record(workdir, record, arrays)
     recorded.to_tensorboard(built, workdir, record, arrays.get('samples'))
     return [
@@ -83,6 +89,14 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
       *stays,
       f'python -m launch.report {os.path.abspath(workdir)} shows it',
     ]
+
+
+def _kept(before: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+  """Earlier results of these probes, in the form of all of them."""
+  kept = {name: before[name] for name in names if name in before}
+  left_out = before.get('left_out') or {}
+  left_out = {name: left_out[name] for name in names if name in left_out}
+  return kept | ({'left_out': left_out} if left_out else {})
 
 
 def _stays(record: Mapping[str, Any]) -> list[str]:

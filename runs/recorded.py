@@ -11,9 +11,10 @@ import ml_collections
 import numpy as np
 
 from probes.measures import at, headline
-from reports import numbers, wording
+from reports import numbers, reading, wording
 from runs import assessment, configs, parents, whole
 from runs.assembled import Experiment
+from runs.errors import UserError
 from runs.experiment import source
 from training import board, loop
 from training.metrics import is_remote, write_atomically
@@ -111,9 +112,16 @@ def write_record(
 
 
 def read_arrays(workdir: str) -> dict[str, np.ndarray]:
-  """The arrays saved with a finished run."""
-  with np.load(io.BytesIO(epath.Path(workdir, 'arrays.npz').read_bytes())) as arrays:
-    return dict(arrays)
+  """The arrays saved with a finished run; UserError where they are damaged."""
+  path = epath.Path(workdir, 'arrays.npz')
+  try:
+    with np.load(io.BytesIO(path.read_bytes())) as arrays:
+      return dict(arrays)
+  except reading.DAMAGED as error:
+    raise UserError(
+      f'{path} can not be read: {error}; with run.json moved away launch.train or launch.compare '
+      'makes both again'
+    ) from error
 
 
 def to_tensorboard(

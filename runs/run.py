@@ -104,7 +104,9 @@ def check_same(workdir: str, config: ml_collections.ConfigDict) -> bool:
   directory = os.path.join(workdir, _BEGUN)
   trains = objectives.OBJECTIVES[config.objective.name].trains
   trained = not trains or checkpoint.newest(directory) == config.training.steps
-  return configs.check_same(workdir, config, trained and configs.read_record(workdir) is None)
+  # Of a record that is damaged the run itself tells: it costs no other.
+  ended = epath.Path(workdir, 'run.json').exists()
+  return configs.check_same(workdir, config, trained and not ended)
 
 
 def execute(
@@ -157,7 +159,8 @@ def telling(workdir: str) -> Iterator[None]:
 
 
 def _say_ended(workdir: str, code: int, reason: str) -> None:
-  say(workdir, 'preempted' if code == STOPPED else 'failed', reason, code == LOST)
+  # What ended another process is known by its words alone.
+  say(workdir, 'preempted' if code == STOPPED else 'failed', reason, code == LOST or None)
 
 
 def say(workdir: str, state: str, reason: str = '', goes_on: bool | None = None) -> None:

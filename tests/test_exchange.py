@@ -84,6 +84,12 @@ def test_what_is_written_is_read(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
       exchange.write(tmp_path / 'g.npz', made)
   assert [path.name for path in tmp_path.iterdir()] == ['f.npz']
+  # Two writers at once: each writes a file of its own, and the last one stays, whole.
+  with exchange.whole(tmp_path / 'f.npz') as one, exchange.whole(tmp_path / 'f.npz') as two:
+    for file, value in ((one, 1), (two, 2)):
+      np.savez_compressed(file, x=np.full(1000, value))
+  assert [path.name for path in tmp_path.iterdir()] == ['f.npz']
+  assert set(np.load(tmp_path / 'f.npz')['x']) == {1}
 
 
 @pytest.mark.parametrize(

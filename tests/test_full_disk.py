@@ -86,7 +86,13 @@ def _several(*_):
     (_refused, False),
     (_several, False),
     (ProcessLost('process 1 does not come'), False),
+    (OSError(5, 'Input/output error'), False),
+    (ConnectionResetError(104, 'Connection reset by peer'), False),
+    (MemoryError(), False),
+    (RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes'), False),
+    (RuntimeError('ABORTED: [Errno 28] No space left on device'), False),
     (OSError(2, 'No such file or directory'), True),
+    (OSError(13, 'Permission denied'), True),
     (ValueError('repeats the same command of the grammar'), True),
   ],
 )
@@ -96,6 +102,15 @@ def test_whether_a_failure_says_anything_of_the_run_is_told_by_the_error(tmp_pat
       error()
     raise error
   assert reading.failed_of_itself(tmp_path) == own
+
+
+def test_what_ended_another_process_is_told_by_its_words(tmp_path):
+  going = (
+    'process 1 ended: a checkpoint could not be written; the same command on all of them goes on'
+  )
+  for code, reason, own in ((2, going, False), (2, 'process 1: no data', True), (3, 'x', False)):
+    run._say_ended(str(tmp_path), code, reason)
+    assert reading.failed_of_itself(tmp_path) == own
 
 
 def test_half_a_file_is_not_left_behind(tmp_path, monkeypatch):

@@ -112,6 +112,9 @@ def test_what_is_no_results_json_is_one_line(kept, tmp_path):
     (tmp_path / 'results.json').write_text(json.dumps(old))
     with pytest.raises(ReportError, match='its intervals are of another formula; launch.report on'):
       in_process.call('report', str(tmp_path / 'results.json'))
+  # Without intervals there is none of another formula: of three grammars, say.
+  kept_one = pathlib.Path(__file__).parent.parent / 'experiments/results/hierarchy_objectives'
+  assert 'formula' not in report.read(kept_one / 'results.json')
   with pytest.raises(Exception, match='shown alone, without --out and --by'):
     in_process.call('report', str(where), f'--out={tmp_path}')
 

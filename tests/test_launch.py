@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ import numpy as np
 import pytest
 import tiny
 
-from runs import configs, probing, recorded, run
+from probes import knn
+from runs import assessment, configs, probing, recorded, run
 from runs.errors import UserError
 from training import metrics
 
@@ -203,6 +205,48 @@ def test_probing_again_gives_the_same_and_takes_new_settings(comparison, data_di
   assert left_out == {'linear': {'5': 'fewer than the 10 classes'}}
   with pytest.raises(UserError, match='only config.probe'):
     in_process.call('probe', *again, '--config.model.width=8')
+
+
+def test_a_probe_that_fails_keeps_what_there_was(
+  comparison, data_dir, tmp_path, monkeypatch, capsys
+):
+  directory = tmp_path / 'run'
+  shutil.copytree(comparison[0] / 'runs' / 'masked-lr0.002-seed0', directory)
+  both = ('probe', '--workdir', str(directory), f'--data_dir={data_dir}', _BOTH)
+  best = (*both, '--checkpoint=best')
+  in_process.call(*both)
+  in_process.call(*best)
+  before = configs.read_record(str(directory))
+  assert set(before['probes']) == set(before['at_best']['probes']) == {'linear', 'knn'}
+
+  def lost(*_):
+    raise MemoryError('no room')
+
+  with monkeypatch.context() as patch:
+    patch.setattr(knn, 'evaluate', lost)
+    in_process.call(*best, '--config.probe.linear.labels=20')
+    after = configs.read_record(str(directory))
+    assert after['probes_failed'] == {'knn at the best step': 'MemoryError: no room'}
+    assert after['at_best']['probes']['knn'] == before['at_best']['probes']['knn']
+    assert set(after['at_best']['probes']['linear']) == {'20', 'all'}
+    in_process.call(*both, '--config.probe.knn.neighbours=(1,)')
+  after = configs.read_record(str(directory))
+  assert set(after['probes_failed']) == {'knn', 'knn at the best step'}
+  assert after['probes']['knn'] == before['probes']['knn']
+  own = [one['settings_of_results']['probe']['knn'] for one in (before, after)]
+  assert own[0] == own[1]  # What made it.
+  in_process.call(*best)
+  assert set(configs.read_record(str(directory))['probes_failed']) == {'knn'}
+  # Damaged predictions are told before anything is probed.
+  arrays = directory / 'arrays.npz'
+  arrays.write_bytes(arrays.read_bytes()[:2000])
+  monkeypatch.setattr(assessment, 'probe', lost)
+  for command in (both, ('finetune', *both[1:4])):
+    with pytest.raises(UserError, match='arrays.npz can not be read'):
+      in_process.call(*command)
+
+
+_BOTH = "--config.probe.suite=('linear','knn')"
 
 
 def test_exported_features_are_probed_like_the_run(comparison, data_dir, tmp_path, capsys):

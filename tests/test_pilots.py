@@ -331,7 +331,7 @@ def test_kept_records_make_the_same_report_and_go_on(compared, tmp_path):
   where, run, grid = compared
   out = tmp_path / 'kept'
   assert records.keep(where, out) == (2, [])
-  assert not list(out.rglob('checkpoints')) and not list(out.rglob('*.part'))
+  assert not list(out.rglob('checkpoints')) and not list(out.rglob('.writing-*'))
   assert all(str(where) not in path.read_text() for path in out.rglob('run.json'))
   same = [report.build([top], tmp_path / name) for top, name in ((where, 'a'), (out, 'b'))]
   for made in same:

@@ -1,6 +1,7 @@
 """Records of a comparison, copied: nothing that a report reads is lost, and nothing is spoilt."""
 
 import json
+import os
 import pathlib
 
 import numpy as np
@@ -78,7 +79,20 @@ def test_a_second_copy_replaces_the_first(top, tmp_path):
   assert (
     json.loads((out / 'runs' / run.parent.name / 'run.json').read_text())['wall_seconds'] is None
   )
-  assert not (out / 'controls.json').exists() and not list(out.rglob('*.part'))
+  assert not (out / 'controls.json').exists() and not list(out.rglob('.writing-*'))
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path, monkeypatch):
+  place, replace = tmp_path / 'results.csv', os.replace
+
+  def after_another(*names):
+    monkeypatch.setattr(os, 'replace', replace)
+    records.write(place, b'the other, longer')
+    replace(*names)
+
+  monkeypatch.setattr(os, 'replace', after_another)
+  records.write(place, b'this one')
+  assert place.read_bytes() == b'this one' and list(tmp_path.iterdir()) == [place]
 
 
 def test_damaged_arrays_cost_only_themselves(top, tmp_path):

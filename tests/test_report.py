@@ -248,6 +248,14 @@ def test_overfit_and_underfit_are_told_from_the_curve():
   assert choice.fit_state(run(1.0, 1.0), sparse) == 'ok'
   assert choice.fit_state(run(1.0, 1.0), [{'step': 400, 'validation/loss': 1.06}]) == 'underfit'
   assert choice.fit_state(run(1.0, 1.0), []) == 'ok'
+  # One that levels off, measured four times: 4 exp(-6 t) falls by .8 % in the last tenth (by a line
+  # 1.4 %), 8 exp(-6 t) by 1.6 %.
+  for high, state in ((4, 'ok'), (8, 'underfit')):
+    losses = 1 + high * np.exp(-6 * np.arange(5) / 4)
+    points = [
+      {'step': 200 * place, 'validation/loss': loss} for place, loss in enumerate(losses[:-1])
+    ]
+    assert choice.fit_state(run(losses[-1], losses[-1]), points) == state
   assert choice.fit_state({'validation': {'loss': None}}, []) is None
 
 

@@ -16,7 +16,7 @@ import pytest
 import tiny
 
 from experiments import noise, text_file
-from reports import report
+from reports import report, status
 from runs import (
   baselines,
   compressing,
@@ -396,6 +396,22 @@ def test_the_second_process_is_refused_and_a_killed_one_is_not_in_the_way(finish
     assert not (tmp_path / 'none').exists()
 
 
+def test_a_lock_whose_holder_can_not_be_written_is_free_at_once(tmp_path, monkeypatch):
+  def full(*_):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(lock, 'write_atomically', full)
+  program = 'import sys; from runs import lock; print(lock.busy(sys.argv[1]))'
+  try:
+    with lock.held(str(tmp_path)):
+      raise AssertionError('held')
+  except UserError as error:  # While it lives.
+    other = subprocess.run(
+      [sys.executable, '-c', program, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert 'No space left' in str(error) and other.stdout == 'False\n', other.stderr
+
+
 # Curves.
 
 
@@ -526,6 +542,16 @@ def test_checkpoints_without_a_config_are_nobodys(tmp_path):
   with pytest.raises(UserError, match='no config.json that says of what'):
     run.open_workdir(str(tmp_path), tiny.config('masked'))
   assert not (tmp_path / 'config.json').exists()
+
+
+def test_a_damaged_record_costs_no_other_run_and_is_not_done(tmp_path):
+  config, directory = tiny.config('untrained'), tmp_path / 'runs' / 'a'
+  directory.mkdir(parents=True)
+  (directory / 'config.json').write_text(json.dumps({'config': configs.plain(config)}))
+  (directory / 'run.json').write_text('{"objective": ')
+  planned = plan.PlannedRun('a', str(directory), config, [])
+  plan._check_directories([planned], str(tmp_path))  # It is told when its turn comes.
+  assert [row['state'] for row in status.survey(str(tmp_path), 60, 0)] == ['failed']
 
 
 def test_a_run_that_another_process_holds_is_not_said_to_have_failed(tmp_path):

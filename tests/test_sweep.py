@@ -268,7 +268,7 @@ def _write(where, now, *, steps=10, said=None, rows=(), done=False, age=0.0):
   if said:
     (where / 'state.json').write_text(json.dumps(said))
   if done:
-    (where / 'run.json').write_text('{}')
+    (where / 'run.json').write_text('{"schema": 1}')
   for path in where.iterdir():
     os.utime(path, (now - age, now - age))
 

@@ -7,6 +7,13 @@ LOST = 3  # Another process of the run was lost.
 STOPPED = 42  # On request, with everything computed saved.
 
 
+# Of errors of the operating system those that a path or a flag brings about.
+_ASKED_FOR = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
+_ASKED_FOR += (errno.EINVAL, errno.ENAMETOOLONG)
+# What libraries, JAX's among them, say of the machine in errors of their own.
+_WORDS = ('RESOURCE_EXHAUSTED', 'No space left on device', 'Cannot allocate memory')
+
+
 class TrainingError(RuntimeError):
   """A run can't go on; the message is one line and says why."""
 
@@ -51,8 +58,15 @@ def is_full(error: BaseException) -> bool:
 
 
 def from_outside(error: BaseException | None) -> bool:
-  """Whether an error says nothing of the run: without its cause the same command goes on."""
+  """Whether an error says nothing of the run: without its cause the same command goes on.
+
+  So does the machine's: want of room or memory, a disk or a connection that fails. What names a
+  file that is not there, or not for us, was asked for.
+  """
   if error is None:
     return False
-  lost = isinstance(error, (NotSaved, ProcessLost))
-  return lost or is_full(error) or from_outside(error.__cause__)
+  if isinstance(error, (NotSaved, ProcessLost, MemoryError)) or is_full(error):
+    return True
+  if isinstance(error, OSError) and error.errno not in (None, *_ASKED_FOR):
+    return True
+  return any(words in str(error) for words in _WORDS) or from_outside(error.__cause__)
