@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import functools
 import os
-import tempfile
+import secrets
 from typing import BinaryIO
 import zipfile
 
@@ -167,15 +167,18 @@ def write(path: str | os.PathLike, features: Features) -> None:
 @contextlib.contextmanager
 def whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
   """A file to write that is there whole or not at all; of two writers at once the last stays."""
-  handle, part = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(path)), prefix='.writing-')
+  part = os.path.join(os.path.dirname(path), f'.writing-{secrets.token_hex(8)}')
   try:
-    with os.fdopen(handle, 'wb') as file:
+    with open(part, 'xb') as file:
       yield file
-    os.chmod(part, 0o644)
     os.replace(part, path)
-  except BaseException:
-    os.unlink(part)
+  except OSError as error:
+    if error.filename == part:  # Who asked knows another name.
+      error.filename = os.fspath(path)
     raise
+  finally:
+    with contextlib.suppress(OSError):
+      os.remove(part)
 
 
 def _load(path: str | os.PathLike) -> dict[str, np.ndarray]:

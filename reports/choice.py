@@ -20,6 +20,7 @@ STILL_FALLING = 0.01
 
 
 Tuning = tuple[float | None, float | None]  # learning rate, clip norm
+_DIVERGED = 1e100
 GRID = ('learning_rate', 'clip_norm')
 Replicate = tuple[Any, int]  # (grammar or None, seed)
 # What runs of one objective and size must share to be averaged over replicates.
@@ -111,7 +112,7 @@ def select(runs: Sequence[dict], begun: Sequence[Mapping] = ()) -> list[str]:
     if len(grid) > 1:
       chosen, note = _choose(name, grid)
     if any(run.get('trained', True) for members in grid.values() for run in members):
-      note += _edges(name, chosen, tried)
+      note += edges(name, chosen, tried)
     notes += [line for line in note if line not in notes]
     for tuning, members in grid.items():
       for run in members:
@@ -141,7 +142,7 @@ def _choose(name: str, grid: Mapping[Tuning, list[dict]]) -> tuple[Tuning, list[
   return chosen, notes
 
 
-def _edges(name: str, chosen: Tuning, tried: Collection[Tuning]) -> list[str]:
+def edges(name: str, chosen: Tuning, tried: Collection[Tuning]) -> list[str]:
   """A line where the choice is no optimum inside the grid.
 
   A tuning that diverged was tried as well: what lies beside it lies inside.
@@ -168,7 +169,8 @@ def fit_state(run: Mapping, curve: Sequence[Mapping]) -> str | None:
   steps = run.get('steps') or 0
   points = {p['step']: p['validation/loss'] for p in curve if p.get('validation/loss') is not None}
   points = {step: loss for step, loss in sorted(points.items()) if step < steps} | {steps: last}
-  if validation.get('best_step') != steps or min(points) > 0.9 * steps:
+  points = {step: loss for step, loss in points.items() if abs(loss) < _DIVERGED}
+  if len(points) < 2 or validation.get('best_step') != steps or min(points) > 0.9 * steps:
     return 'ok'
   # Through the measurements runs a curve as bent as they are: a line is above one that levels off.
   from scipy import interpolate  # It takes a third of a second to load.
@@ -203,8 +205,6 @@ def add_pilots(runs: Sequence[dict], pilots: Sequence[Mapping]) -> list[str]:
 
 def pilots_among(runs: Sequence[Mapping]) -> list[str]:
   """The replicates, as text, that runs share with the pilots that chose their tuning."""
-  kinds = {replicate(run) for run in runs if run.get('pilots_of')}
-  told = {name for run in runs for name in run.get('pilots_of') or ()}
-  return [
-    text for kind in sorted(kinds, key=replicate_order) if (text := replicate_text(kind)) in told
-  ]
+  both = {kind for run in runs if replicate_text(kind := replicate(run)) in
+          (run.get('pilots_of') or ())}  # fmt: skip
+  return list(map(replicate_text, sorted(both, key=replicate_order)))

@@ -111,9 +111,11 @@ def _plans(found: Sequence[Mapping]) -> list[dict]:
   kept: list[dict] = []
   for one in sorted(found, key=lambda one: one['written']):
     chosen = list(one.get('chosen', ()))
-    same = [other for other in kept if all(other[name] == one[name] for name in _KEPT)]
+    same = [other for other in kept if reading.same_plan(other, one, _KEPT)]
     if same:
       same[0]['chosen'] += [row for row in chosen if row not in same[0]['chosen']]
+      if any('of_size' in row for row in one['rows']):
+        same[0]['rows'] = one['rows']
     else:
       kept.append({**one, 'chosen': chosen})
   return kept
@@ -139,15 +141,19 @@ def _keys(plan: Mapping) -> Iterator[Key]:
     grids = [row['steps'] and plan[name] for name in ('learning_rates', 'clip_norms')]
     tunings = list(itertools.product(*(grid or [None] for grid in grids)))
     if row['steps'] and plan['pilot_seeds']:
-      sizes = None, row['size'] or row.get('of_size')  # Earlier plans did not write the latter.
-      sized = [one for one in plan['chosen'] if sizes[1] is None or one['size'] in sizes]
+      sized = [one for one in plan['chosen'] if _size(row) in (None, one['size'])]
       chosen = [choice.tuning_of(one) for one in sized if one['objective'] == row['objective']]
       tunings = [
         tuple(value if grid else None for value, grid in zip(one, grids, strict=True))
         for one in chosen or [_NOT_CHOSEN]
       ]
     for tuning in tunings:
-      yield (row['objective'], row['size'], *replicate, *tuning)
+      yield (row['objective'], _size(row), *replicate, *tuning)
+
+
+def _size(row: Mapping) -> str | None:
+  """What a row is of; None in earlier plans, which said it only where it was asked for."""
+  return row['size'] or row.get('of_size')
 
 
 def _matched(keys: Sequence[Key], found: Iterable[Key]) -> set[Key]:

@@ -34,11 +34,13 @@ _LISTS = {'learning_rates': list, 'clip_norms': list}
 _OF_A_PLAN = {'rows': list, 'replicates': list, **_LISTS, 'pilot_seeds': list, 'primary': dict,
               'command': str, 'notes': list, 'written': str, 'results_before': int}  # fmt: skip
 _OF_A_ROW = {'objective': str, 'size': str | None, 'steps': int}
-_OF_PILOTS = {'objective': str, 'size': str | None, **dict.fromkeys(_TUNING, float | int | None),
-              **_LISTS, 'of': list}  # fmt: skip
+_OF_A_CHOICE = {'objective': str, 'size': str | None}
+_OF_A_CHOICE |= dict.fromkeys(_TUNING, float | int | None)
+_OF_PILOTS = {**_OF_A_CHOICE, **_LISTS, 'of': list}
 _OF_A_PILOT = ('learning_rate', 'clip_norm', 'loss', *compute.SPENT)  # numbers, or not known
 # In reasons that say nothing of the run, where state.json does not tell.
 _GOES_ON = ('No space left', 'quota exceeded', 'disk full?', 'File too large', 'the same command ')
+_GOES_ON += ('Input/output error',)
 _KILLED = ('SIGKILL', 'SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGXCPU')
 # Controls without a network: the input itself, and two features of it as wide as the network.
 RAW_CONTROLS = ('raw', 'pca', 'random_relu')
@@ -234,20 +236,33 @@ def fault(record: Any) -> str | None:
   return None
 
 
+def same_plan(one: Mapping[str, Any], other: Mapping[str, Any], names: Iterable[str]) -> bool:
+  """Whether two plans agree in these names; earlier versions did not write `of_size` of a row."""
+  if any(one.get(name) != other.get(name) for name in names if name != 'rows'):
+    return False
+  rows = [plan.get('rows') or [] for plan in (one, other)]
+  return len(rows[0]) == len(rows[1]) and all(
+    {**a, **b} == {**b, **a} and {**a, 'of_size': 0} == {**b, 'of_size': 0}
+    for a, b in zip(*rows, strict=True)
+  )
+
+
 def _read_plans(path: pathlib.Path, found: Found, chosen: Sequence[Mapping]) -> None:
   """Adds the plans of a comparison, each with what its pilots chose."""
   if not path.exists():
     return
   plans = read_json(path).get('plans')
-  parts = (('rows', _OF_A_ROW), ('replicates', {'grammar': object, 'seed': int}))
+  parts = {'rows': _OF_A_ROW, 'replicates': {'grammar': object, 'seed': int}}
+  parts['chosen'] = _OF_A_CHOICE
   whole = _are_rows(plans, _OF_A_PLAN) and all(
-    _are_rows(plan[name], of) for plan in plans for name, of in parts
+    _are_rows(plan.get(name, []), of) for plan in plans for name, of in parts.items()
   )
   if not whole or not all(map(_is_tuning, plans)):
     raise ReportError(f'{path} cannot be read, and it says whether there may be a verdict')
-  names = ('objective', 'size', *_TUNING)
+  # An earlier version did not write them into the plan.
+  chosen = [{name: row[name] for name in _OF_A_CHOICE} for row in chosen]
   for plan in plans:
-    plan = plan | {'chosen': [{name: row[name] for name in names} for row in chosen]}
+    plan = {'chosen': chosen} | plan
     if plan not in found.plans:
       found.plans.append(plan)
       found.notes += [note for note in plan['notes'] if note not in found.notes]
@@ -328,11 +343,13 @@ def _read_controls(path: pathlib.Path, found: dict[pathlib.Path, dict]) -> None:
   whole = isinstance(controls, dict) and all(
     isinstance(controls.get(name) or {}, dict) for name in _OF_CONTROLS
   )
-  whole = whole and isinstance(controls.get('of', {}).get('data_hash', []), list)
-  seeds = controls.get('raw_by_seed', ()) if whole else ()
+  whole = whole and isinstance((controls.get('of') or {}).get('data_hash', []), list)
+  by_seed = (controls.get('raw_by_seed') or {}) if whole else {}
+  whole = whole and all(isinstance(cells, dict) for cells in by_seed.values())
+  seeds = list(by_seed)
   if not whole or not all(seed.isascii() and seed.isdecimal() for seed in seeds):
     raise ReportError(f'{path} cannot be read: it is not what a comparison writes')
-  found[path] = controls
+  found[path] = {name: value for name, value in controls.items() if value is not None}
 
 
 def _add_controls(path: pathlib.Path, controls: Mapping[str, Any], found: Found) -> None:

@@ -10,8 +10,8 @@ import io
 import json
 import os
 import pathlib
+import secrets
 import shutil
-import tempfile
 
 import numpy as np
 
@@ -78,7 +78,11 @@ def _refuse_younger(source: pathlib.Path, target: pathlib.Path) -> None:
   kept = reading.read_json(plan).get('plans') if plan.exists() else []
   if not isinstance(kept, list):
     raise ReportError(f'{plan} cannot be read: records need another directory')
-  if reading.read_json(source / reading.PLAN).get('plans', [])[: len(kept)] != kept:
+  own = reading.read_json(source / reading.PLAN).get('plans', [])
+  names = {name for one in kept for name in one} - {'chosen'}
+  if len(own) < len(kept) or not all(
+    reading.same_plan(*pair, names) for pair in zip(kept, own, strict=False)
+  ):
     raise ReportError(f'{target} has the records of another plan: records need another directory')
 
 
@@ -118,15 +122,12 @@ def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
 def write(path: pathlib.Path, content: bytes) -> None:
   """Writes a file whole or not at all, and its directory; of two writers at once the last stays."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  handle, part = tempfile.mkstemp(dir=path.parent, prefix='.writing-')
+  part = path.with_name(f'.writing-{secrets.token_hex(8)}')
   try:
-    with os.fdopen(handle, 'wb') as file:
-      file.write(content)
-    os.chmod(part, 0o644)
+    part.write_bytes(content)
     os.replace(part, path)
-  except BaseException:
-    os.unlink(part)
-    raise
+  finally:
+    part.unlink(missing_ok=True)
 
 
 def _packed(run: pathlib.Path) -> bytes | None:

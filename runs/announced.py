@@ -28,7 +28,7 @@ def write(
   pilot_seeds: Sequence[int] | None,
   sizes: Sequence[str] | None,
   notes: Sequence[str],
-) -> None:
+) -> dict[str, Any]:
   """Writes the plan; after the first result an earlier one stays, and another is put behind it.
 
   Args:
@@ -36,6 +36,9 @@ def write(
     workdir: of the comparison.
     command, rates, clips, pilot_seeds, sizes: as in `comparison.compare`.
     notes: of the plan, for the reader of the report.
+
+  Returns:
+    What the plan says, for `choose`.
   """
   path = os.path.join(workdir, reading.PLAN)
   pattern = os.path.join(glob.escape(workdir), 'runs', '*', 'run.json')
@@ -51,31 +54,36 @@ def write(
     'pilot_seeds': list(pilot_seeds or ()),
     'primary': dict(zip(('probe', 'labels'), summary.PRIMARY, strict=True)),
   }
-  if any(_same(one, made) for one in earlier):
-    return
+  said = dict(made)
+  if any(reading.same_plan(one, said, said) for one in earlier):
+    return said
   now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
   made |= {'command': command, 'notes': list(notes), 'written': now, 'results_before': before}
   os.makedirs(workdir, exist_ok=True)
   write_atomically(path, json.dumps({'plans': [*earlier, made]}, indent=1) + '\n')
+  return said
+
+
+def choose(said: Mapping[str, Any], runs: Sequence[plan.PlannedRun], workdir: str) -> None:
+  """Adds to the plan at what its runs are, once pilots have chosen; `said` as `write` gave it."""
+  path = os.path.join(workdir, reading.PLAN)
+  rows = []
+  for run in {run.kind: run for run in runs if run.steps}.values():
+    tuning = {name: run.config.optimizer[name] for name in choice.GRID}
+    rows.append({'objective': run.objective, 'size': sizes.name(run.config.model)} | tuning)
+  plans = reading.read_json(path).get('plans', [])
+  for one in plans:
+    if reading.same_plan(one, said, said):
+      one['chosen'] = rows
+  write_atomically(path, json.dumps({'plans': plans}, indent=1) + '\n')
 
 
 def _row(run: plan.PlannedRun, sized: bool) -> dict[str, Any]:
   """An objective as reports name it, its size (None: nobody asked for it; then `of_size` has it),
   its updates."""
-  name = ' '.join(filter(None, (run.config.objective.name, run.config.variant)))
   size = sizes.name(run.config.model)
-  row = {'objective': name, 'size': size if sized else None, 'steps': run.steps}
+  row = {'objective': run.objective, 'size': size if sized else None, 'steps': run.steps}
   return row if sized else row | {'of_size': size}
-
-
-def _same(earlier: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
-  """Whether an earlier plan is this one; earlier versions did not write `of_size`."""
-  if any(earlier.get(name) != value for name, value in made.items() if name != 'rows'):
-    return False
-  rows, own = earlier.get('rows', []), made['rows']
-  return len(rows) == len(own) and all(
-    {**new, **old} == new for old, new in zip(rows, own, strict=True)
-  )
 
 
 def _replicate(run: plan.PlannedRun) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def compare(
   own_pilots = shares.share(first, part) if first else []
   with lock.held(workdir):
     if kept is not None:
-      kept.write(workdir)
+      kept.write(workdir, runs)
     for note in notes:
       print(note)
     environment = pool.with_cache(environment, cache or os.path.join(workdir, 'compilation_cache'))
@@ -81,17 +81,20 @@ def compare(
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
     failures = []
     grids = {'rates': rates, 'clips': clips, 'pilot_seeds': pilot_seeds, 'sizes': sizes}
-    announced.write(runs, workdir, command=command, notes=notes, **grids)
+    said = announced.write(runs, workdir, command=command, notes=notes, **grids)
+    if kept is not None:
+      announced.choose(said, runs, workdir)
     if first:
       plan.write_manifest(own_pilots, workdir)
       failures += pool.run_all(own_pilots, environment, jobs)
       preemption.check()
       shares.need_pilots(first, part, workdir)
       asked = pilots.Asked(rates, clips, pilot_seeds)
-      tuned, said = pilots.choose(first, workdir, asked)
-      for note in said:
+      tuned, told = pilots.choose(first, workdir, asked)
+      for note in told:
         print(note)
       runs, _ = planned(tuned=tuned)
+      announced.choose(said, runs, workdir)
       mine = shares.share(runs, part)
     plan.write_manifest(mine, workdir)
     failures += pool.run_all(mine, environment, jobs)

@@ -5,7 +5,7 @@ those of every seed of the comparison: what it gets right with them stands in
 WORKDIR/controls/seedN/arrays.npz, as a run's does in its own directory, and verdicts pair the two.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
 import io
@@ -13,10 +13,12 @@ import os
 import sys
 from typing import Any
 
+import ml_collections
 import numpy as np
 
 from codes import histogram
-from probes import baselines, features, linear
+from probes import baselines, features, linear, suite
+from probes.measures import at
 from reports import reading
 from runs import assessment, configs, experiment, levels, measured, whole
 from runs.plan import PlannedRun
@@ -29,8 +31,8 @@ _PICTURES = 32
 def write(planned: Sequence[PlannedRun], workdir: str, data_dir: str) -> None:
   """Probes of the raw input and the codes that know nothing, to WORKDIR/controls.json.
 
-  They are of the data of the first run. What the file has of the same stays, seeds of earlier runs
-  too; all is made again where something of it failed, and replaced when all is there.
+  They are of the data of the first run. What the file has of the same stays, of the seeds of other
+  calls too; what failed is tried again.
   """
   config, path = planned[0].config, os.path.join(workdir, 'controls.json')
   built = experiment.build(config, data_dir, planned[0].workdir)
@@ -38,101 +40,146 @@ def write(planned: Sequence[PlannedRun], workdir: str, data_dir: str) -> None:
   key = {name: asked[name] for name in ('data', 'probe_data', 'probe', 'evaluation')}
   key |= {'width': built.model.width}
   key |= {'data_hash': [built.dataset.digest, built.probe_dataset.digest]}
-  earlier, known = _earlier(path, key)
+  controls = _earlier(path, key)
+  known = controls.get('of', {}).get('label_subsets_of_seeds', [])
   seeds = [*known, *sorted({run.config.training.seed for run in planned} - {*known})]
-  if earlier and seeds == known:
-    return
   key |= {'label_subsets_of_seeds': seeds}
+  if controls.get('of') == key and not controls['failed']:
+    return
+  new = not controls
   failed: dict[str, str] = {}
-  raw = None
-  if built.probed:
-    raw = assessment.surviving(failed, 'raw', built.raw_features)
+  arrays: dict[int, dict[str, np.ndarray]] = {}
+  raw = assessment.surviving(failed, 'raw', built.raw_features) if built.probed else None
   if raw is not None:
     raw = dataclasses.replace(raw, pretraining_seed=seeds[0])
-  controls, arrays = (earlier, {}) if earlier else _made(built, raw, failed)
-  by_seed = controls.get('raw_by_seed', {})
-  if raw is not None and 'linear' in controls['raw']:
-    for seed in seeds:
-      if str(seed) in by_seed:
-        continue
-
-      def few(seed: int = seed) -> tuple[dict, dict[str, np.ndarray]]:
-        of_seed = dataclasses.replace(raw, pretraining_seed=seed)
-        return linear.few(of_seed, config.probe.linear, config.evaluation.seed)
-
-      name = f'raw, linear probe with the labels of seed {seed}'
-      if (found := assessment.surviving(failed, name, few)) is not None:
-        by_seed[str(seed)], arrays[seed] = found
-    controls['raw_by_seed'] = by_seed
-    controls['raw']['linear'] |= pooled(by_seed)
+    arrays = _add_wide(controls, raw, built, failed)
+    arrays |= _add_seeds(controls, raw, seeds, config, failed)
+    _add_latents(controls, raw, built, failed)
+  controls |= {
+    'majority': assessment.majority(built),
+    'histogram_bits_per_dim': measured.histogram_bits(built.dataset),
+    'uniform_bits_per_dim': histogram.uniform_bits(built.dataset.vocabulary),
+  }
+  if built.dataset.shape:
+    controls['real_samples'] = built.dataset.test.tokens_NxT[:_PICTURES].tolist()
   for name, why in failed.items():
     print(f'control {name} FAILED: {why}', file=sys.stderr)
-  if not earlier:
+  if new:
     with contextlib.suppress(FileNotFoundError):
       os.unlink(path)  # It is of the arrays that are replaced here.
   for seed, found in arrays.items():
-    kept = {f'linear/{n}/predictions': found[f'{n}/predictions'] for n in by_seed[str(seed)]}
     directory = os.path.join(workdir, 'controls', f'seed{seed}')
     os.makedirs(directory, exist_ok=True)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, labels=np.asarray(raw.labels_test), **kept)
+    np.savez_compressed(buffer, labels=np.asarray(raw.labels_test), **found)
     write_atomically(os.path.join(directory, 'arrays.npz'), buffer.getvalue())
   write_atomically(path, whole.dumps(controls | {'of': key, 'failed': failed}))
 
 
-def _earlier(path: str, key: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
-  """What controls.json has if it is of `key`, {} if some of it failed, and the seeds it is of."""
+def _earlier(path: str, key: Mapping[str, Any]) -> dict[str, Any]:
+  """What controls.json has of the same data and probes; {} where it is of others.
+
+  Of the width are the features that are as wide as the network, of the evaluation all are of its
+  seed alone.
+  """
   found = reading.read_json(path)
   of = found.get('of')
-  if not isinstance(of, dict):
-    return {}, []
-  known = of.get('label_subsets_of_seeds', [])
-  if of != {**key, 'label_subsets_of_seeds': known}:
-    return {}, []
-  return {} if found.get('failed') else found, known
+  same = ('data', 'probe_data', 'probe', 'data_hash')
+  if not isinstance(of, dict) or any(of.get(name) != key[name] for name in same):
+    return {}
+  if at(of, ('evaluation', 'seed')) != key['evaluation']['seed']:
+    return {}
+  if of.get('width') != key['width']:
+    found = {name: value for name, value in found.items() if name not in ('pca', 'random_relu')}
+  seeds = of.get('label_subsets_of_seeds', [])
+  return found | {'of': {**key, 'label_subsets_of_seeds': seeds} | {'width': of.get('width')},
+                  'failed': found.get('failed') or {}}  # fmt: skip
 
 
-def _made(
-  built: experiment.Experiment, raw: features.Features | None, failed: dict[str, str]
-) -> tuple[dict[str, Any], dict[int, dict[str, np.ndarray]]]:
-  """All controls but the raw input with the labels of later seeds; arrays of the first, by seed.
+def _add_wide(
+  controls: dict[str, Any],
+  raw: features.Features,
+  built: experiment.Experiment,
+  failed: dict[str, str],
+) -> dict[int, dict[str, np.ndarray]]:
+  """Adds the raw input and its like where they are lacking or something of them failed.
 
-  What fails is left out, and `failed` says why.
+  Returns:
+    What the linear probe of the raw input gets right, by the seed that `raw` is of.
   """
-  config, dataset, width = built.config, built.dataset, built.model.width
+  config, width, arrays = built.config, built.model.width, {}
   wide = {
     'raw': lambda: raw,
     'pca': lambda: baselines.pca(raw, width),
     'random_relu': lambda: baselines.random_relu(raw, width, config.evaluation.seed),
   }
-  controls: dict[str, Any] = {}
-  arrays: dict[int, dict[str, np.ndarray]] = {}
-  for name, make in wide.items() if raw is not None else ():
+  before = controls.get('failed', {})
+  for name, make in wide.items():
+    if name in controls and not any(_is_probe_of(name, what) for what in before):
+      continue
     found = assessment.surviving(failed, name, make)
     if found is None:
       continue
-    controls[name], lost, own = assessment.fit_probes(lambda found=found: found, config)
+    results, lost, own = assessment.fit_probes(lambda found=found: found, config)
     failed |= {f'{name}, {probe} probe': why for probe, why in lost.items()}
-    if name == 'raw' and 'linear' in controls[name]:
-      first = {n: cell for n, cell in controls[name]['linear'].items() if n != 'all'}
-      controls['raw_by_seed'] = {str(raw.pretraining_seed): first}
-      arrays[raw.pretraining_seed] = {k.removeprefix('linear/'): v for k, v in own.items()}
-  controls |= {
-    'majority': assessment.majority(built),
-    'histogram_bits_per_dim': measured.histogram_bits(dataset),
-    'uniform_bits_per_dim': histogram.uniform_bits(dataset.vocabulary),
-  }
-  if dataset.shape:
-    controls['real_samples'] = dataset.test.tokens_NxT[:_PICTURES].tolist()
+    controls[name] = suite.merged(controls.get(name, {}), results)
+    if name == 'raw' and 'linear' in results:
+      cells = {n: cell for n, cell in results['linear'].items() if n != 'all'}
+      controls.setdefault('raw_by_seed', {})[str(raw.pretraining_seed)] = cells
+      arrays[raw.pretraining_seed] = {
+        f'linear/{n}/predictions': own[f'linear/{n}/predictions'] for n in cells
+      }
+  return arrays
+
+
+def _is_probe_of(name: str, what: str) -> bool:
+  """Whether what failed is a control itself or one of its probes."""
+  return what == name or what.startswith(f'{name}, ') and what.endswith(' probe')
+
+
+def _add_seeds(
+  controls: dict[str, Any],
+  raw: features.Features,
+  seeds: Sequence[int],
+  config: ml_collections.ConfigDict,
+  failed: dict[str, str],
+) -> dict[int, dict[str, np.ndarray]]:
+  """Adds the linear probe of the raw input with the labels of seeds that lack; predictions, by
+  seed."""
+  arrays, by_seed = {}, controls.get('raw_by_seed', {})
+  if 'linear' not in controls.get('raw', {}):
+    return arrays
+  for seed in seeds:
+    if str(seed) in by_seed:
+      continue
+
+    def few(seed: int = seed) -> tuple[dict, dict[str, np.ndarray]]:
+      of_seed = dataclasses.replace(raw, pretraining_seed=seed)
+      return linear.few(of_seed, config.probe.linear, config.evaluation.seed)
+
+    name = f'raw, linear probe with the labels of seed {seed}'
+    if (found := assessment.surviving(failed, name, few)) is not None:
+      by_seed[str(seed)], own = found
+      arrays[seed] = {f'linear/{n}/predictions': own[f'{n}/predictions'] for n in found[0]}
+  controls['raw']['linear'] |= pooled(by_seed)
+  return arrays
+
+
+def _add_latents(
+  controls: dict[str, Any],
+  raw: features.Features,
+  built: experiment.Experiment,
+  failed: dict[str, str],
+) -> None:
   latents = built.probe_dataset.latents
-  if raw is not None and latents and 'train' in latents:
-    by_split = {'train': raw.train, 'validation': raw.validation}
-    found = assessment.surviving(
-      failed, 'raw, latents', lambda: levels.fit_latents(by_split, built.probe_dataset, config)
-    )
-    if found is not None:
-      controls['raw_latents'] = {name: layers[0] for name, layers in found['linear'].items()}
-  return controls, arrays
+  if 'raw_latents' in controls or not latents or 'train' not in latents:
+    return
+  by_split = {'train': raw.train, 'validation': raw.validation}
+  found = assessment.surviving(
+    failed, 'raw, latents', lambda: levels.fit_latents(by_split, built.probe_dataset, built.config)
+  )
+  if found is not None:
+    controls['raw_latents'] = {name: layers[0] for name, layers in found['linear'].items()}
 
 
 def pooled(by_seed: dict[str, dict]) -> dict[str, dict]:
@@ -151,9 +198,16 @@ def pooled(by_seed: dict[str, dict]) -> dict[str, dict]:
     made[count] = lists | {
       'accuracy': float(np.mean(draws)),
       'stderr': float(np.std(draws, ddof=1) / np.sqrt(len(draws))) if len(draws) > 1 else None,
-      'cross_entropy': float(np.mean([cell['cross_entropy'] for cell in cells])),
+      'cross_entropy': _over(np.mean, [cell['cross_entropy'] for cell in cells]),
       'by_layer_cv': None if None in curves else np.mean(curves, 0).tolist(),
-      'certificate': max(cell['certificate'] for cell in cells),
+      'certificate': _over(np.max, [cell['certificate'] for cell in cells]),
       'disjoint': cells[0]['disjoint'],
     }
   return made
+
+
+def _over(
+  reduce: Callable[[Sequence[float]], np.floating], values: Sequence[float | None]
+) -> float | None:
+  """None where one of them is not known: it was not finite."""
+  return None if None in values else float(reduce(values))

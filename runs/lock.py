@@ -32,7 +32,7 @@ def held(workdir: str, make: bool = True) -> Iterator[None]:
   """
   if not str(workdir):
     raise UserError('the working directory has no name: --workdir=DIR')
-  refused, held, lock = None, False, None
+  refused, held, lock, cause = None, False, None, None
   if distributed.is_primary():
     try:
       if make:
@@ -47,11 +47,12 @@ def held(workdir: str, make: bool = True) -> Iterator[None]:
     except filelock.Timeout:
       refused = f'{workdir} is in use by {_holder(workdir)}: wait for it, or stop it'
     except OSError as error:
-      refused = f'workdir {workdir} can not be written: {error.strerror}'
+      refused, cause = f'workdir {workdir} can not be written: {error.strerror}', error
   if distributed.any_process(refused is not None, 'the run directory to be held'):
     if held:
       lock.release()
-    raise UserError(refused or f'process 0 was refused {workdir}; its own line says why')
+    refused = refused or f'process 0 was refused {workdir}; its own line says why'
+    raise UserError(refused) from cause
   try:
     yield
   finally:

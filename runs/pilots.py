@@ -75,7 +75,7 @@ class Kept:
     for run in runs:
       if not run.steps:
         continue
-      name = ' '.join(filter(None, (run.config.objective.name, run.config.variant)))
+      name = run.objective
       size = sizes.name(run.config.model)
       if (name, size) not in rows:
         raise UserError(f'--pilots={self.path} chose nothing for {name} ({size})')
@@ -94,13 +94,20 @@ class Kept:
       )
     return None
 
-  def write(self, workdir: str) -> None:
-    """WORKDIR/pilots.json; UserError where there is another one."""
+  def write(self, workdir: str, runs: Sequence[plan.PlannedRun]) -> None:
+    """WORKDIR/pilots.json; UserError where there is one that chose otherwise for these runs."""
     path = os.path.join(workdir, f'{reading.PILOTS}.json')
-    if os.path.exists(path) and reading.read_json(path) != self.found:
+    if not os.path.exists(path):
+      os.makedirs(workdir, exist_ok=True)
+      write_atomically(path, json.dumps(self.found, indent=1) + '\n')
+      return
+    planned = {(run.objective, sizes.name(run.config.model)) for run in runs if run.steps}
+    rows = [
+      [row for row in found.get(reading.PILOTS, ()) if _is_row(row) and _kind(row) in planned]
+      for found in (self.found, reading.read_json(path))
+    ]
+    if not all(row in rows[1] for row in rows[0]):
       raise UserError(f'{path} is of other pilots than --pilots={self.path}: use another --workdir')
-    os.makedirs(workdir, exist_ok=True)
-    write_atomically(path, json.dumps(self.found, indent=1) + '\n')
 
 
 def kept(path: str) -> Kept:
@@ -224,12 +231,10 @@ def choose(
         )
   notes = [f'pilots: {note}' for note in notes]
   path = os.path.join(workdir, f'{reading.PILOTS}.json')
-  others, said = _of_others(path, [(row['objective'], row['size']) for row in rows])
-  found = {
-    'pilots': reading.plain([*others, *rows]),
-    'notes': [*said, *(note for note in notes if note not in said)],
-    'asked': dataclasses.asdict(asked),
-  }
+  others, said = _of_others(path, [_kind(row) for row in rows])
+  found = {'pilots': reading.plain([*others, *rows]), 'notes': list(dict.fromkeys(said + notes))}
+  if not others:  # Else the rows say what each of them had to choose from.
+    found['asked'] = dataclasses.asdict(asked)
   write_atomically(path, json.dumps(found, indent=1) + '\n')
   return chosen, notes
 
@@ -240,9 +245,14 @@ def _of_others(path: str, kinds: Collection[tuple[str, str]]) -> tuple[list[dict
   rows, notes = found.get(reading.PILOTS), found.get('notes', [])
   if not isinstance(rows, list) or not isinstance(notes, list):
     return [], []
-  rows = [row for row in rows if _is_row(row) and (row['objective'], row['size']) not in kinds]
-  about = tuple(f'pilots: {row["objective"]} ({row["size"]}): ' for row in rows)
-  return rows, [note for note in notes if isinstance(note, str) and note.startswith(about)]
+  rows = [row for row in rows if _is_row(row) and _kind(row) not in kinds]
+  names = [f'{row["objective"]} ({row["size"]})' for row in rows]
+  about = tuple(f'pilots: {name}: ' for name in names)
+  told = [note for note in notes if isinstance(note, str) and note.startswith(about)]
+  for name, row in zip(names, rows, strict=True):  # What is told of several at once.
+    tried = set(map(choice.tuning_of, row['tried']))
+    told += [f'pilots: {note}' for note in choice.edges(name, choice.tuning_of(row), tried)]
+  return rows, told
 
 
 def _row(

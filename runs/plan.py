@@ -52,6 +52,11 @@ class PlannedRun:
   tuning: Tuning = (None, None)
 
   @property
+  def objective(self) -> str:
+    """As reports name it: 'masked ratio=0.5'."""
+    return ' '.join(filter(None, (self.config.objective.name, self.config.variant)))
+
+  @property
   def log(self) -> str:
     return os.path.join(self.workdir, 'log.txt')
 

@@ -26,8 +26,6 @@ from runs.errors import UserError
 from training import preemption
 from training import state as state_lib
 
-_AT_BEST = ' at the best step'  # behind the name of a probe that failed there
-
 
 def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) -> list[str]:
   """Replaces the probes in the record of a run; returns lines on what came out.
@@ -72,9 +70,10 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
       settings['probe'] |= {name: value for name, value in own.items() if value is not None}
       record['probes'] = suite.merged(kept, probes)
       record['probe_data_hash'] = built.probe_dataset.digest
-    ending = _AT_BEST if of_best else ''
-    others = {name: why for name, why in (record.get('probes_failed') or {}).items()
-              if name.endswith(_AT_BEST) != of_best}  # fmt: skip
+    ending = recorded.AT_BEST if of_best else ''
+    others = record.get('probes_failed') or {}
+    tried = {f'{name}{ending}' for name in built.config.probe.suite}
+    others = {name: why for name, why in others.items() if name not in tried}
     record['probes_failed'] = others | {f'{name}{ending}': why for name, why in failed.items()}
     stays = [] if of_best else _stays(record)
     preemption.finish()

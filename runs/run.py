@@ -31,7 +31,7 @@ from runs import (
 )
 from runs.assembled import Experiment
 from runs.errors import UserError
-from training import checkpoint, distributed, loop, preemption, profile
+from training import checkpoint, distributed, host_memory, loop, preemption, profile
 from training import optimizer as optimizer_lib
 from training import state as state_lib
 from training.errors import LOST, STOPPED, Preempted, from_outside
@@ -217,6 +217,7 @@ def _execute(
       mesh,
       tracer,
     )
+    host_memory.give_back()
   preemption.defer()
   kept = _parts(experiment, workdir, '', int(state.step))
   choices = parents.choices(parent)
@@ -235,7 +236,8 @@ def _execute(
     only = tuple(name for name in experiment.config.probe.suite if name == 'linear')
     found, failed, _ = assessment.probe(experiment, best_state.params, only, secondary)
     record['at_best']['probes'] = found
-    record['probes_failed'] |= {f'{name} at best': why for name, why in failed.items()}
+    failed = {f'{name}{recorded.AT_BEST}': why for name, why in failed.items()}
+    record['probes_failed'] |= failed
   writer.close()
   if distributed.is_primary():
     record['single_epoch'] = single_epoch.measure(experiment, workdir)

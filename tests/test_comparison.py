@@ -369,12 +369,26 @@ def test_controls_of_earlier_seeds_stay_and_what_failed_is_told_and_tried_again(
   write_run(tmp_path, make_record('masked', 0))
   told = 'control raw, linear probe with the labels of seed 3 FAILED: MemoryError: no room; the'
   assert any(note.startswith(told) for note in assemble(tmp_path)['notes'])
+  run([_seeded(tmp_path, seed) for seed in (1, 3)])
+  whole = read()
+  assert list(whole['raw_by_seed']) == ['1', '3'] and whole['failed'] == {}
+  # Of another width are features as wide as the network; a retry that goes worse costs nothing.
+  wide = tiny.config('masked', '--config.model.width=32', '--config.training.seed=3')
+  wider = dataclasses.replace(_seeded(tmp_path, 3), config=wide)
   with monkeypatch.context() as patch:
     patch.setattr(baselines, 'pca', lost)
-    run([_seeded(tmp_path, seed) for seed in (1, 3)])
-  assert list(read()['raw_by_seed']) == ['1', '3'] and list(read()['failed']) == ['pca']
-  assert 'pca' not in read() and 'random_relu' in read()
+    run([wider])
+  assert list(read()['failed']) == ['pca'] and 'pca' not in read()
+  same = ('raw', 'raw_by_seed', 'majority')
+  assert {name: read()[name] for name in same} == {name: whole[name] for name in same}
+  assert read()['random_relu'] != whole['random_relu']
+  with monkeypatch.context() as patch:
+    patch.setattr(assessment, 'fit_probes', lost)  # Nothing else is probed again.
+    patch.setattr(baselines, 'pca', lost)
+    run([wider])
+  assert all(read()[name] == whole[name] for name in same) and 'random_relu' in read()
   run([_seeded(tmp_path, 3)])
+  assert read() == whole
   first = read()
   assert first['failed'] == {} and 'pca' in first and list(first['raw_by_seed']) == ['1', '3']
   assert first['raw']['linear']['40']['subsets'] == [2, 3, 6, 7]

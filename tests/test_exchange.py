@@ -1,5 +1,7 @@
 """Features of other models: the file, what is refused, and what goes missing without options."""
 
+import os
+
 import numpy as np
 import pytest
 from sklearn import datasets
@@ -90,6 +92,14 @@ def test_what_is_written_is_read(tmp_path, monkeypatch):
       np.savez_compressed(file, x=np.full(1000, value))
   assert [path.name for path in tmp_path.iterdir()] == ['f.npz']
   assert set(np.load(tmp_path / 'f.npz')['x']) == {1}
+  umask = os.umask(0o077)
+  try:
+    exchange.write(tmp_path / 'own.npz', made)
+  finally:
+    os.umask(umask)
+  assert (tmp_path / 'own.npz').stat().st_mode & 0o777 == 0o600
+  with pytest.raises(OSError, match='none/f.npz'):
+    exchange.write(tmp_path / 'none' / 'f.npz', made)
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,8 @@ def _several(*_):
     (ProcessLost('process 1 does not come'), False),
     (OSError(5, 'Input/output error'), False),
     (ConnectionResetError(104, 'Connection reset by peer'), False),
-    (MemoryError(), False),
-    (RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes'), False),
+    (MemoryError(), True),  # Of a batch that is too large, say: it would be so every time.
+    (RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes'), True),
     (RuntimeError('ABORTED: [Errno 28] No space left on device'), False),
     (OSError(2, 'No such file or directory'), True),
     (OSError(13, 'Permission denied'), True),

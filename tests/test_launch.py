@@ -226,12 +226,12 @@ def test_a_probe_that_fails_keeps_what_there_was(
     patch.setattr(knn, 'evaluate', lost)
     in_process.call(*best, '--config.probe.linear.labels=20')
     after = configs.read_record(str(directory))
-    assert after['probes_failed'] == {'knn at the best step': 'MemoryError: no room'}
+    assert after['probes_failed'] == {'knn at best': 'MemoryError: no room'}
     assert after['at_best']['probes']['knn'] == before['at_best']['probes']['knn']
     assert set(after['at_best']['probes']['linear']) == {'20', 'all'}
     in_process.call(*both, '--config.probe.knn.neighbours=(1,)')
   after = configs.read_record(str(directory))
-  assert set(after['probes_failed']) == {'knn', 'knn at the best step'}
+  assert set(after['probes_failed']) == {'knn', 'knn at best'}
   assert after['probes']['knn'] == before['probes']['knn']
   own = [one['settings_of_results']['probe']['knn'] for one in (before, after)]
   assert own[0] == own[1]  # What made it.

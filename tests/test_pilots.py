@@ -189,6 +189,10 @@ def test_pilots_that_failed_and_earlier_ones_were_tried_too(tmp_path, data_dir):
   assert row.endswith('learning rate 1e-05, clip norm 1')
 
 
+def _keep(top: pathlib.Path, rows: list, **more) -> None:
+  (top / 'pilots.json').write_text(json.dumps({'pilots': rows, 'notes': []} | more))
+
+
 def test_what_was_chosen_for_objectives_that_a_later_call_leaves_out_stays(tmp_path, data_dir):
   """Their results are there, tuned by these pilots."""
   where = pilots.directory(str(tmp_path))
@@ -213,7 +217,31 @@ def test_what_was_chosen_for_objectives_that_a_later_call_leaves_out_stays(tmp_p
   assert tuned == {'masked': (1e-3, None)} and not any('autoregressive' in note for note in notes)
   later = reading.read_json(tmp_path / 'pilots.json')
   by_name = [sorted(found['pilots'], key=lambda row: row['objective']) for found in (first, later)]
-  assert by_name[0] == by_name[1] and later['notes'] == first['notes']
+  assert by_name[0] == by_name[1] and sorted(later['notes']) == sorted(first['notes'])
+  assert later['notes'] == [
+    'pilots: only two learning rates were tried, 0.001 and 0.01: no choice lies inside the grid'
+  ]
+  # Those of the other had another grid: each row says its own.
+  row = next(row for row in later['pilots'] if row['objective'] == 'autoregressive')
+  other = row | {'learning_rates': [1e-2], 'clip_norms': [1.0, 2.0], 'learning_rate': 1e-2}
+  _keep(tmp_path, [other], asked={'learning_rates': None, 'clip_norms': [1.0, 2.0],
+                                  'pilot_seeds': [7]})  # fmt: skip
+  pilots.choose(only, str(tmp_path), asked)
+  kept = pilots.kept(str(tmp_path / 'pilots.json'))
+  runs, _ = plan.make(
+    'experiments/digits.py', ['masked', 'autoregressive'], [0], None, [], str(tmp_path), data_dir
+  )
+  tuned = {'masked': (1e-3, 1.0), 'autoregressive': (1e-2, 1.0)}
+  assert kept.tuned(runs) == tuned
+  # A comparison that took its choices may stay where rows of others come and go.
+  kept.write(str(tmp_path / 'next'), runs)
+  (masked,) = (row for row in kept.found['pilots'] if row['objective'] == 'masked')
+  _keep(tmp_path, [masked])
+  fewer = pilots.kept(str(tmp_path / 'pilots.json'))
+  fewer.write(str(tmp_path / 'next'), runs[:1])
+  _keep(tmp_path, [masked | {'learning_rate': 1e-2}])
+  with pytest.raises(UserError, match='use another --workdir'):
+    pilots.kept(str(tmp_path / 'pilots.json')).write(str(tmp_path / 'next'), runs[:1])
   (tmp_path / 'pilots.json').write_text('{"pilots": [{"objective": "autoregressive"}], "notes": 3')
   pilots.choose(only, str(tmp_path), asked)
   assert len(reading.read_json(tmp_path / 'pilots.json')['pilots']) == 1
@@ -251,12 +279,12 @@ def test_kept_pilots_choose_as_they_did_where_they_ran(compared, tmp_path, data_
   assert {one.name: one.config.optimizer.learning_rate for one in again[:2]} == trained
   assert again[2].tuning == (None, None)
   assert kept.asked == pilots.Asked([1e-4, 1e-2], None, [7])
-  kept.write(str(tmp_path))
+  kept.write(str(tmp_path), runs)
   assert reading.read_json(tmp_path / 'pilots.json') == reading.read_json(where / 'pilots.json')
-  kept.write(str(tmp_path))  # The same again is no other.
+  kept.write(str(tmp_path), runs)  # The same again is no other.
   (tmp_path / 'pilots.json').write_text('{"pilots": []}')
   with pytest.raises(UserError, match='is of other pilots than'):
-    kept.write(str(tmp_path))
+    kept.write(str(tmp_path), runs)
 
 
 def test_kept_pilots_choose_for_no_other_run(compared, tmp_path, data_dir):

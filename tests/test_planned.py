@@ -419,6 +419,48 @@ def test_a_choice_for_another_size_is_none_for_a_plan_without_sizes(tmp_path):
   assert (found['runs'], found['complete'], found['unchosen']) == (15, True, [])
 
 
+def test_runs_of_another_size_are_not_those_of_a_plan_without_sizes(tmp_path):
+  plan = _plan(range(7))
+  plan['rows'] = [row | {'of_size': 'nano'} for row in plan['rows']]
+  _runs(tmp_path, range(5), size='nano')
+  _runs(tmp_path, (5, 6), size='micro')
+  _write(tmp_path, plan)
+  assert assemble(tmp_path)['no_verdicts'] == 'preliminary, 6 planned runs are not done'
+
+
+def test_what_pilots_chose_for_a_plan_stays_with_it(tmp_path):
+  """Later calls choose otherwise, of a larger grid or another size, and pilots.json says that."""
+  runs, _ = plan.make(
+    'experiments/digits.py', ['masked', 'untrained'], [0, 1], None, [], str(tmp_path), '',
+    tuned={'masked': (2e-3, None)},
+  )  # fmt: skip
+  given = {'command': 'c', 'rates': [1e-3, 2e-3], 'clips': None, 'pilot_seeds': [9], 'notes': []}
+  said = announced.write(runs, str(tmp_path), **given, sizes=None)
+  announced.choose(said, runs, str(tmp_path))
+  (one,) = json.loads((tmp_path / 'plan.json').read_text())['plans']
+  clip = runs[0].config.optimizer.clip_norm
+  assert one['chosen'] == [
+    {'objective': 'masked', 'size': 'nano', 'learning_rate': 2e-3, 'clip_norm': clip}
+  ]
+  for run in runs:
+    record = make_record(run.objective, run.config.training.seed, clip_norm=clip, size='nano')
+    write_run(tmp_path, record | ({'learning_rate': 2e-3} if run.steps else {}), run.name)
+  _choose(tmp_path, 4e-3)
+  assert announced.write(runs, str(tmp_path), **given, sizes=None) == said
+  (again,) = json.loads((tmp_path / 'plan.json').read_text())['plans']
+  assert again == one  # It is the same plan, and keeps its choice.
+  assert assemble(tmp_path)['plan']['complete']
+  # An earlier version wrote neither the choice nor the size: the plan is the same, too.
+  rows = [{k: v for k, v in row.items() if k != 'of_size'} for row in one['rows']]
+  old = {k: v for k, v in one.items() if k != 'chosen'} | {'rows': rows}
+  _write(tmp_path, old)
+  announced.write(runs, str(tmp_path), **given, sizes=None)
+  assert json.loads((tmp_path / 'plan.json').read_text())['plans'] == [old]
+  _write(tmp_path / 'b', one)
+  found = assemble(tmp_path, tmp_path / 'b')['plan']
+  assert len(found['plans']) == 1 and found['runs'] == 6  # Of both choices, 4 of one are there.
+
+
 def test_a_plan_of_pilots_without_their_choice_says_so(tmp_path):
   _runs(tmp_path, range(5))
   _write(tmp_path, _plan(range(5), learning_rates=[1e-3], pilot_seeds=[100]))

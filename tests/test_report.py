@@ -344,6 +344,7 @@ def test_nothing_finished_or_no_directory_is_one_clear_line(tmp_path):
     ('pilots.json', json.dumps({'pilots': [dict.fromkeys(reading._OF_PILOTS)]})),
     ('pilots.json', json.dumps({'pilots': [dict.fromkeys(reading._OF_PILOTS, [{}])]})),
     ('pilots.json', '{"pilots": [], "notes": 3}'), ('controls.json', '{"of": 5}'),
+    ('controls.json', '{"raw_by_seed": {"0": 5}}'),
     ('plan.json', json.dumps({'plans': [dict.fromkeys(reading._OF_A_PLAN)]})),
     ('plan.json', '{"plans": [[]]}'), ('plan.json', '{"plans": {}}'),
     ('plan.json', json.dumps({'plans': [dict.fromkeys(reading._OF_A_PLAN, [{}])]})),

@@ -165,7 +165,7 @@ def test_a_pilot_that_failed_elsewhere_is_not_waited_for(tmp_path):
   record = tmp_path / 'p0' / 'run.json'
   for text, fault in (('{"schema"', 'Expecting'), ('{"schema": 9}', 'run.json has schema 9')):
     record.write_text(text)
-    with pytest.raises(UserError, match=f'p0/run.json.*{fault}.*move it away, and the same'):
+    with pytest.raises(UserError, match=f'p0/run.json.*{fault}.*move it away, and launch'):
       shares.need_pilots(runs, None, str(tmp_path))
   record.unlink()
   own.write_text(json.dumps({'state': 'failed', 'reason': 'ValueError: no'}))

@@ -9,9 +9,7 @@ STOPPED = 42  # On request, with everything computed saved.
 
 # Of errors of the operating system those that a path or a flag brings about.
 _ASKED_FOR = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
-_ASKED_FOR += (errno.EINVAL, errno.ENAMETOOLONG)
-# What libraries, JAX's among them, say of the machine in errors of their own.
-_WORDS = ('RESOURCE_EXHAUSTED', 'No space left on device', 'Cannot allocate memory')
+_ASKED_FOR += (errno.EINVAL, errno.ENAMETOOLONG, errno.ENOMEM)
 
 
 class TrainingError(RuntimeError):
@@ -60,13 +58,14 @@ def is_full(error: BaseException) -> bool:
 def from_outside(error: BaseException | None) -> bool:
   """Whether an error says nothing of the run: without its cause the same command goes on.
 
-  So does the machine's: want of room or memory, a disk or a connection that fails. What names a
-  file that is not there, or not for us, was asked for.
+  A disk or a connection that fails, or has no room, is such; a file that is not there, or not for
+  us, was asked for, and so was what does not fit into memory.
   """
   if error is None:
     return False
-  if isinstance(error, (NotSaved, ProcessLost, MemoryError)) or is_full(error):
+  if isinstance(error, (NotSaved, ProcessLost)) or is_full(error):
     return True
   if isinstance(error, OSError) and error.errno not in (None, *_ASKED_FOR):
     return True
-  return any(words in str(error) for words in _WORDS) or from_outside(error.__cause__)
+  # What libraries, JAX's among them, say of it in errors of their own.
+  return 'No space left on device' in str(error) or from_outside(error.__cause__)
