@@ -68,7 +68,7 @@ def lines(plan: Mapping[str, Any] | None) -> list[str]:
   if not plan['complete']:
     whole = f'{plan["whole"]} {unit} × {plan["rows"]} rows'
     told[0] += f'; complete: {whole}: PRELIMINARY, no verdict before all of it is done'
-  if plan['unchosen']:
+  if plan.get('unchosen'):  # An earlier results.json does not say.
     told.append(
       f'no {reading.PILOTS}.json beside the plan says what pilots chose for '
       f'{", ".join(plan["unchosen"])}: of which rate its runs should be is not known'
