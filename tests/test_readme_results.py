@@ -59,3 +59,45 @@ def grid(table: str) -> dict[str, dict[str, str]]:
     [cell.strip() for cell in line.strip().strip('|').split('|')] for line in table.split('\n')
   )
   return {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
+
+
+def test_the_table_of_sizes_is_that_of_its_records():
+  """Means and ranges over seeds 0 to 2, straight from what the runs wrote."""
+  here = ROOT / 'experiments' / 'results' / 'fashion_mnist'
+  shown = grid(next(table for table in tables((here / 'README.md').read_text(encoding='utf-8'))
+                    if table.startswith('| seeds 0, 1 and 2 |')))  # fmt: skip
+  for size, top in (('nano', here / 'records'), ('micro', here / 'sizes')):
+    for objective in ('autoregressive', 'untrained_causal'):
+      paths = [path for path in sorted(top.glob(f'runs/{objective}-*/run.json'))
+               if 'input_mask' not in path.parent.name]  # fmt: skip
+      runs = [json.loads(path.read_text(encoding='utf-8')) for path in paths]
+      runs = [run for run in runs if run['seed'] < 3]
+      short = (objective, size) == ('untrained_causal', 'micro')
+      assert sorted(run['seed'] for run in runs) == [0, 1, 2][: 2 if short else 3]
+      assert shown[f'{objective} {size}'] == cells_of(runs)
+
+
+def cells_of(runs: list[dict]) -> dict[str, str]:
+  """The cells of the table of sizes."""
+
+  def over(values: list[float | None], digits: int, factor: float = 1.0) -> str:
+    if None in values:
+      return 'n/a'
+    texts = [
+      f'{factor * value:.{digits}f}'
+      for value in (sum(values) / len(values), min(values), max(values))
+    ]
+    return f'{texts[0]} ({texts[1]}–{texts[2]})'
+
+  probes = [run['probes'] for run in runs]
+  return {
+    'parameters': f'{runs[0]["parameters"]:,}',
+    'training FLOPs': f'{runs[0]["train_flops"]:.2e}'.replace('e+', 'e')
+    if runs[0]['steps']
+    else '0',
+    'bits': over([run['bits_per_dim'] for run in runs], 3),
+    'linear, all labels': over([one['linear']['all']['accuracy'] for one in probes], 1, 100),
+    'linear, 100 labels': over([one['linear']['100']['accuracy'] for one in probes], 1, 100),
+    'attentive': over([one['attentive']['all']['accuracy'] for one in probes], 1, 100),
+    'kNN': over([one['knn']['all']['accuracy'] for one in probes], 1, 100),
+  }
