@@ -24,10 +24,10 @@ def main(argv: Sequence[str]) -> None:
   """Prints a table for each set of labels."""
   if not argv[1:]:
     raise UserError('name at least one run or comparison directory')
-  from reports import choice, label_regret, reading, terminal
+  from reports import choice, finding, label_regret, terminal
   from runs import label_truth
 
-  found = reading.find(argv[1:])
+  found = finding.find(argv[1:])
   if not found.runs:
     raise UserError(f'no finished run in {", ".join(argv[1:])}')
   made = label_regret.tables(found)

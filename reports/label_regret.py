@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from reports import label_sets, reading, statistics
+from reports import finding, label_sets, reading, statistics
 from reports.label_sets import Code, Labels
 
 
-def tables(found: reading.Found) -> dict:
+def tables(found: finding.Found) -> dict:
   """Regret and savings of every learner on every backbone.
 
   Returns:

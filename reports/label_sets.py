@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from probes.measures import at
-from reports import choice, reading
+from reports import choice, finding, reading
+from reports.comparison_files import RAW_CONTROLS
 
 # Learner -> where its code is in the probes' results, and its length in bits there.
 LEARNERS = {
@@ -72,7 +73,7 @@ class Code:
     return f'{self.learner}, {where}'
 
 
-def read(found: reading.Found) -> tuple[list[Code], list[str]]:
+def read(found: finding.Found) -> tuple[list[Code], list[str]]:
   """All codes of labels, and a line on everything that is left out.
 
   Raises:
@@ -99,7 +100,7 @@ def read(found: reading.Found) -> tuple[list[Code], list[str]]:
     ]
   of = found.controls.get('of') or {}
   data, seed = (of.get('data_hash') or [None])[-1], at(of, ('evaluation', 'seed'))
-  for name in reading.RAW_CONTROLS:
+  for name in RAW_CONTROLS:
     found_of = _codes_of(found.controls.get(name), data, seed, {})
     codes += [Code(of=name, kind='input', **code) for code in found_of]
   notes += _retuned(codes)

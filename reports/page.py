@@ -21,12 +21,12 @@ from reports import (
   pairs,
   planned,
   predictions,
-  reading,
   styles,
   summary,
   wording,
 )
 from reports.captions import CAPTIONS
+from reports.comparison_files import RAW_CONTROLS
 
 _CONTROL_NAMES = {'pca': 'PCA of raw', 'random_relu': 'random ReLU of raw'}
 _MANY = 8  # grammars up to which each has a column of regret
@@ -98,7 +98,7 @@ def _pictures(pictures: Mapping[str, bytes]) -> Iterator[dict[str, Any]]:
 
 
 def _measured_controls(results: Mapping) -> list[str]:
-  return [name for name in reading.RAW_CONTROLS if results['controls'].get(name)]
+  return [name for name in RAW_CONTROLS if results['controls'].get(name)]
 
 
 def _control_name(results: Mapping, name: str) -> str:

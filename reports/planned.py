@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import itertools
 from typing import Any
 
-from reports import choice, reading
+from reports import choice, comparison_files, finding
+from reports.comparison_files import PILOTS
 
 _KEPT = ('rows', 'replicates', 'learning_rates', 'clip_norms', 'pilot_seeds', 'primary')
 # Objective, size, grammar, seed, rate and clip norm; of those that a plan leaves open, None.
@@ -19,7 +20,7 @@ Key = tuple[str, str | None, Any, int, float | str | None, float | str | None]
 _NOT_CHOSEN = ('to be chosen',) * 2  # No run is at it.
 
 
-def state(found: reading.Found) -> dict[str, Any] | None:
+def state(found: finding.Found) -> dict[str, Any] | None:
   """How far the plans of all directories are; None where there is none.
 
   Returns:
@@ -70,7 +71,7 @@ def lines(plan: Mapping[str, Any] | None) -> list[str]:
     told[0] += f'; complete: {whole}: PRELIMINARY, no verdict before all of it is done'
   if plan.get('unchosen'):  # An earlier results.json does not say.
     told.append(
-      f'no {reading.PILOTS}.json beside the plan says what pilots chose for '
+      f'no {PILOTS}.json beside the plan says what pilots chose for '
       f'{", ".join(plan["unchosen"])}: of which rate its runs should be is not known'
     )
   if first['results_before']:
@@ -111,7 +112,7 @@ def _plans(found: Sequence[Mapping]) -> list[dict]:
   kept: list[dict] = []
   for one in sorted(found, key=lambda one: one['written']):
     chosen = list(one.get('chosen', ()))
-    same = [other for other in kept if reading.same_plan(other, one, _KEPT)]
+    same = [other for other in kept if comparison_files.same_plan(other, one, _KEPT)]
     if same:
       same[0]['chosen'] += [row for row in chosen if row not in same[0]['chosen']]
       if any('of_size' in row for row in one['rows']):

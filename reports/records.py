@@ -15,14 +15,15 @@ import shutil
 
 import numpy as np
 
-from reports import reading, status
+from reports import comparison_files, finding, reading, status
+from reports.comparison_files import PILOTS, PLAN
 from reports.errors import ReportError
 
 _ARRAYS = ('labels', 'nats', 'also/*/nats', 'also/*/rows', '*/predictions', '*/order', 'samples')
 _ARRAYS += ('geometry/features',)
 _OF_RUN = ('config.json', 'state.json', 'spent.json')
 _CONTROLS = 'controls.json'
-_OF_ALL = (reading.PLAN, f'{reading.PILOTS}.json', _CONTROLS)
+_OF_ALL = (PLAN, f'{PILOTS}.json', _CONTROLS)
 
 
 def keep(top: str | os.PathLike, out: str | os.PathLike) -> tuple[int, list[str]]:
@@ -42,9 +43,9 @@ def keep(top: str | os.PathLike, out: str | os.PathLike) -> tuple[int, list[str]
   source, target = pathlib.Path(top).resolve(), pathlib.Path(out).resolve()
   if not str(out) or source.is_relative_to(target) or target.is_relative_to(source):
     raise ReportError(f'records of {top} can go to a directory beside it, not to {out or "none"}')
-  if not (source / reading.PLAN).exists():
-    raise ReportError(f'{top} is no comparison: it has no {reading.PLAN}')
-  found = reading.find([source])
+  if not (source / PLAN).exists():
+    raise ReportError(f'{top} is no comparison: it has no {PLAN}')
+  found = finding.find([source])
   if not found.runs:
     raise ReportError(f'no finished run in {top}')
   for run in found.runs:
@@ -56,7 +57,7 @@ def keep(top: str | os.PathLike, out: str | os.PathLike) -> tuple[int, list[str]
   planned = status.sweep_rows(source)
   try:
     notes = _copy_runs(source, target)
-    _copy_runs(source / reading.PILOTS, target / reading.PILOTS, arrays=False)
+    _copy_runs(source / PILOTS, target / PILOTS, arrays=False)
     (target / _CONTROLS).unlink(missing_ok=True)  # Of the predictions that are replaced here.
     if (source / 'controls').is_dir():
       shutil.copytree(source / 'controls', target / 'controls', dirs_exist_ok=True)
@@ -74,14 +75,14 @@ def _refuse_younger(source: pathlib.Path, target: pathlib.Path) -> None:
     own = source / record.relative_to(target)
     if own.parent.exists() and not reading.read_json(own):
       raise ReportError(f'{record} is of a run that {source} has not finished: records stay there')
-  plan = target / reading.PLAN
+  plan = target / PLAN
   kept = reading.read_json(plan).get('plans') if plan.exists() else []
   if not isinstance(kept, list):
     raise ReportError(f'{plan} cannot be read: records need another directory')
-  own = reading.read_json(source / reading.PLAN).get('plans', [])
+  own = reading.read_json(source / PLAN).get('plans', [])
   names = {name for one in kept for name in one} - {'chosen'}
   if len(own) < len(kept) or not all(
-    reading.same_plan(*pair, names) for pair in zip(kept, own, strict=False)
+    comparison_files.same_plan(*pair, names) for pair in zip(kept, own, strict=False)
   ):
     raise ReportError(f'{target} has the records of another plan: records need another directory')
 

@@ -6,7 +6,7 @@ import os
 import pathlib
 from typing import Any
 
-from reports import page, pictures, predictions, reading, records, results, tidy
+from reports import finding, page, pictures, predictions, reading, records, results, tidy
 from reports.errors import ReportError
 
 
@@ -35,8 +35,8 @@ def build(
   Raises:
     ReportError: nothing to report, data that do not belong in one table, or `out` not writable.
   """
-  found = reading.find(dirs)
-  reading.tell_apart(found.runs, by)
+  found = finding.find(dirs)
+  finding.tell_apart(found.runs, by)
   curves = reading.read_curves(found.runs)
   made = results.assemble(found, curves, command=command, failures=failures, notes=notes)
   pngs, marks = pictures.draw(made, curves, pathlib.Path(out) / 'report')

@@ -23,6 +23,7 @@ from reports import (
   compute,
   differences,
   equal_flops,
+  finding,
   intervals,
   label_regret,
   planned,
@@ -52,7 +53,7 @@ _TERMS_ROUNDING = 1e-3
 
 
 def assemble(
-  found: reading.Found,
+  found: finding.Found,
   curves: reading.Curves | None = None,
   *,
   command: str | None = None,
@@ -62,7 +63,7 @@ def assemble(
   """The content of results.json.
 
   Args:
-    found: what `reading.find` returned.
+    found: what `finding.find` returned.
     curves: training curves by workdir, by default as `reading.read_curves` finds them.
     command: the command that makes these results again.
     failures: {'name', 'log', 'reason'} for runs that failed.

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from probes.measures import Measure, at, headline
-from reports import choice, reading
+from reports import choice, finding
+from reports.comparison_files import RAW_CONTROLS
 from reports.errors import ReportError
 
 # What is the same for all measurements of a run, then what is each one's own.
@@ -66,7 +67,7 @@ def load_results(dirs: Iterable[str | os.PathLike]) -> pd.DataFrame:
   paths = list(map(pathlib.Path, dirs))
   files = [path for path in paths if path.is_file()]
   folders = [path for path in paths if not path.is_file()]
-  found = reading.find(folders)
+  found = finding.find(folders)
   if not found.runs:
     files += [path / 'results.csv' for path in folders if (path / 'results.csv').is_file()]
   choice.add_pilots(found.runs, found.pilots)
@@ -127,7 +128,7 @@ def _row(measure: str, value: float | None, **others: Any) -> Row:
 
 
 def _of_controls(controls: Mapping) -> Iterator[Row]:
-  for control in reading.RAW_CONTROLS:
+  for control in RAW_CONTROLS:
     for probe, counts in (controls.get(control) or {}).items():
       for row in _probe_rows(probe, counts):
         yield {'objective': control, **row}

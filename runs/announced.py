@@ -12,7 +12,8 @@ import json
 import os
 from typing import Any
 
-from reports import choice, reading, summary
+from reports import choice, comparison_files, reading, summary
+from reports.comparison_files import PLAN
 from runs import experiment, plan, sizes
 from runs.errors import UserError
 from training.metrics import write_atomically
@@ -40,7 +41,7 @@ def write(
   Returns:
     What the plan says, for `choose`.
   """
-  path = os.path.join(workdir, reading.PLAN)
+  path = os.path.join(workdir, PLAN)
   pattern = os.path.join(glob.escape(workdir), 'runs', '*', 'run.json')
   before = len(glob.glob(pattern))
   earlier = reading.read_json(path).get('plans') if before and os.path.exists(path) else []
@@ -55,7 +56,7 @@ def write(
     'primary': dict(zip(('probe', 'labels'), summary.PRIMARY, strict=True)),
   }
   said = dict(made)
-  if any(reading.same_plan(one, said, said) for one in earlier):
+  if any(comparison_files.same_plan(one, said, said) for one in earlier):
     return said
   now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
   made |= {'command': command, 'notes': list(notes), 'written': now, 'results_before': before}
@@ -66,14 +67,14 @@ def write(
 
 def choose(said: Mapping[str, Any], runs: Sequence[plan.PlannedRun], workdir: str) -> None:
   """Adds to the plan at what its runs are, once pilots have chosen; `said` as `write` gave it."""
-  path = os.path.join(workdir, reading.PLAN)
+  path = os.path.join(workdir, PLAN)
   rows = []
   for run in {run.kind: run for run in runs if run.steps}.values():
     tuning = {name: run.config.optimizer[name] for name in choice.GRID}
     rows.append({'objective': run.objective, 'size': sizes.name(run.config.model)} | tuning)
   plans = reading.read_json(path).get('plans', [])
   for one in plans:
-    if reading.same_plan(one, said, said):
+    if comparison_files.same_plan(one, said, said):
       one['chosen'] = rows
   write_atomically(path, json.dumps({'plans': plans}, indent=1) + '\n')
 

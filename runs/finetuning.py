@@ -10,7 +10,7 @@ import tqdm
 
 from probes import suite
 from probes.measures import MEASURES, at
-from reports import reading, report, terminal
+from reports import finding, reading, report, terminal
 from runs import (
   assessment,
   comparison,
@@ -95,7 +95,7 @@ def one(workdir: str, data_dir: str, overrides: Sequence[str]) -> list[str]:
 
 def every(workdir: str, data_dir: str, overrides: Sequence[str], jobs: int | None) -> int:
   """Fine-tunes the runs of a comparison side by side and reports; returns the exit code."""
-  found = reading.find([workdir])
+  found = finding.find([workdir])
   if not found.runs:
     raise UserError(f'no finished run in {workdir}')
   planned = []

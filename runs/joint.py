@@ -10,7 +10,7 @@ import tqdm
 
 from codes import joint
 from probes import prequential
-from reports import label_sets, reading, statistics
+from reports import finding, label_sets, statistics
 from runs import experiment, finished
 from runs.errors import UserError
 
@@ -137,7 +137,7 @@ def measure(
 
 def others(dirs: Sequence[str], workdir: str) -> tuple[list[tuple[str, float]], label_sets.Labels]:
   """(a), (b) and (c) for the labels of the run's own codes, and which labels they are."""
-  codes, _ = label_sets.read(reading.find([workdir, *dirs]))
+  codes, _ = label_sets.read(finding.find([workdir, *dirs]))
   here = os.path.realpath(workdir)
   own = [c for c in codes if c.run and os.path.realpath(c.run['workdir']) == here]
   linear = [c for c in own if c.learner == 'linear']

@@ -13,7 +13,8 @@ import os
 import pathlib
 from typing import Any
 
-from reports import choice, compute, reading
+from reports import choice, compute, finding, reading
+from reports.comparison_files import PILOTS
 from runs import experiment, plan, sizes
 from runs.errors import UserError
 from training.metrics import write_atomically
@@ -57,7 +58,7 @@ class Kept:
     """What that comparison asked; what its rows had to choose from where the file does not say."""
     if 'asked' in self.found:
       return Asked(**self.found['asked'])
-    rows = self.found[reading.PILOTS]
+    rows = self.found[PILOTS]
     grids = ([row[f'{name}s'] for row in rows] for name in choice.GRID)
     searched = (sorted({one for grid in own if len(grid) > 1 for one in grid}) for own in grids)
     seeds = sorted({one['seed'] for row in rows for one in row['tried']})
@@ -69,7 +70,7 @@ class Kept:
     Raises:
       UserError: there is no choice for one of `runs`, or a result has the seed of a pilot.
     """
-    rows = {(row['objective'], row['size']): row for row in self.found[reading.PILOTS]}
+    rows = {(row['objective'], row['size']): row for row in self.found[PILOTS]}
     told = {name for row in rows.values() for name in row['of']}
     tuned = {}
     for run in runs:
@@ -96,14 +97,14 @@ class Kept:
 
   def write(self, workdir: str, runs: Sequence[plan.PlannedRun]) -> None:
     """WORKDIR/pilots.json; UserError where there is one that chose otherwise for these runs."""
-    path = os.path.join(workdir, f'{reading.PILOTS}.json')
+    path = os.path.join(workdir, f'{PILOTS}.json')
     if not os.path.exists(path):
       os.makedirs(workdir, exist_ok=True)
       write_atomically(path, json.dumps(self.found, indent=1) + '\n')
       return
     planned = {(run.objective, sizes.name(run.config.model)) for run in runs if run.steps}
     rows = [
-      [row for row in found.get(reading.PILOTS, ()) if _is_row(row) and _kind(row) in planned]
+      [row for row in found.get(PILOTS, ()) if _is_row(row) and _kind(row) in planned]
       for found in (self.found, reading.read_json(path))
     ]
     if not all(row in rows[1] for row in rows[0]):
@@ -113,7 +114,7 @@ class Kept:
 def kept(path: str) -> Kept:
   """Reads the pilots.json of an earlier comparison; UserError for anything else."""
   found = reading.read_json(path)
-  rows, notes = found.get(reading.PILOTS), found.get('notes', [])
+  rows, notes = found.get(PILOTS), found.get('notes', [])
   if not isinstance(rows, list) or not rows:
     raise UserError(f'--pilots={path} is no pilots.json')
   if not all(map(_is_row, rows)) or not isinstance(notes, list):
@@ -163,7 +164,7 @@ def overrides(given: Sequence[str]) -> list[str]:
 
 def directory(workdir: str) -> str:
   """Where the pilots of a comparison are."""
-  return os.path.join(workdir, reading.PILOTS)
+  return os.path.join(workdir, PILOTS)
 
 
 def refuse_results(pilots: Sequence[plan.PlannedRun], results: Sequence[plan.PlannedRun]) -> None:
@@ -204,7 +205,7 @@ def choose(
   """
   found, lost = [], []
   for run in runs:
-    record = reading.read_run(run.workdir)
+    record = finding.read_run(run.workdir)
     if record is None:
       lost.append(run)
     else:
@@ -230,7 +231,7 @@ def choose(
           + '; '.join(words)
         )
   notes = [f'pilots: {note}' for note in notes]
-  path = os.path.join(workdir, f'{reading.PILOTS}.json')
+  path = os.path.join(workdir, f'{PILOTS}.json')
   others, said = _of_others(path, [_kind(row) for row in rows])
   found = {'pilots': reading.plain([*others, *rows]), 'notes': list(dict.fromkeys(said + notes))}
   if not others:  # Else the rows say what each of them had to choose from.
@@ -242,7 +243,7 @@ def choose(
 def _of_others(path: str, kinds: Collection[tuple[str, str]]) -> tuple[list[dict], list[str]]:
   """What pilots.json says of other kinds of runs than these, which a later call did not plan."""
   found = reading.read_json(path)
-  rows, notes = found.get(reading.PILOTS), found.get('notes', [])
+  rows, notes = found.get(PILOTS), found.get('notes', [])
   if not isinstance(rows, list) or not isinstance(notes, list):
     return [], []
   rows = [row for row in rows if _is_row(row) and _kind(row) not in kinds]
@@ -287,7 +288,7 @@ def _earlier(runs: Sequence[plan.PlannedRun], workdir: str) -> list[dict]:
   """Records of finished pilots that stand there and are not planned any longer."""
   known = {run.name for run in runs}
   places = sorted(pathlib.Path(directory(workdir), 'runs').glob('*/run.json'))
-  records = [reading.read_run(one.parent) for one in places if one.parent.name not in known]
+  records = [finding.read_run(one.parent) for one in places if one.parent.name not in known]
   return [record for record in records if record is not None]
 
 

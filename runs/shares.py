@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 import os
 
-from reports import reading
+from reports import finding, reading
+from reports.comparison_files import PILOTS
 from runs import configs, plan
 from runs.errors import UserError
 
@@ -49,7 +50,7 @@ def need_pilots(pilots: Sequence[plan.PlannedRun], part: Part | None, workdir: s
     raise UserError(
       f'the pilots of part {number} of {parts} are done, {len(open_)} of the others are not here '
       f'or have not ended, {open_[0].name} first{_why(open_[0].workdir)}: once every part is done '
-      f'with its own, copy the directory {reading.PILOTS} of every part into {workdir} '
+      f'with its own, copy the directory {PILOTS} of every part into {workdir} '
       '(checkpoints may be left out), then start the same command again, on every machine'
     )
 
@@ -74,4 +75,4 @@ def _why(workdir: str) -> str:
 
 def _ended(workdir: str) -> bool:
   """Whether a run is finished, or failed of itself."""
-  return reading.read_run(workdir) is not None or reading.failed_of_itself(workdir)
+  return finding.read_run(workdir) is not None or reading.failed_of_itself(workdir)

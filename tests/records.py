@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from reports import page, reading
+from reports import finding, page
 from reports import results as results_lib
 
 OBJECTIVES = {
@@ -142,7 +142,7 @@ def render(results: dict) -> str:
 
 def assemble(*dirs: pathlib.Path) -> dict:
   """results.json without drawing anything."""
-  return results_lib.assemble(reading.find(dirs))
+  return results_lib.assemble(finding.find(dirs))
 
 
 # A source whose law is known: curves are exact power laws, so every ratio is known beforehand.

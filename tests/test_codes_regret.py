@@ -9,7 +9,7 @@ from records import make_record, render, write_run
 
 from data import hierarchy
 from launch import label_regret as command
-from reports import label_regret, label_sets, label_text, reading, terminal
+from reports import finding, label_regret, label_sets, label_text, terminal
 from reports import results as results_lib
 from reports.errors import ReportError
 from runs import label_truth
@@ -49,7 +49,7 @@ def write_controls(top, probes, data=DATA, seed=0, **others):
 
 
 def tables(*dirs):
-  return label_regret.tables(reading.find(dirs))
+  return label_regret.tables(finding.find(dirs))
 
 
 def row_of(table, of, learner):
@@ -289,7 +289,7 @@ def test_bad_input_is_one_line(tmp_path):
 
 
 def test_page_has_a_section(top):
-  results = results_lib.assemble(reading.find([top]))
+  results = results_lib.assemble(finding.find([top]))
   assert results['label_regret'] == tables(top)
   html = render(results)
   section = html[html.index('<h2>Regret on the labels</h2>') :].split('<h2>')[1]

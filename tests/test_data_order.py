@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 from data import pipeline
-from reports import fairness, reading
+from reports import fairness, finding
 from reports import results as results_lib
 from runs import configs, experiment, ordering, parents, run
 from runs.errors import UserError
@@ -176,12 +176,12 @@ def test_a_run_in_order_goes_on_in_it_and_says_so(data_dir, judge, tmp_path, mon
   assert losses[0] == losses[1]
   with pytest.raises(UserError, match='another config: data.order easy_to_hard -> shuffled'):
     run.execute(tiny.build(data_dir, 'masked', *QUICK), broken)
-  results = results_lib.assemble(reading.find([judge[1], whole]))
+  results = results_lib.assemble(finding.find([judge[1], whole]))
   cells = fairness.rows(results)['order of the data']
   assert sorted(cell.text for cell in cells) == [
     'easy to hard\nevery epoch\nbits under autoregressive (8 steps)', 'shuffled'
   ]  # fmt: skip
-  alone = results_lib.assemble(reading.find([judge[1]]))
+  alone = results_lib.assemble(finding.find([judge[1]]))
   assert 'order of the data' not in fairness.rows(alone)
 
 

@@ -16,7 +16,7 @@ from models import transformer
 from models.config import ModelConfig
 import objectives
 from objectives import base, energy, scoring
-from reports import fairness, reading, styles
+from reports import fairness, finding, styles
 from reports import results as results_lib
 from runs import noise as noise_lib
 from runs import own_size, recorded, run
@@ -321,7 +321,7 @@ def test_dropout_is_each_noise_examples_own(data_dir):
 
 
 def test_the_report_shows_and_does_not_rank_it(finished):
-  results = results_lib.assemble(reading.find([finished[1]]))
+  results = results_lib.assemble(finding.find([finished[1]]))
   rows = fairness.rows(results)
   cell, found = rows['log Z on test'][0], finished[2]['normaliser']
   assert cell.text == (

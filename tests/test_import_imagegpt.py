@@ -13,7 +13,7 @@ import weight_writers
 from experiments import igpt_l, igpt_m, igpt_s, igpt_xl
 from models import imagegpt, transformer
 from models.config import PRESETS, ModelConfig
-from reports import reading, results
+from reports import finding, results
 from runs import assessment, configs, experiment, imported, run
 from runs.errors import UserError
 from training import optimizer as optimizer_lib
@@ -67,7 +67,7 @@ def test_a_checkpoint_becomes_a_run_like_any_other(checkpoint, data_dir, tmp_pat
   assert record['bits_per_dim'] == pytest.approx(-float(picked.mean()) / np.log(2), rel=1e-5)
   probes, _, _ = assessment.probe(built, state.params)
   assert probes['linear']['all'] == record['probes']['linear']['all']
-  found = results.assemble(reading.find([workdir]))
+  found = results.assemble(finding.find([workdir]))
   assert any('not trained here' in note for note in found['notes'])
   # Again: nothing to do. Another checkpoint: refused.
   assert imported.import_run(str(checkpoint), config, workdir, data_dir) == record

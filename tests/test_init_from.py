@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
-from reports import fairness, reading
+from reports import fairness, finding
 from reports import results as results_lib
 from runs import parents, plan, probing, run
 from runs.errors import UserError
@@ -102,7 +102,7 @@ def test_compute_of_both_is_counted_and_chains_add_up(data_dir, parent, child, t
 
 
 def test_the_fairness_table_shows_what_came_before(parent, child):
-  results = results_lib.assemble(reading.find([parent[1], child[1]]))
+  results = results_lib.assemble(finding.find([parent[1], child[1]]))
   rows = fairness.rows(results)
   order = [entry['objective'] for entry in results['summary']]
   at = order.index('autoregressive')

@@ -12,7 +12,7 @@ import pytest
 from records import assemble, make_record, render, write_comparison, write_run
 from scipy import stats
 
-from reports import compute, fairness, markdown, pairs, pictures, reading, report, terminal
+from reports import compute, fairness, finding, markdown, pairs, pictures, reading, report, terminal
 from reports import results as results_lib
 from reports.errors import ReportError
 from runs import spent
@@ -169,7 +169,7 @@ def test_objectives_at_the_compute_of_the_cheapest(tmp_path):
     record = make_record(objective, 0, flops_per_step=per_step, train_flops=800 * per_step)
     write_run(tmp_path, record)
   write_run(tmp_path, make_record('untrained', 0))
-  found = reading.find([tmp_path])
+  found = finding.find([tmp_path])
   curves = reading.read_curves(found.runs)
   results = results_lib.assemble(found, curves)
   runs = {run['objective']: run for run in results['runs']}

@@ -15,7 +15,7 @@ import objectives
 from probes import baselines, exchange, logistic, pac
 from probes.features import SPLITS, Features, raw
 from probes.measures import MEASURES, at
-from reports import certificates, choice, reading
+from reports import certificates, choice, finding
 from runs import assessment, parents
 
 
@@ -320,7 +320,7 @@ def test_tunings_that_failed_are_paid_for(tmp_path):
   begin('clip', 0.1, clip=0.3, finished=False)
   begin('another size', 0.7, finished=False, width=128)
   begin('another objective', 0.9, finished=False, objective='autoregressive')
-  found = reading.find([tmp_path])
+  found = finding.find([tmp_path])
   choice.select(found.runs, found.begun)
   cells = [run['probes']['pac']['all'] for run in found.runs]
   assert [cell['choices'] for cell in cells] == [4, 4]

@@ -7,7 +7,7 @@ import pytest
 from records import assemble, make_record, render, write_run
 import tiny
 
-from reports import choice, planned, reading, terminal
+from reports import choice, finding, planned, terminal
 from reports.errors import ReportError
 from runs import announced, plan
 from runs.errors import UserError
@@ -301,7 +301,7 @@ def test_a_comparison_in_a_directory_called_runs_is_its_own(tmp_path):
   _write(inner, _plan(range(5)))
   (inner / 'controls.json').write_text('{"histogram_bits_per_dim": 2.5}')
   for top in (inner, inner.parent):
-    found = reading.find([top])
+    found = finding.find([top])
     assert found.controls == {'histogram_bits_per_dim': 2.5} and not found.pilots
     assert planned.state(found)['complete'] and found.notes == ['left out']
 
@@ -324,7 +324,7 @@ def test_parts_that_tell_the_same_pilots_count_them_once(tmp_path):
            'learning_rates': [1e-3], 'clip_norms': [1.0], 'of': ['seed 9'],
            'tried': tried}  # fmt: skip
     (tmp_path / part / 'pilots.json').write_text(json.dumps({'pilots': [row]}))
-  found = reading.find([tmp_path / 'a', tmp_path / 'b'])
+  found = finding.find([tmp_path / 'a', tmp_path / 'b'])
   assert [len(row['tried']) for row in found.pilots] == [1]
   # What chose alike is one choice, of the seeds and rates of all.
   other = row | {
@@ -334,13 +334,13 @@ def test_parts_that_tell_the_same_pilots_count_them_once(tmp_path):
   }
   (tmp_path / 'b' / 'pilots.json').write_text(json.dumps({'pilots': [other]}))
   for parts in ('ab', 'ba'):
-    (one,) = reading.find([tmp_path / part for part in parts]).pilots
+    (one,) = finding.find([tmp_path / part for part in parts]).pilots
     assert (one['of'], one['learning_rates']) == (['seed 3', 'seed 9'], [1e-3, 4e-3])
     assert sorted(pilot['seed'] for pilot in one['tried']) == [3, 9]
   # A part that chose otherwise keeps its choice, and its pilots count once too.
   row |= {'learning_rate': 2e-3}
   (tmp_path / 'b' / 'pilots.json').write_text(json.dumps({'pilots': [row]}))
-  found = reading.find([tmp_path / 'a', tmp_path / 'b'])
+  found = finding.find([tmp_path / 'a', tmp_path / 'b'])
   assert [one['learning_rate'] for one in found.pilots] == [1e-3, 2e-3]
   assert sum(len(one['tried']) for one in found.pilots) == 1
 
@@ -359,15 +359,15 @@ def test_a_plan_names_sizes_as_records_do(tmp_path):
   assert [row['size'] for row in one['rows']] == ['nano', 'nano, dropout0.1']
   config = made[1].config
   record = {'objective': f'autoregressive {config.variant}', 'size': 'nano, dropout0.1', 'seed': 0}
-  found = reading.Found(plans=[one], runs=[record])
+  found = finding.Found(plans=[one], runs=[record])
   assert planned.state(found)['done'] == 1
   # A failed one, too, where its config.json says the size; of an earlier version it is the preset.
   failed = json.loads(config.to_json_best_effort())
   for size, count in (({'size': 'nano, dropout0.1'}, 1), ({'size': 'nano'}, 0), ({}, 0)):
-    found = reading.Found(plans=[one], failed=[failed | size])
+    found = finding.Found(plans=[one], failed=[failed | size])
     assert planned.state(found)['failed'] == count
   # A finished one says its size: of another it is not.
-  found = reading.Found(plans=[one], runs=[record | {'size': 'nano'}])
+  found = finding.Found(plans=[one], runs=[record | {'size': 'nano'}])
   assert planned.state(found)['done'] == 0
 
 

@@ -23,7 +23,19 @@ from records import (
 )
 from scipy import optimize, stats
 
-from reports import canvas, choice, figures, intervals, page, reading, report, terminal, tidy
+from reports import (
+  canvas,
+  choice,
+  comparison_files,
+  figures,
+  finding,
+  intervals,
+  page,
+  reading,
+  report,
+  terminal,
+  tidy,
+)
 from reports import results as results_lib
 from reports.errors import ReportError
 
@@ -341,13 +353,13 @@ def test_nothing_finished_or_no_directory_is_one_clear_line(tmp_path):
     ('controls.json', '{"raw"'), ('controls.json', '[]'),
     ('controls.json', '{"raw_by_seed": {"first": {}}}'),
     ('pilots.json', '{"pilots": [{"objective": "masked"}]}'), ('pilots.json', '{"pilots": [1]}'),
-    ('pilots.json', json.dumps({'pilots': [dict.fromkeys(reading._OF_PILOTS)]})),
-    ('pilots.json', json.dumps({'pilots': [dict.fromkeys(reading._OF_PILOTS, [{}])]})),
+    ('pilots.json', json.dumps({'pilots': [dict.fromkeys(comparison_files._OF_PILOTS)]})),
+    ('pilots.json', json.dumps({'pilots': [dict.fromkeys(comparison_files._OF_PILOTS, [{}])]})),
     ('pilots.json', '{"pilots": [], "notes": 3}'), ('controls.json', '{"of": 5}'),
     ('controls.json', '{"raw_by_seed": {"0": 5}}'),
-    ('plan.json', json.dumps({'plans': [dict.fromkeys(reading._OF_A_PLAN)]})),
+    ('plan.json', json.dumps({'plans': [dict.fromkeys(comparison_files._OF_A_PLAN)]})),
     ('plan.json', '{"plans": [[]]}'), ('plan.json', '{"plans": {}}'),
-    ('plan.json', json.dumps({'plans': [dict.fromkeys(reading._OF_A_PLAN, [{}])]})),
+    ('plan.json', json.dumps({'plans': [dict.fromkeys(comparison_files._OF_A_PLAN, [{}])]})),
     ('controls.json', '{"raw_by_seed": {"²": {}}}'),
   ):  # fmt: skip
     (tmp_path / name).write_text(text)
@@ -365,7 +377,7 @@ def test_nothing_finished_or_no_directory_is_one_clear_line(tmp_path):
 def test_reading_stops_at_a_run_and_survives_a_resumed_curve(tmp_path):
   path = write_run(tmp_path, make_record('masked', 0))
   (path / 'checkpoints' / '800' / 'run.json').write_text('{"schema": 1}')
-  assert len(reading.find([tmp_path]).runs) == 1
+  assert len(finding.find([tmp_path]).runs) == 1
   lines = ['{"step": 5, "validation/loss": 9.0}', '{"step": 5, "validation/loss": 1.0}', '{"st']
   (path / 'metrics.jsonl').write_text('\n'.join(lines))
   assert reading.read_curve(path) == [{'step': 5, 'validation/loss': 1.0}]

@@ -21,7 +21,17 @@ from records import (
 )
 from scipy import stats
 
-from reports import figures_truth, markdown, reading, regret, report, styles, terminal, tidy
+from reports import (
+  figures_truth,
+  finding,
+  markdown,
+  reading,
+  regret,
+  report,
+  styles,
+  terminal,
+  tidy,
+)
 from reports import results as results_lib
 from reports.errors import ReportError
 
@@ -235,7 +245,7 @@ def test_intervals_are_over_grammars_with_seeds_averaged_inside(tmp_path):
     )
     assert pair['p'] == pytest.approx(stats.ttest_rel(first, second).pvalue)
   assert 'about new grammars' in render(results)
-  assert results_lib.assemble(reading.find([tmp_path]))['notes'] == []
+  assert results_lib.assemble(finding.find([tmp_path]))['notes'] == []
 
 
 def accuracies_of(results, objective, grammar):

@@ -13,7 +13,7 @@ from data.dataset import Examples
 from objectives.base import Code
 from probes import prequential
 from probes.features import Features
-from reports import figures_scaling, reading, report, theory
+from reports import figures_scaling, finding, report, theory
 from reports import results as results_lib
 from runs import configs, evaluators
 
@@ -104,7 +104,7 @@ def runs_and_curves(tmp_path, count, **changes):
     curve = curve_of((200, 3.0 + k, 100.0 - 10 * k), (400, 2.5 + k, 110.0 - 10 * k),
                      (800, 2.0 + k, 120.0 - 10 * k))  # fmt: skip
     write(tmp_path, 'autoregressive', k, curve, 2.0 + k, 120.0 - 10 * k, **changes)
-  results = results_lib.assemble(reading.find([tmp_path]))
+  results = results_lib.assemble(finding.find([tmp_path]))
   return results
 
 
@@ -130,7 +130,7 @@ def test_a_pooled_correlation_would_have_another_sign(tmp_path):
     curve = curve_of(*((step, 3.0 + k - step / 8000, 100.0 + 50 * k + step / 80)
                        for step in (200, 400, 800)))  # fmt: skip
     write(tmp_path, 'autoregressive', k, curve, curve[-1][BITS], curve[-1][CODE])
-  (entry,) = results_lib.assemble(reading.find([tmp_path]))['theory']
+  (entry,) = results_lib.assemble(finding.find([tmp_path]))['theory']
   assert entry['between']['rho'] == pytest.approx(1.0)
   assert entry['within']['rho'] == pytest.approx(-1.0)
 
@@ -140,7 +140,7 @@ def test_means_are_over_common_checkpoints(tmp_path):
   write(tmp_path, 'autoregressive', 0, curve_of((200, 9.0, 9e3), (800, 1.0, 10.0)), 1.0, 10.0)
   for seed, bits in ((1, 2.0), (2, 3.0)):
     write(tmp_path, 'autoregressive', seed, curve_of((800, bits, 10 * bits)), bits, 10 * bits)
-  (entry,) = results_lib.assemble(reading.find([tmp_path]))['theory']
+  (entry,) = results_lib.assemble(finding.find([tmp_path]))['theory']
   assert (entry['between']['checkpoints'], entry['between']['rho']) == (1, pytest.approx(1.0))
   assert entry['within'] == {
     'runs': 0, 'reason': 'no run has 3 checkpoints with this code',
@@ -155,7 +155,7 @@ def test_exact_and_bound_controls_and_labels_stay_apart(tmp_path):
     write(tmp_path, 'masked', seed, [], None, 100.0)
     write(tmp_path, 'supervised', seed, [], None, 1.0)
     write(tmp_path, 'untrained', seed, [], None, 300.0)
-  entries = results_lib.assemble(reading.find([tmp_path]))['theory']
+  entries = results_lib.assemble(finding.find([tmp_path]))['theory']
   assert [(entry['objective'], entry['code']) for entry in entries] == [
     ('autoregressive', 'exact'), ('masked_diffusion', 'upper_bound')
   ]  # fmt: skip
@@ -202,7 +202,7 @@ def test_picture_and_table(tmp_path):
 
 def test_single_points_make_no_picture(tmp_path):
   write(tmp_path, 'autoregressive', 0, [], 2.0, 100.0)
-  results = results_lib.assemble(reading.find([tmp_path]))
+  results = results_lib.assemble(finding.find([tmp_path]))
   assert results['theory'] and figures_scaling.label_codes(results) is None
   write_run(tmp_path / 'other', make_record('masked', 0, probes={}))
   assert 'in numbers</h2>' not in render(assemble(tmp_path / 'other'))

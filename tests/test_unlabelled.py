@@ -11,7 +11,7 @@ import tiny
 
 from data import sources
 from experiments import noise, text_file
-from reports import reading, results
+from reports import finding, results
 from reports.errors import ReportError
 from runs import configs, controls, experiment, measured, plan, recorded, run
 from runs.errors import UserError
@@ -47,7 +47,7 @@ def test_the_hash_of_the_data_is_on_record(finished):
   built, record, top = finished
   assert record['data_hash'] == built.dataset.digest and len(record['data_hash']) == 64
   assert record['probe_data_hash'] == record['data_hash']
-  made = results.assemble(reading.find([top]))
+  made = results.assemble(finding.find([top]))
   assert made['data_hash'] == record['data_hash'] == made['runs'][0]['data_hash']
 
 
@@ -89,9 +89,9 @@ def test_two_versions_of_a_set_are_not_averaged(tmp_path):
     record = records.make_record('autoregressive', seed, data_hash=digest)
     records.write_run(tmp_path / str(seed), record)
   pair = [tmp_path / '0', tmp_path / '1', tmp_path / '2']
-  assert results.assemble(reading.find(pair))['data_hash'] == 'aa'
+  assert results.assemble(finding.find(pair))['data_hash'] == 'aa'
   with pytest.raises(ReportError, match='runs differ in data_hash'):
-    results.assemble(reading.find([*pair, tmp_path / '3']))
+    results.assemble(finding.find([*pair, tmp_path / '3']))
 
 
 def test_a_code_of_very_many_passes_is_left_out_and_the_report_says_so(
@@ -102,7 +102,7 @@ def test_a_code_of_very_many_passes_is_left_out_and_the_report_says_so(
   record = run.execute(built, str(tmp_path / 'runs' / 'masked_diffusion'))
   left_out = ['chain rule in raster order', 'chain rule in order of confidence']
   assert record['also'] == {} and record['also_left_out'] == left_out
-  notes = results.assemble(reading.find([tmp_path]))['notes']
+  notes = results.assemble(finding.find([tmp_path]))['notes']
   assert any('was not scored by chain rule in raster order' in note for note in notes)
 
 
