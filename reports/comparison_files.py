@@ -33,7 +33,7 @@ class Written:
   """What comparisons wrote in their directories.
 
   Attributes:
-    plans: their plans (`reports.planned`).
+    plans: their plans (`reports.planned`); `workdir` is where each was found.
     controls: the merged controls.json.
     measured: whether there is any, also of other data.
     raw: the raw input with the labels of every seed, as records of runs as far as that goes.
@@ -81,7 +81,7 @@ def _read_plans(path: pathlib.Path, found: Written, chosen: Sequence[Mapping]) -
   # An earlier version did not write them into the plan.
   chosen = [{name: row[name] for name in _OF_A_CHOICE} for row in chosen]
   for plan in plans:
-    plan = {'chosen': chosen} | plan
+    plan = {'chosen': chosen} | plan | {'workdir': str(path.parent)}
     if plan not in found.plans:
       found.plans.append(plan)
       found.notes += [note for note in plan['notes'] if note not in found.notes]

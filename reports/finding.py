@@ -4,11 +4,12 @@ A directory that holds run.json is a finished run; one with only config.json is 
 listed, never averaged. The same directory named twice counts once.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 import dataclasses
 import json
 import os
 import pathlib
+from typing import Any
 
 from probes.measures import at
 from reports import comparison_files, reading
@@ -78,21 +79,51 @@ def _is_run(path: pathlib.Path) -> bool:
   return (path / 'run.json').exists() or (path / 'config.json').exists()
 
 
-def tell_apart(runs: Iterable[dict], fields: Sequence[str]) -> None:
+def tell_apart(found: Found, fields: Sequence[str]) -> None:
   """Adds the values of config fields to the names of objectives: 'masked weight_decay=0.1'.
+
+  What a comparison planned is then of the values that the runs in its directory have.
 
   Raises:
     ReportError: a run whose config.json lacks a field.
   """
-  for run in runs:
+  if not fields:
+    return
+  places = {pathlib.Path(plan['workdir']).resolve() for plan in found.plans}
+  planned: dict[pathlib.Path | None, dict[str, None]] = {}
+  for run in found.runs:
     config = reading.config_of(run['workdir'])
-    for field in fields:
-      names = field.removeprefix('config.').split('.')
-      value = at(config, names)
-      if value is None:
-        raise ReportError(f'--by={field}: {run["workdir"]} has no such field in its config')
-      run.setdefault('objective_of_plan', run['objective'])
-      run['objective'] += f' {names[-1]}={value}'
+    if lacking := [field for field in fields if _value(config, field) is None]:
+      raise ReportError(f'--by={lacking[0]}: {run["workdir"]} has no such field in its config')
+    values = _values(config, fields)
+    run |= {'objective_of_plan': run['objective'], 'objective': run['objective'] + values}
+    planned.setdefault(_place(run['workdir'], places), {})[values] = None
+  for config in found.failed:
+    config['variant'] = f'{config.get("variant") or ""}{_values(config, fields)}'.strip()
+  found.plans = [
+    plan | {part: [_of_values(row, values) for row in plan[part]] for part in ('rows', 'chosen')}
+    for plan in found.plans
+    for values in planned.get(pathlib.Path(plan['workdir']).resolve(), [''])
+  ]
+
+
+def _value(config: Mapping[str, Any], field: str) -> Any:
+  return at(config, field.removeprefix('config.').split('.'))
+
+
+def _values(config: Mapping[str, Any], fields: Sequence[str]) -> str:
+  return ''.join(f' {field.split(".")[-1]}={_value(config, field)}' for field in fields)
+
+
+def _of_values(row: Mapping[str, Any], values: str) -> dict[str, Any]:
+  return {**row, 'objective': row['objective'] + values}
+
+
+def _place(workdir: str, places: Collection[pathlib.Path]) -> pathlib.Path | None:
+  """The nearest of `places` above a run, which may be a link."""
+  path = pathlib.Path(workdir)
+  above = (top.resolve() for top in (*path.absolute().parents, *path.resolve().parents))
+  return next((top for top in above if top in places), None)
 
 
 def read_run(path: str | os.PathLike) -> dict | None:

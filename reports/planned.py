@@ -111,6 +111,7 @@ def _plans(found: Sequence[Mapping]) -> list[dict]:
   pilots of any of them chose."""
   kept: list[dict] = []
   for one in sorted(found, key=lambda one: one['written']):
+    one = {name: value for name, value in one.items() if name != 'workdir'}
     chosen = list(one.get('chosen', ()))
     same = [other for other in kept if comparison_files.same_plan(other, one, _KEPT)]
     if same:
@@ -169,8 +170,7 @@ def _matched(keys: Sequence[Key], found: Iterable[Key]) -> set[Key]:
 
 
 def _of_record(run: Mapping) -> Key:
-  name = run.get('objective_of_plan', run['objective'])
-  return (name, run.get('size'), *choice.replicate(run), *choice.tuning_of(run))
+  return (run['objective'], run.get('size'), *choice.replicate(run), *choice.tuning_of(run))
 
 
 def _of_config(config: Mapping) -> Key | None:

@@ -36,7 +36,7 @@ def build(
     ReportError: nothing to report, data that do not belong in one table, or `out` not writable.
   """
   found = finding.find(dirs)
-  finding.tell_apart(found.runs, by)
+  finding.tell_apart(found, by)
   curves = reading.read_curves(found.runs)
   made = results.assemble(found, curves, command=command, failures=failures, notes=notes)
   pngs, marks = pictures.draw(made, curves, pathlib.Path(out) / 'report')

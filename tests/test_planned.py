@@ -315,6 +315,41 @@ def test_pilots_are_of_runs_that_a_field_tells_apart_too():
   assert told['pilots_of'] == ['seed 9']
 
 
+def test_what_is_planned_is_of_the_fields_that_tell_comparisons_apart(tmp_path):
+  """Equal plans of two comparisons: the runs of the one are none of the other's."""
+
+  def run(part: str, seeds, decay: float) -> None:
+    _write(tmp_path / part, _plan(range(3)))
+    _runs(tmp_path / part, seeds)
+    for record in (tmp_path / part).rglob('run.json'):
+      config = {'optimizer': {'weight_decay': decay}}
+      record.with_name('config.json').write_text(json.dumps({'config': config}))
+
+  def said(*parts: str) -> dict:
+    found = finding.find([tmp_path / part for part in parts])
+    finding.tell_apart(found, ['optimizer.weight_decay'])
+    assert not any('workdir' in one for one in planned.state(found)['plans'])
+    return planned.state(found)
+
+  run('a', range(3), 0.0)
+  run('b', range(2), 0.1)
+  assert said('a')['complete'] and not said('b')['complete']
+  for both in (said('a', 'b'), said('b', 'a')):
+    assert (both['rows'], both['runs'], both['done']) == (6, 18, 15) and not both['complete']
+  run('c', (2,), 0.1)  # the other part of b
+  assert said('b', 'c')['complete'] and said('c', 'b', 'a')['complete']
+  assert said('a', 'b', 'c')['runs'] == 18
+  # One that failed has ended, and is of its own field, too.
+  (path,) = (tmp_path / 'c').rglob('*masked*2*')
+  (path / 'run.json').unlink()
+  config = tiny.config('masked', '--config.training.seed=2').to_dict()
+  for decay, ended in ((0.0, False), (0.1, True)):
+    config['optimizer']['weight_decay'] = decay
+    (path / 'config.json').write_text(json.dumps({'config': config, 'size': 'nano'}, default=list))
+    (path / 'state.json').write_text('{"state": "failed", "reason": "ValueError: NaN"}')
+    assert said('a', 'b', 'c')['complete'] == ended
+
+
 def test_parts_that_tell_the_same_pilots_count_them_once(tmp_path):
   for part, seconds in (('a', 1.0), ('b', 2.0)):
     _runs(tmp_path / part, (0,) if part == 'a' else (1,))
