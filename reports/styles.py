@@ -1,11 +1,15 @@
 """How each objective looks, the same in every picture and table; needs no plotting library."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import dataclasses
+import itertools
 
 # Okabe and Ito's palette without yellow and black, told apart by colour-blind readers and in grey
 # by the markers; greys are for what was never trained.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#7A5195', '#8C6D31')
+# Whose the first of them are, in every report; variants and all others take what is free.
+_OWNERS = ('autoregressive', 'masked', 'masked_diffusion', 'block_diffusion', 'gaussian_diffusion')
+_OWNERS += ('supervised',)
 _GREYS = ('#555555', '#999999', '#222222', '#BBBBBB')
 _MARKERS = 'osD^vP*X'
 INK, FAINT = '#333333', '#8A8A8A'
@@ -35,19 +39,20 @@ def kind_of(run: Mapping) -> Kind:
 
 
 def styles(results: Mapping) -> dict[Kind, Style]:
-  """A fixed style for each objective and size, by its place in the summary.
+  """A fixed style for each objective and size.
 
-  An objective keeps its colour over sizes; the smaller a size, the paler, and its own marker.
+  An objective keeps its colour over sizes, the usual ones over reports too; the smaller a size, the
+  paler, and its own marker.
   """
   sizes = list(dict.fromkeys(entry['size'] for entry in results['summary']))
-  trained = _names(results, lambda entry: entry.get('trained', True))
+  trained = _places(_names(results, lambda entry: entry.get('trained', True)))
   controls = _names(results, lambda entry: not entry.get('trained', True))
   made = {}
   for entry in results['summary']:
     label, name = entry['objective'], entry['objective']
     if name in trained:
-      place = trained.index(name)
-      colour, again = COLOURS[place % len(COLOURS)], place // len(COLOURS)
+      again, place = divmod(trained[name], len(COLOURS))
+      colour = COLOURS[place]
       line = '--' if entry['saw_labels'] else '-.' if again % 2 else '-'
       marker = _MARKERS[(place + again) % len(_MARKERS)]
     else:
@@ -64,6 +69,18 @@ def styles(results: Mapping) -> dict[Kind, Style]:
 
 def _names(results: Mapping, wanted: Callable[[Mapping], bool]) -> list[str]:
   return list(dict.fromkeys(entry['objective'] for entry in results['summary'] if wanted(entry)))
+
+
+def _places(names: Iterable[str]) -> dict[str, int]:
+  """Which colour each has; from their number on they come again."""
+  made: dict[str, int] = {}
+  for name in sorted(names, key=lambda name: ' ' in name):  # variants last
+    owner = name.split()[0]
+    own = [_OWNERS.index(owner)] if owner in _OWNERS else []
+    own += [*range(len(_OWNERS), len(COLOURS)), *range(len(_OWNERS))]
+    free = itertools.chain(own, itertools.count(len(COLOURS)))
+    made[name] = next(place for place in free if place not in made.values())
+  return made
 
 
 def paler(colour: str, share: float) -> str:

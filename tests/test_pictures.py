@@ -169,3 +169,23 @@ def test_paler_colours_are_matplotlibs(share):
   for colour in styles.COLOURS:
     mixed = [(1 - share) * part + share for part in colors.to_rgb(colour)]
     assert styles.paler(colour, share) == colors.to_hex(mixed).upper()
+
+
+def test_an_objective_keeps_its_colour_over_reports():
+  def colours(*names: str) -> dict[str, str]:
+    entries = [{'objective': name, 'size': None, 'saw_labels': False} for name in names]
+    looks = styles.styles({'summary': entries})
+    return {name: look.colour for (name, _), look in looks.items()}
+
+  alone = colours('masked ratio=0.5', 'supervised')
+  some = colours('autoregressive', 'masked', 'masked ratio=0.5', 'supervised')
+  many = colours('autoregressive', 'block_diffusion block=4', 'gaussian_diffusion', *some, 'dual')
+  assert alone['supervised'] == some['supervised'] == many['supervised']
+  assert alone['masked ratio=0.5'] == some['masked'] == many['masked'] != some['masked ratio=0.5']
+  assert some['autoregressive'] == many['autoregressive'] == styles.COLOURS[0]
+  assert len(set(many.values())) == len(many) == 7
+  # More than there are colours: they come again with another marker and line.
+  entries = [{'objective': f'dual {i}', 'size': None, 'saw_labels': False} for i in range(20)]
+  looks = styles.styles({'summary': entries}).values()
+  assert len({look.colour for look in looks}) == len(styles.COLOURS)
+  assert len({(look.colour, look.marker, look.line) for look in looks}) == 20
