@@ -6,7 +6,7 @@ import itertools
 
 # Okabe and Ito's palette without yellow and black, told apart by colour-blind readers and in grey
 # by the markers; greys are for what was never trained.
-COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#7A5195', '#8C6D31')
+COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#8C6D31', '#7A5195')
 # Whose the first of them are, in every report; variants and all others take what is free.
 _OWNERS = ('autoregressive', 'masked', 'masked_diffusion', 'block_diffusion', 'gaussian_diffusion')
 _OWNERS += ('supervised',)
