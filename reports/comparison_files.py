@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import json
+import os
 import pathlib
 import types
 from typing import Any
@@ -66,25 +67,42 @@ def same_plan(one: Mapping[str, Any], other: Mapping[str, Any], names: Iterable[
   )
 
 
-def _read_plans(path: pathlib.Path, found: Written, chosen: Sequence[Mapping]) -> None:
-  """Adds the plans of a comparison, each with what its pilots chose."""
-  if not path.exists():
-    return
+def plans_of(path: str | os.PathLike) -> list[dict]:
+  """The plans in a plan.json, the earliest first; ReportError where they cannot be read."""
   plans = reading.read_json(path).get('plans')
   parts = {'rows': _OF_A_ROW, 'replicates': {'grammar': object, 'seed': int}}
   parts['chosen'] = _OF_A_CHOICE
   whole = _are_rows(plans, _OF_A_PLAN) and all(
     _are_rows(plan.get(name, []), of) for plan in plans for name, of in parts.items()
   )
-  if not whole or not all(map(_is_tuning, plans)):
+  sizes = [row.get('of_size') for plan in plans for row in plan['rows']] if whole else []
+  if not plans or not whole or not all(map(_is_tuning, plans)) or not _are(sizes, str | None):
     raise ReportError(f'{path} cannot be read, and it says whether there may be a verdict')
-  # An earlier version did not write them into the plan.
-  chosen = [{name: row[name] for name in _OF_A_CHOICE} for row in chosen]
+  return plans
+
+
+def _read_plans(path: pathlib.Path, found: Written, pilots: Sequence[Mapping]) -> None:
+  """Adds the plans of a comparison, each with what its pilots chose."""
+  if not path.exists():
+    return
+  plans = plans_of(path)
   for plan in plans:
+    # An earlier version did not write it into the plan; of the last one they may still be running.
+    own = [row for row in pilots if plan is not plans[-1] or _is_of(row, plan)]
+    chosen = [{name: row[name] for name in _OF_A_CHOICE} for row in own]
     plan = {'chosen': chosen} | plan | {'workdir': str(path.parent)}
     if plan not in found.plans:
       found.plans.append(plan)
       found.notes += [note for note in plan['notes'] if note not in found.notes]
+
+
+def _is_of(row: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
+  """Whether pilots are those of a plan, by their grids and seeds."""
+  grids = [(plan[name], row[name]) for name in _LISTS if plan[name]]
+  seeds = {text.split()[-1] for text in row['of']}
+  return all(sorted(own) == sorted(other) for own, other in grids) and seeds == {
+    str(seed) for seed in plan['pilot_seeds']
+  }
 
 
 def _read_pilots(path: pathlib.Path, found: Written) -> list[dict]:

@@ -4,7 +4,7 @@ A directory that holds run.json is a finished run; one with only config.json is 
 listed, never averaged. The same directory named twice counts once.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import json
 import os
@@ -58,6 +58,7 @@ def find(dirs: Iterable[str | os.PathLike]) -> Found:
         if path.resolve() not in seen:
           seen.add(path.resolve())
           _read_run(path, found)
+  _add_sizes(found)
   found.measured = bool(controls)
   for path, content in controls.items():
     comparison_files.add_controls(path, content, found)
@@ -89,15 +90,14 @@ def tell_apart(found: Found, fields: Sequence[str]) -> None:
   """
   if not fields:
     return
-  places = {pathlib.Path(plan['workdir']).resolve() for plan in found.plans}
   planned: dict[pathlib.Path | None, dict[str, None]] = {}
-  for run in found.runs:
+  for run, place in zip(found.runs, _places(found), strict=True):
     config = reading.config_of(run['workdir'])
     if lacking := [field for field in fields if _value(config, field) is None]:
       raise ReportError(f'--by={lacking[0]}: {run["workdir"]} has no such field in its config')
     values = _values(config, fields)
     run |= {'objective_of_plan': run['objective'], 'objective': run['objective'] + values}
-    planned.setdefault(_place(run['workdir'], places), {})[values] = None
+    planned.setdefault(place, {})[values] = None
   for config in found.failed:
     config['variant'] = f'{config.get("variant") or ""}{_values(config, fields)}'.strip()
   found.plans = [
@@ -119,11 +119,31 @@ def _of_values(row: Mapping[str, Any], values: str) -> dict[str, Any]:
   return {**row, 'objective': row['objective'] + values}
 
 
-def _place(workdir: str, places: Collection[pathlib.Path]) -> pathlib.Path | None:
-  """The nearest of `places` above a run, which may be a link."""
-  path = pathlib.Path(workdir)
-  above = (top.resolve() for top in (*path.absolute().parents, *path.resolve().parents))
-  return next((top for top in above if top in places), None)
+def _add_sizes(found: Found) -> None:
+  """Tells rows of plans that do not say it, of earlier versions, of which size their runs are."""
+  if all(row['size'] or row.get('of_size') for plan in found.plans for row in plan['rows']):
+    return
+  sizes: dict[tuple, set] = {}
+  for run, place in zip(found.runs, _places(found), strict=True):
+    sizes.setdefault((place, run['objective']), set()).add(run.get('size'))
+  for plan in found.plans:
+    place, rows = pathlib.Path(plan['workdir']).resolve(), []
+    for row in plan['rows']:
+      (size, *others) = sizes.get((place, row['objective']), {None})
+      known = row['size'] or row.get('of_size') or others or size is None
+      rows.append(row if known else row | {'of_size': size})
+    plan['rows'] = rows
+
+
+def _places(found: Found) -> list[pathlib.Path | None]:
+  """For every run the nearest directory with a plan above it; it may be a link."""
+  planned = {pathlib.Path(plan['workdir']).resolve() for plan in found.plans}
+
+  def place(path: pathlib.Path) -> pathlib.Path | None:
+    above = (top.resolve() for top in (*path.absolute().parents, *path.resolve().parents))
+    return next((top for top in above if top in planned), None)
+
+  return [place(pathlib.Path(run['workdir'])) for run in found.runs]
 
 
 def read_run(path: str | os.PathLike) -> dict | None:

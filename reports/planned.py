@@ -26,9 +26,10 @@ def state(found: finding.Found) -> dict[str, Any] | None:
   Returns:
     plans (each once, the earliest first); rows, runs (counts of what is planned); done, failed
     (runs); replicates, whole (planned ones, and those of which every run is finished or failed);
-    unit ('seeds' or 'grammars and seeds'); complete; unchosen (objectives for which there is no
-    choice of pilots); added: {'replicates', 'rows', 'tunings' (how many more), 'results_before',
-    'written'} of every later plan that has more of any.
+    groups ({'rows', 'replicates', 'whole'} of the rows that have the same replicates, the largest
+    first); unit ('seeds' or 'grammars and seeds'); complete; unchosen (objectives for which there
+    is no choice of pilots); added: {'replicates', 'rows', 'tunings' (how many more),
+    'results_before', 'written'} of every later plan that has more of any.
   """
   plans = _plans(found.plans)
   if not plans:
@@ -37,7 +38,13 @@ def state(found: finding.Found) -> dict[str, Any] | None:
   done = _matched(keys, [_of_record(run) for run in found.runs])
   failed = _matched(keys, filter(None, map(_of_config, found.failed))) - done
   open_ = [key for key in keys if key not in done | failed]
-  replicates = list(dict.fromkeys(key[2:4] for key in keys))
+  replicates = {key[2:4] for key in keys}
+  of_row: dict[tuple, set] = {}
+  for key in keys:
+    of_row.setdefault(key[:2], set()).add(key[2:4])
+  groups: dict[frozenset, set] = {}
+  for row, own in of_row.items():
+    groups.setdefault(frozenset(own), set()).add(row)
   added, known = [], dict.fromkeys(_parts(plans[0]), frozenset())
   for one in plans:
     more = {name: part - known[name] for name, part in _parts(one).items()}
@@ -48,7 +55,12 @@ def state(found: finding.Found) -> dict[str, Any] | None:
   return {
     'plans': plans, 'rows': len({key[:2] for key in keys}), 'runs': len(keys),
     'done': len(done), 'failed': len(failed), 'replicates': len(replicates),
-    'whole': len(set(replicates) - {key[2:4] for key in open_}),
+    'whole': len(replicates - {key[2:4] for key in open_}),
+    'groups': [
+      {'rows': len(rows), 'replicates': len(own),
+       'whole': len(own - {key[2:4] for key in open_ if key[:2] in rows})}
+      for own, rows in sorted(groups.items(), key=lambda group: -len(group[0]) * len(group[1]))
+    ],
     'unit': 'grammars and seeds' if any(g is not None for g, _ in replicates) else 'seeds',
     'complete': not open_, 'added': added[1:],
     'unchosen': sorted({key[0] for key in keys if _NOT_CHOSEN[0] in key[4:]}),
@@ -60,19 +72,23 @@ def lines(plan: Mapping[str, Any] | None) -> list[str]:
   if plan is None:
     return []
   unit, first = plan['unit'], plan['plans'][0]
+
+  def counted(name: str) -> str:
+    groups = plan.get('groups', [plan])  # An earlier results.json has one.
+    return ' and '.join(f'{group[name]} {unit} × {group["rows"]} rows' for group in groups)
+
   told = [
-    f'planned: {plan["replicates"]} {unit} × {plan["rows"]} rows, {plan["runs"]} runs; done: '
+    f'planned: {counted("replicates")}, {plan["runs"]} runs; done: '
     + ('all' if plan['done'] == plan['runs'] else f'{plan["done"]} runs')
   ]
   if plan['failed']:
     told[0] += f'; failed: {plan["failed"]}'
   if not plan['complete']:
-    whole = f'{plan["whole"]} {unit} × {plan["rows"]} rows'
-    told[0] += f'; complete: {whole}: PRELIMINARY, no verdict before all of it is done'
+    told[0] += f'; complete: {counted("whole")}: PRELIMINARY, no verdict before all of it is done'
   if plan.get('unchosen'):  # An earlier results.json does not say.
     told.append(
-      f'no {PILOTS}.json beside the plan says what pilots chose for '
-      f'{", ".join(plan["unchosen"])}: of which rate its runs should be is not known'
+      f'of which rate the runs of {", ".join(plan["unchosen"])} should be is not known: their '
+      f'pilots are not done, or no {PILOTS}.json is beside the plan'
     )
   if first['results_before']:
     told.append(
@@ -132,7 +148,7 @@ def _parts(plan: Mapping) -> dict[str, frozenset]:
   tuning = (tuple(plan[name]) for name in ('learning_rates', 'clip_norms', 'pilot_seeds'))
   return {
     'replicates': frozenset(_replicates(plan)),
-    'rows': frozenset((row['objective'], row['size']) for row in plan['rows']),
+    'rows': frozenset((row['objective'], _size(row)) for row in plan['rows']),
     'tunings': frozenset([tuple(tuning)]),
   }
 

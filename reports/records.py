@@ -76,10 +76,11 @@ def _refuse_younger(source: pathlib.Path, target: pathlib.Path) -> None:
     if own.parent.exists() and not reading.read_json(own):
       raise ReportError(f'{record} is of a run that {source} has not finished: records stay there')
   plan = target / PLAN
-  kept = reading.read_json(plan).get('plans') if plan.exists() else []
-  if not isinstance(kept, list):
-    raise ReportError(f'{plan} cannot be read: records need another directory')
-  own = reading.read_json(source / PLAN).get('plans', [])
+  try:
+    kept = comparison_files.plans_of(plan) if plan.exists() else []
+  except ReportError as error:
+    raise ReportError(f'{error}: records need another directory') from error
+  own = comparison_files.plans_of(source / PLAN)
   names = {name for one in kept for name in one} - {'chosen'}
   if len(own) < len(kept) or not all(
     comparison_files.same_plan(*pair, names) for pair in zip(kept, own, strict=False)

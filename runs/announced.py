@@ -12,7 +12,7 @@ import json
 import os
 from typing import Any
 
-from reports import choice, comparison_files, reading, summary
+from reports import choice, comparison_files, summary
 from reports.comparison_files import PLAN
 from runs import experiment, plan, sizes
 from runs.errors import UserError
@@ -40,13 +40,14 @@ def write(
 
   Returns:
     What the plan says, for `choose`.
+
+  Raises:
+    ReportError: an earlier plan cannot be read.
   """
   path = os.path.join(workdir, PLAN)
   pattern = os.path.join(glob.escape(workdir), 'runs', '*', 'run.json')
   before = len(glob.glob(pattern))
-  earlier = reading.read_json(path).get('plans') if before and os.path.exists(path) else []
-  if not isinstance(earlier, list):
-    raise UserError(f'{path} can not be read, and it says what was planned before the results')
+  earlier = comparison_files.plans_of(path) if before and os.path.exists(path) else []
   grids = {'learning_rates': list(rates or ()), 'clip_norms': list(clips or ())}
   made: dict[str, Any] = {
     'rows': list({run.kind: _row(run, bool(sizes)) for run in runs}.values()),
@@ -72,10 +73,12 @@ def choose(said: Mapping[str, Any], runs: Sequence[plan.PlannedRun], workdir: st
   for run in {run.kind: run for run in runs if run.steps}.values():
     tuning = {name: run.config.optimizer[name] for name in choice.GRID}
     rows.append({'objective': run.objective, 'size': sizes.name(run.config.model)} | tuning)
-  plans = reading.read_json(path).get('plans', [])
-  for one in plans:
-    if comparison_files.same_plan(one, said, said):
-      one['chosen'] = rows
+  plans = comparison_files.plans_of(path)
+  same = [one for one in plans if comparison_files.same_plan(one, said, said)]
+  if not same:
+    raise UserError(f'{path} is not what it was when this comparison began: its plan is gone')
+  for one in same:
+    one['chosen'] = rows
   write_atomically(path, json.dumps({'plans': plans}, indent=1) + '\n')
 
 

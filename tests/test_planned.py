@@ -174,7 +174,9 @@ def _choose(top: pathlib.Path, rate: float, size: str | None = None) -> None:
 
 def test_what_is_done_at_rates_that_pilots_did_not_choose_is_no_part_of_their_plan(tmp_path):
   """First untuned, then by pilots: half of the second is done at the rates of the first."""
-  tuned = _plan(range(5), written='2026-11-02', before=15, pilot_seeds=[100], learning_rates=[1e-3])
+  tuned = _plan(
+    range(5), written='2026-11-02', before=15, pilot_seeds=[100], learning_rates=[1e-3, 2e-3]
+  )
   _write(tmp_path, _plan(range(5)), tuned)
   same = {'clip_norm': 1.0}
   _runs(tmp_path, range(5), OBJECTIVES[:2], learning_rate=1e-3, **same)
@@ -411,7 +413,7 @@ def test_an_unreadable_plan_is_never_replaced(tmp_path):
   run = next((tmp_path / 'runs').iterdir())
   assert (run / 'run.json').exists()
   (tmp_path / 'plan.json').write_text('{"plans": [')
-  with pytest.raises(UserError, match='plan.json can not be read'):
+  with pytest.raises(ReportError, match='plan.json cannot be read'):
     announced.write(
       [], str(tmp_path), command='c', rates=None, clips=None, pilot_seeds=None, sizes=None, notes=[]
     )
@@ -469,7 +471,7 @@ def test_what_pilots_chose_for_a_plan_stays_with_it(tmp_path):
     'experiments/digits.py', ['masked', 'untrained'], [0, 1], None, [], str(tmp_path), '',
     tuned={'masked': (2e-3, None)},
   )  # fmt: skip
-  given = {'command': 'c', 'rates': [1e-3, 2e-3], 'clips': None, 'pilot_seeds': [9], 'notes': []}
+  given = {'command': 'c', 'rates': [1e-3, 2e-3], 'clips': None, 'pilot_seeds': [100], 'notes': []}
   said = announced.write(runs, str(tmp_path), **given, sizes=None)
   announced.choose(said, runs, str(tmp_path))
   (one,) = json.loads((tmp_path / 'plan.json').read_text())['plans']
@@ -501,5 +503,73 @@ def test_a_plan_of_pilots_without_their_choice_says_so(tmp_path):
   _write(tmp_path, _plan(range(5), learning_rates=[1e-3], pilot_seeds=[100]))
   found = assemble(tmp_path)
   assert found['verdicts'] == [] and found['plan']['unchosen'] == sorted(OBJECTIVES[:2])
-  told = f'no pilots.json beside the plan says what pilots chose for {", ".join(OBJECTIVES[:2])}'
+  told = (
+    f'of which rate the runs of {", ".join(OBJECTIVES[:2])} should be is not known: their pilots'
+  )
   assert told in _said(found)
+
+
+@pytest.mark.parametrize('more', [{'learning_rates': [1e-3, 4e-3]}, {'pilot_seeds': [101]}])
+def test_while_later_pilots_run_earlier_ones_choose_nothing_for_them(tmp_path, more):
+  """An edge of the grid invites to a second call; until its pilots are done it has no results."""
+  row = {'size': 'nano', 'learning_rate': 1e-3, 'clip_norm': 1.0, 'learning_rates': [1e-3],
+         'clip_norms': [1.0], 'of': ['seed 100'], 'tried': []}  # fmt: skip
+  rows = [row | {'objective': name} for name in OBJECTIVES[:2]]
+  (tmp_path / 'pilots.json').write_text(json.dumps({'pilots': rows}))
+  _runs(tmp_path, range(5), learning_rate=1e-3, clip_norm=1.0)
+  first = _plan(range(5), learning_rates=[1e-3], pilot_seeds=[100])
+  chosen = [{name: one[name] for name in ('objective', 'size', 'learning_rate', 'clip_norm')}
+            for one in rows]  # fmt: skip
+  second = first | {'written': '2026-11-02', 'results_before': 15} | more
+  for own in ({}, {'chosen': chosen}):  # as earlier versions and this one write it
+    _write(tmp_path, first | own)
+    assert assemble(tmp_path)['plan']['complete']
+    _write(tmp_path, first | own, second)
+    found = assemble(tmp_path)
+    assert found['verdicts'] == [] and found['plan']['unchosen'] == sorted(OBJECTIVES[:2])
+    _write(tmp_path, first | own, second | {'chosen': chosen})
+    assert assemble(tmp_path)['plan']['complete']
+
+
+def test_a_plan_that_is_gone_is_not_written_over(tmp_path, monkeypatch):
+  _write(tmp_path, _plan(range(5)))
+  before = (tmp_path / 'plan.json').read_text()
+
+  def fails(*_, **__):
+    raise OSError(5, 'Input/output error')
+
+  with monkeypatch.context() as patched:
+    patched.setattr(pathlib.Path, 'read_text', fails)
+    with pytest.raises(ReportError, match='whether there may be a verdict'):
+      announced.choose({}, [], str(tmp_path))
+  assert (tmp_path / 'plan.json').read_text() == before
+  with pytest.raises(UserError, match='its plan is gone'):
+    announced.choose({'replicates': [], 'rows': []}, [], str(tmp_path))
+  assert (tmp_path / 'plan.json').read_text() == before
+  _runs(tmp_path, range(5))
+  for plans in ([], [3], ['x'], [{}], [{'rows': [3]}], [_plan([0]) | {'rows': [{}]}]):
+    _write(tmp_path, *plans)
+    with pytest.raises(ReportError, match='whether there may be a verdict'):
+      assemble(tmp_path)
+
+
+def test_rows_of_an_earlier_version_are_those_of_a_later_plan(tmp_path):
+  """Sizes are in its runs; rows that were not to have all seeds are counted apart."""
+  _runs(tmp_path, range(5))
+  sized = [row | {'of_size': 'nano'} for row in _plan([0])['rows']]
+  later = _plan(range(7), written='2026-11-02', before=15) | {'rows': sized}
+  _write(tmp_path, _plan(range(5)), later)
+  text = _said(assemble(tmp_path))
+  assert 'planned: 7 seeds × 3 rows, 21 runs; done: 15 runs; complete: 5 seeds × 3 rows' in text
+  assert '2 seeds were added later than the first plan' in text
+  named = [row | {'size': 'nano'} for row in _plan([0])['rows']]
+  _write(tmp_path, _plan(range(5)), _plan([5, 6], written='2026-11-02') | {'rows': named})
+  assert '2 seeds were added later than the first plan' in _said(assemble(tmp_path))
+  micro = _plan(range(3), rows=OBJECTIVES[:1], written='2026-11-02')
+  micro['rows'] = [row | {'size': 'micro'} for row in micro['rows']]
+  _write(tmp_path, _plan(range(5)), micro)
+  _runs(tmp_path / 'more', range(2), OBJECTIVES[:1], size='micro')
+  assert (
+    'planned: 5 seeds × 3 rows and 3 seeds × 1 rows, 18 runs; done: 17 runs; complete: 5 seeds × '
+    '3 rows and 2 seeds × 1 rows'
+  ) in _said(assemble(tmp_path))
