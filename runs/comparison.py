@@ -49,24 +49,27 @@ def compare(
       pilots that other parts have; a kind of run for which kept pilots chose nothing.
   """
 
-  def planned(**more) -> tuple[list[plan.PlannedRun], list[str]]:
-    where = pilots.directory(workdir) if more.get('pilots') else workdir
-    some = {'seeds': seeds, 'overrides': overrides} | more
-    return plan.make(
-      path, objectives, some.pop('seeds'), rates, some.pop('overrides'), where, data_dir,
-      sizes=sizes, clips=clips, **some,
-    )  # fmt: skip
+  apart = pilots.directory(workdir)
 
-  if kept is not None:
-    asked = kept.asked
-    rates, clips, pilot_seeds = asked.learning_rates, asked.clip_norms, asked.pilot_seeds
+  def planned(
+    seeds=seeds, overrides=overrides, where=workdir, **more
+  ) -> tuple[list[plan.PlannedRun], list[str]]:
+    return plan.make(
+      path, objectives, seeds, rates, overrides, where, data_dir, sizes=sizes, clips=clips, **more
+    )
+
   # All of it is checked before the first pilot starts.
-  runs, notes = planned()
   first = []
   if kept is not None:
-    runs, _ = planned(tuned=kept.tuned(runs))
-  elif pilot_seeds is not None:
-    first, _ = planned(pilots=True, seeds=pilot_seeds, overrides=pilots.overrides(overrides))
+    runs, notes = planned(where=os.path.join(apart, 'none'))  # for what there is to choose
+    tuned, asked = kept.tuned(runs), kept.asked(runs)
+    rates, clips, pilot_seeds = asked.learning_rates, asked.clip_norms, asked.pilot_seeds
+    runs, _ = planned(tuned=tuned)
+  else:
+    runs, notes = planned()
+  if kept is None and pilot_seeds is not None:
+    own = pilots.overrides(overrides)
+    first, _ = planned(pilot_seeds, own, apart, pilots=True)
     pilots.refuse_results(first, runs)
   mine = shares.share(runs, part)
   own_pilots = shares.share(first, part) if first else []

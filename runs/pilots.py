@@ -5,7 +5,7 @@ WORKDIR/pilots.json says what was tried and chosen; reports read it. Kept beside
 for a comparison that trains no pilots of its own.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 import dataclasses
 import json
 import math
@@ -43,26 +43,23 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True)
 class Kept:
-  """What pilots of an earlier comparison chose: its pilots.json.
+  """What pilots of an earlier comparison chose.
 
   Attributes:
-    path: of the file.
-    found: what it holds.
+    path: of its pilots.json.
+    rows: by objective and size, as `_rows` gives them.
   """
 
   path: str
-  found: Mapping[str, Any]
+  rows: Mapping[tuple[str, str], Mapping[str, Any]]
 
-  @property
-  def asked(self) -> Asked:
-    """What that comparison asked; what its rows had to choose from where the file does not say."""
-    if 'asked' in self.found:
-      return Asked(**self.found['asked'])
-    rows = self.found[PILOTS]
-    grids = ([row[f'{name}s'] for row in rows] for name in choice.GRID)
-    searched = (sorted({one for grid in own if len(grid) > 1 for one in grid}) for own in grids)
-    seeds = sorted({one['seed'] for row in rows for one in row['tried']})
-    return Asked(*(grid or None for grid in searched), seeds)
+  def asked(self, runs: Sequence[plan.PlannedRun]) -> Asked:
+    """What was asked of the pilots that choose for `runs`."""
+    asked = [row['asked'] for row in self._of(runs) or self.rows.values()]
+    if all(one == asked[0] for one in asked):
+      return Asked(**asked[0])
+    lists = ({one for own in asked for one in own[name] or ()} for name in (*_GRIDS, 'pilot_seeds'))
+    return Asked(*(sorted(values) or None for values in lists))
 
   def tuned(self, runs: Sequence[plan.PlannedRun]) -> dict[str, plan.Tuning]:
     """`PlannedRun.tuning` by `PlannedRun.kind`; what was not searched is left to the config.
@@ -70,23 +67,20 @@ class Kept:
     Raises:
       UserError: there is no choice for one of `runs`, or a result has the seed of a pilot.
     """
-    rows = {(row['objective'], row['size']): row for row in self.found[PILOTS]}
-    told = {name for row in rows.values() for name in row['of']}
-    tuned = {}
+    told = {name for row in self.rows.values() for name in row['of']}
+    tuned, asked = {}, self.asked(runs)
     for run in runs:
       if not run.steps:
         continue
-      name = run.objective
-      size = sizes.name(run.config.model)
-      if (name, size) not in rows:
-        raise UserError(f'--pilots={self.path} chose nothing for {name} ({size})')
+      if _kind_of(run) not in self.rows:
+        raise UserError('--pilots={} chose nothing for {} ({})'.format(self.path, *_kind_of(run)))
       _refuse({_replicate(run)} if choice.replicate_text(_replicate(run)) in told else ())
-      tuned[run.kind] = tuple(self._field(rows[name, size], run, field) for field in choice.GRID)
+      tuned[run.kind] = tuple(self._field(run, field, asked) for field in choice.GRID)
     return tuned
 
-  def _field(self, row: Mapping[str, Any], run: plan.PlannedRun, field: str) -> float | None:
-    own = run.config.optimizer[field]
-    if getattr(self.asked, f'{field}s'):
+  def _field(self, run: plan.PlannedRun, field: str, asked: Asked) -> float | None:
+    row, own = self.rows[_kind_of(run)], run.config.optimizer[field]
+    if getattr(asked, f'{field}s'):
       return row[field]
     if row[field] != own:
       raise UserError(
@@ -96,43 +90,73 @@ class Kept:
     return None
 
   def write(self, workdir: str, runs: Sequence[plan.PlannedRun]) -> None:
-    """WORKDIR/pilots.json; UserError where there is one that chose otherwise for these runs."""
+    """Their rows to WORKDIR/pilots.json; UserError where it chose otherwise for these runs."""
     path = os.path.join(workdir, f'{PILOTS}.json')
-    if not os.path.exists(path):
-      os.makedirs(workdir, exist_ok=True)
-      write_atomically(path, json.dumps(self.found, indent=1) + '\n')
-      return
-    planned = {(run.objective, sizes.name(run.config.model)) for run in runs if run.steps}
-    rows = [
-      [row for row in found.get(PILOTS, ()) if _is_row(row) and _kind(row) in planned]
-      for found in (self.found, reading.read_json(path))
-    ]
-    if not all(row in rows[1] for row in rows[0]):
+    there = kept(path, path).rows if os.path.exists(path) else {}
+    rows = {_kind(row): row for row in self._of(runs)}
+    said = ('of', *_GRIDS, *choice.GRID)
+    if any(row[name] != rows[kind][name] for kind, row in there.items() if kind in rows
+           for name in said):  # fmt: skip
       raise UserError(f'{path} is of other pilots than --pilots={self.path}: use another --workdir')
+    if rows:
+      os.makedirs(workdir, exist_ok=True)
+      _write(path, {**rows, **there}.values())
+
+  def _of(self, runs: Sequence[plan.PlannedRun]) -> list[Mapping[str, Any]]:
+    kinds = dict.fromkeys(_kind_of(run) for run in runs if run.steps)
+    return [self.rows[kind] for kind in kinds if kind in self.rows]
 
 
-def kept(path: str) -> Kept:
-  """Reads the pilots.json of an earlier comparison; UserError for anything else."""
-  found = reading.read_json(path)
+def kept(path: str, told: str | None = None) -> Kept:
+  """Reads the pilots.json of a comparison; UserError, which tells of `told`, for anything else."""
+  found, told = reading.read_json(path), told or f'--pilots={path}'
   rows, notes = found.get(PILOTS), found.get('notes', [])
   if not isinstance(rows, list) or not rows:
-    raise UserError(f'--pilots={path} is no pilots.json')
+    raise UserError(f'{told} is no pilots.json')
   if not all(map(_is_row, rows)) or not isinstance(notes, list):
-    raise UserError(f'--pilots={path} is no pilots.json of this version, or damaged')
-  names = [(row['objective'], row['size']) for row in rows]
-  if len(set(names)) < len(names):
-    raise UserError(f'--pilots={path} has two choices for one objective and size')
-  if 'asked' in found and not _is_asked(found['asked']):
-    raise UserError(f'--pilots={path} does not say what was asked of its pilots')
-  return Kept(path, found)
+    raise UserError(f'{told} is no pilots.json of this version, or damaged')
+  by_kind = {_kind(row): row for row in _rows(found)}
+  if len(by_kind) < len(rows):
+    raise UserError(f'{told} has two choices for one objective and size')
+  if not all(_is_asked(row['asked']) for row in by_kind.values()):
+    raise UserError(f'{told} does not say what was asked of its pilots')
+  return Kept(path, by_kind)
+
+
+def _rows(found: Mapping[str, Any]) -> list[dict]:
+  """The rows of a pilots.json, each with what was asked of its pilots and what is told of them.
+
+  Of earlier versions the file says it for all rows, or the grids do.
+  """
+  rows = [row for row in found[PILOTS] if _is_row(row)]
+  about = {_kind(row): f'pilots: {row["objective"]} ({row["size"]}): ' for row in rows}
+  notes = found.get('notes')
+  notes = [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
+  of_all = [note for note in notes if not note.startswith(tuple(about.values()))]
+  made = []
+  for row in rows:
+    grids = {name: row[name] if len(row[name]) > 1 else None for name in _GRIDS}
+    asked = grids | {'pilot_seeds': sorted({one['seed'] for one in row['tried']})}
+    told = [note for note in notes if note in of_all or note.startswith(about[_kind(row)])]
+    made.append({'asked': found.get('asked', asked), 'notes': told} | row)
+  return made
+
+
+def _write(path: str, rows: Iterable[Mapping[str, Any]]) -> None:
+  rows = list(rows)
+  notes = list(dict.fromkeys(note for row in rows for note in row['notes']))
+  found = {PILOTS: reading.plain(rows), 'notes': notes}
+  write_atomically(path, json.dumps(found, indent=1) + '\n')
 
 
 def _is_row(row: Any) -> bool:
   if not isinstance(row, dict):
     return False
-  tried, of = row.get('tried'), row.get('of')
+  tried, of, notes = row.get('tried'), row.get('of'), row.get('notes', [])
   return (
-    all(isinstance(row.get(name), str) for name in ('objective', 'size'))
+    ('asked' not in row or _is_asked(row['asked']))
+    and isinstance(notes, list) and all(isinstance(note, str) for note in notes)
+    and all(isinstance(row.get(name), str) for name in ('objective', 'size'))
     and all(_is_grid(row.get(f'{name}s')) and row.get(name) in row[f'{name}s']
             for name in choice.GRID)
     and isinstance(of, list) and bool(of) and all(isinstance(one, str) for one in of)
@@ -147,7 +171,7 @@ def _is_asked(asked: Any) -> bool:
   seeds = asked['pilot_seeds']
   whole = isinstance(seeds, list) and bool(seeds) and all(type(one) is int for one in seeds)
   grids = [asked[name] for name in _GRIDS]
-  return whole and any(grids) and all(grid is None or _is_grid(grid) for grid in grids)
+  return whole and all(grid is None or _is_grid(grid) for grid in grids)
 
 
 def _is_grid(values: Any) -> bool:
@@ -203,57 +227,37 @@ def choose(
   Raises:
     UserError: a kind of run has no finished pilot.
   """
-  found, lost = [], []
+  found: dict[str, list[tuple[plan.PlannedRun, dict | None]]] = {}
   for run in runs:
-    record = finding.read_run(run.workdir)
-    if record is None:
-      lost.append(run)
-    else:
-      found.append((run, record))
-  missing = {run.kind for run in runs} - {run.kind for run, _ in found}
+    found.setdefault(run.kind, []).append((run, finding.read_run(run.workdir)))
+  missing = [kind for kind, pairs in found.items() if all(record is None for _, record in pairs)]
   if missing:
     raise UserError(f'no pilot of {", ".join(sorted(missing))} is finished; see {workdir}/pilots')
-  records = [record for _, record in found]
-  notes = choice.select(records, [reading.config_of(run.workdir) for run in lost])
-  notes += [f'{run.name} has no result: it failed' for run in lost]
   earlier, chosen, rows = _earlier(runs, workdir), {}, []
-  for run, record in found:
-    if record['selected'] and run.kind not in chosen:
-      chosen[run.kind] = run.tuning
-      planned = [other for other in runs if other.kind == run.kind]
-      alike = [other for planned, other in found if planned.kind == run.kind]
-      beside = [one for one in earlier if _kind(one) == _kind(record)]
-      rows.append(_row(record, planned, alike, beside))
-      if beside:
-        words = sorted({choice.tuning_text(choice.tuning_of(one)) for one in beside})
-        notes.append(
-          f'{record["objective"]} ({record["size"]}): other pilots were tried and chose nothing: '
-          + '; '.join(words)
-        )
-  notes = [f'pilots: {note}' for note in notes]
+  for kind, pairs in found.items():
+    done = [(run, record) for run, record in pairs if record is not None]
+    lost = [run for run, record in pairs if record is None]
+    records = [record for _, record in done]
+    notes = choice.select(records, [reading.config_of(run.workdir) for run in lost])
+    notes += [f'{run.name} has no result: it failed' for run in lost]
+    run, record = next(pair for pair in done if pair[1]['selected'])
+    chosen[kind] = run.tuning
+    beside = [one for one in earlier if _kind(one) == _kind(record)]
+    if beside:
+      words = sorted({choice.tuning_text(choice.tuning_of(one)) for one in beside})
+      notes.append(
+        f'{record["objective"]} ({record["size"]}): other pilots were tried and chose nothing: '
+        + '; '.join(words)
+      )
+    row = _row(record, [run for run, _ in pairs], records, beside)
+    told = {'asked': dataclasses.asdict(asked), 'notes': [f'pilots: {note}' for note in notes]}
+    rows.append(row | told)
   path = os.path.join(workdir, f'{PILOTS}.json')
-  others, said = _of_others(path, [_kind(row) for row in rows])
-  found = {'pilots': reading.plain([*others, *rows]), 'notes': list(dict.fromkeys(said + notes))}
-  if not others:  # Else the rows say what each of them had to choose from.
-    found['asked'] = dataclasses.asdict(asked)
-  write_atomically(path, json.dumps(found, indent=1) + '\n')
-  return chosen, notes
-
-
-def _of_others(path: str, kinds: Collection[tuple[str, str]]) -> tuple[list[dict], list[str]]:
-  """What pilots.json says of other kinds of runs than these, which a later call did not plan."""
-  found = reading.read_json(path)
-  rows, notes = found.get(PILOTS), found.get('notes', [])
-  if not isinstance(rows, list) or not isinstance(notes, list):
-    return [], []
-  rows = [row for row in rows if _is_row(row) and _kind(row) not in kinds]
-  names = [f'{row["objective"]} ({row["size"]})' for row in rows]
-  about = tuple(f'pilots: {name}: ' for name in names)
-  told = [note for note in notes if isinstance(note, str) and note.startswith(about)]
-  for name, row in zip(names, rows, strict=True):  # What is told of several at once.
-    tried = set(map(choice.tuning_of, row['tried']))
-    told += [f'pilots: {note}' for note in choice.edges(name, choice.tuning_of(row), tried)]
-  return rows, told
+  before = reading.read_json(path)
+  others = _rows(before) if isinstance(before.get(PILOTS), list) else []
+  kinds = list(map(_kind, rows))
+  _write(path, [*(row for row in others if _kind(row) not in kinds), *rows])
+  return chosen, list(dict.fromkeys(note for row in rows for note in row['notes']))
 
 
 def _row(
@@ -294,3 +298,7 @@ def _earlier(runs: Sequence[plan.PlannedRun], workdir: str) -> list[dict]:
 
 def _kind(record: Mapping[str, Any]) -> tuple[str, str | None]:
   return record['objective'], record.get('size')
+
+
+def _kind_of(run: plan.PlannedRun) -> tuple[str, str | None]:
+  return run.objective, sizes.name(run.config.model)

@@ -224,8 +224,8 @@ def test_what_was_chosen_for_objectives_that_a_later_call_leaves_out_stays(tmp_p
   # Those of the other had another grid: each row says its own.
   row = next(row for row in later['pilots'] if row['objective'] == 'autoregressive')
   other = row | {'learning_rates': [1e-2], 'clip_norms': [1.0, 2.0], 'learning_rate': 1e-2}
-  _keep(tmp_path, [other], asked={'learning_rates': None, 'clip_norms': [1.0, 2.0],
-                                  'pilot_seeds': [7]})  # fmt: skip
+  other['asked'] = {'learning_rates': None, 'clip_norms': [1.0, 2.0], 'pilot_seeds': [7]}
+  _keep(tmp_path, [other])
   pilots.choose(only, str(tmp_path), asked)
   kept = pilots.kept(str(tmp_path / 'pilots.json'))
   runs, _ = plan.make(
@@ -235,7 +235,7 @@ def test_what_was_chosen_for_objectives_that_a_later_call_leaves_out_stays(tmp_p
   assert kept.tuned(runs) == tuned
   # A comparison that took its choices may stay where rows of others come and go.
   kept.write(str(tmp_path / 'next'), runs)
-  (masked,) = (row for row in kept.found['pilots'] if row['objective'] == 'masked')
+  (masked,) = (row for row in kept.rows.values() if row['objective'] == 'masked')
   _keep(tmp_path, [masked])
   fewer = pilots.kept(str(tmp_path / 'pilots.json'))
   fewer.write(str(tmp_path / 'next'), runs[:1])
@@ -245,6 +245,62 @@ def test_what_was_chosen_for_objectives_that_a_later_call_leaves_out_stays(tmp_p
   (tmp_path / 'pilots.json').write_text('{"pilots": [{"objective": "autoregressive"}], "notes": 3')
   pilots.choose(only, str(tmp_path), asked)
   assert len(reading.read_json(tmp_path / 'pilots.json')['pilots']) == 1
+
+
+def test_what_is_told_of_a_row_stays_with_it(tmp_path, data_dir):
+  """A pilot that failed was tried, also when a later call plans another objective."""
+  rates = [1e-4, 1e-3, 1e-2]
+  where, names = pilots.directory(str(tmp_path)), ['masked', 'autoregressive']
+  planned, _ = plan.make(
+    'experiments/digits.py', names, [7], rates, [], where, data_dir, pilots=True
+  )
+  for run in planned:
+    name, rate = run.config.objective.name, run.tuning[0]
+    pathlib.Path(run.workdir).mkdir(parents=True)
+    if (name, rate) != ('masked', 1e-2):
+      record = make_record(name, 7, learning_rate=rate, clip_norm=1.0)
+      record |= {'validation': {'loss': abs(rate - 1e-3)}}
+      (pathlib.Path(run.workdir) / 'run.json').write_text(json.dumps(record))
+    config = {'config': configs.plain(run.config)}
+    (pathlib.Path(run.workdir) / 'config.json').write_text(json.dumps(config))
+  asked = pilots.Asked(rates, None, [7])
+  _, notes = pilots.choose(planned, str(tmp_path), asked)
+  assert notes == ['pilots: masked-lr0.01-seed7 has no result: it failed']
+  others = [run for run in planned if run.config.objective.name == 'autoregressive']
+  _, of_others = pilots.choose(others, str(tmp_path), asked)
+  assert of_others == [] and reading.read_json(tmp_path / 'pilots.json')['notes'] == notes
+
+
+def test_rows_that_a_comparison_does_not_need_change_nothing_for_it(tmp_path, data_dir):
+  """Its own rows choose by what was asked of them; another may be added where it stands."""
+  masked = ROW | {'objective': 'masked', 'asked': {'learning_rates': [2e-3], 'clip_norms': None,
+                  'pilot_seeds': [7]}, 'learning_rates': [2e-3]}  # fmt: skip
+  other = ROW | {'asked': {'learning_rates': [1e-3], 'clip_norms': [1.0], 'pilot_seeds': [8]},
+                 'learning_rates': [1e-3], 'learning_rate': 1e-3, 'of': ['seed 8']}  # fmt: skip
+  runs = _plan(['masked'], 0, tmp_path, data_dir)
+  for rows in ([masked], [masked, other]):
+    kept = pilots.kept(_written(tmp_path, *rows))
+    assert kept.asked(runs) == pilots.Asked([2e-3], None, [7])
+    assert kept.tuned(runs) == {'masked': (2e-3, None)}
+    kept.write(str(tmp_path), runs)
+    assert [row['objective'] for row in _pilots_of(tmp_path)] == ['masked']
+  both = _plan(['masked', 'autoregressive'], 0, tmp_path, data_dir)
+  assert kept.asked(both) == pilots.Asked([1e-3, 2e-3], [1.0], [7, 8])
+  assert kept.tuned(both) == {'masked': (2e-3, 1.0), 'autoregressive': (1e-3, 1.0)}
+  kept.write(str(tmp_path), both)
+  assert sorted(row['objective'] for row in _pilots_of(tmp_path)) == ['autoregressive', 'masked']
+  untrained = _plan(['untrained'], 0, tmp_path, data_dir)
+  assert kept.tuned(untrained) == {}
+  kept.write(str(tmp_path / 'new'), untrained)
+  assert not (tmp_path / 'new').exists()
+  for damaged in ('{"pilots": 3}', '{"pilots": null}', '{"pilots": [3]}'):
+    (tmp_path / 'pilots.json').write_text(damaged)
+    with pytest.raises(UserError, match='pilots.json is no pilots.json'):
+      kept.write(str(tmp_path), runs)
+
+
+def _pilots_of(where: pathlib.Path) -> list[dict]:
+  return reading.read_json(where / 'pilots.json')['pilots']
 
 
 def test_pilots_must_not_be_results_and_need_a_grid(compared):
@@ -278,12 +334,12 @@ def test_kept_pilots_choose_as_they_did_where_they_ran(compared, tmp_path, data_
   again = _plan(names, 0, tmp_path, data_dir, tuned=kept.tuned(runs))
   assert {one.name: one.config.optimizer.learning_rate for one in again[:2]} == trained
   assert again[2].tuning == (None, None)
-  assert kept.asked == pilots.Asked([1e-4, 1e-2], None, [7])
+  assert kept.asked(runs) == pilots.Asked([1e-4, 1e-2], None, [7])
   kept.write(str(tmp_path), runs)
   assert reading.read_json(tmp_path / 'pilots.json') == reading.read_json(where / 'pilots.json')
   kept.write(str(tmp_path), runs)  # The same again is no other.
   (tmp_path / 'pilots.json').write_text('{"pilots": []}')
-  with pytest.raises(UserError, match='is of other pilots than'):
+  with pytest.raises(UserError, match='pilots.json is no pilots.json'):
     kept.write(str(tmp_path), runs)
 
 
@@ -320,7 +376,7 @@ def test_a_choice_that_is_the_configs_own_has_the_names_of_its_grid(tmp_path, da
   """Also where the grid of clip norms was of one: the same command finds what it began."""
   asked = {'learning_rates': [4e-3, 1e-3, 2e-3], 'clip_norms': clips, 'pilot_seeds': [7]}
   kept = pilots.kept(_written(tmp_path, ROW, asked=asked))
-  grid = {'rates': kept.asked.learning_rates, 'clips': kept.asked.clip_norms}
+  grid = {'rates': kept.asked([]).learning_rates, 'clips': kept.asked([]).clip_norms}
   every = _plan(['autoregressive'], 0, tmp_path, data_dir, **grid)
   (chosen,) = _plan(['autoregressive'], 0, tmp_path, data_dir, **grid, tuned=kept.tuned(every))
   assert chosen.name in {run.name for run in every}
@@ -340,11 +396,12 @@ def test_a_choice_that_is_the_configs_own_has_the_names_of_its_grid(tmp_path, da
   [
     {'objective': ['masked']}, {'learning_rate': '0.01'}, {'learning_rates': None},
     {'learning_rate': None}, {'learning_rate': 3e-3}, {'learning_rates': 'abc'}, {'of': 'seed 10'},
-    {'of': None}, {'tried': []}, {'tried': [3]}, {'tried': [{}]}, {'size': None},
+    {'of': None}, {'tried': []}, {'tried': [3]}, {'tried': [{}]}, {'size': None}, {'asked': 3},
+    {'notes': 3}, {'notes': [3]},
   ],
 )  # fmt: skip
 def test_what_is_no_choice_is_refused(tmp_path, change):
-  assert pilots.kept(_written(tmp_path, ROW)).asked.learning_rates == [1e-3, 2e-3, 4e-3]
+  assert pilots.kept(_written(tmp_path, ROW)).asked([]).learning_rates == [1e-3, 2e-3, 4e-3]
   with pytest.raises(UserError, match='no pilots.json of this version, or damaged'):
     pilots.kept(_written(tmp_path, ROW | change))
   with pytest.raises(UserError, match='two choices for one objective and size'):
@@ -388,7 +445,7 @@ def test_kept_pilots_choose_for_their_config_and_are_those_of_their_page(config)
     f'experiments/{name}.py', variants.parse(one), one, None, (None, None), 0, '',
     [*variants.parse(one).overrides], '/nowhere', '',
   ) for one in config.COMPARE]  # fmt: skip
-  assert kept.asked == pilots.Asked([5e-3, 1.2e-2, 3e-2], [0.3, 1], [100])
+  assert kept.asked(runs) == pilots.Asked([5e-3, 1.2e-2, 3e-2], [0.3, 1], [100])
   page = (folder / 'README.md').read_text(encoding='utf-8')
   (table,) = (block for block in page.split('\n\n') if ', clip norm 0.3 / 1 |' in block)
   head, _, *rows = ([cell.strip() for cell in line.split('|')[1:-1]] for line in table.splitlines())
@@ -397,7 +454,7 @@ def test_kept_pilots_choose_for_their_config_and_are_those_of_their_page(config)
   for one in json.loads((folder / 'pilots.json').read_text(encoding='utf-8'))['pilots']:
     loss = {(t['learning_rate'], t['clip_norm']): t['loss'] for t in one['tried']}
     row = told.pop(one['objective'])
-    for rate in kept.asked.learning_rates:
+    for rate in kept.asked(runs).learning_rates:
       assert row[f'{rate:g}'] == f'{loss[rate, 0.3]:.3f} / {loss[rate, 1.0]:.3f}'
     best = chosen[one['objective'].replace(' ', '+')] = min(loss, key=loss.get)
     assert row['chosen'] == f'{best[0]:g}, {best[1]:g}'
