@@ -43,6 +43,7 @@ PROBES = {
 TOGETHER = ('pooling', 'attentive', 'control_task', 'finetune')
 # Less usable information than this (bits) is an estimate of nothing: no share of it is taken.
 SHARED_AT_LEAST = 0.05
+SHARE = ('linear_share', 'linear_share_stderr', 'above_1')  # what `linear_share` gives
 
 
 def run(
@@ -119,4 +120,4 @@ def linear_share(arrays: Mapping[str, np.ndarray]) -> dict[str, float | bool | N
     return {}
   linear, everything = linear.astype(np.float64), everything.astype(np.float64)
   share, stderr = information.share(linear, everything)
-  return {'linear_share': share, 'linear_share_stderr': stderr, 'above_1': share > 1}
+  return dict(zip(SHARE, (share, stderr, share > 1), strict=True))

@@ -20,7 +20,6 @@ STILL_FALLING = 0.01
 
 
 Tuning = tuple[float | None, float | None]  # learning rate, clip norm
-_DIVERGED = 1e100
 GRID = ('learning_rate', 'clip_norm')
 Replicate = tuple[Any, int]  # (grammar or None, seed)
 # What runs of one objective and size must share to be averaged over replicates.
@@ -111,7 +110,10 @@ def select(runs: Sequence[dict], begun: Sequence[Mapping] = ()) -> list[str]:
     tried, note = certificates.tried(grid, begun), []
     if len(grid) > 1:
       chosen, note = _choose(name, grid)
-    if any(run.get('trained', True) for members in grid.values() for run in members):
+    every = [run for members in grid.values() for run in members]
+    # What pilots tried is told of them.
+    piloted = any(run.get('pilots_of') for run in every)
+    if any(run.get('trained', True) for run in every) and not piloted:
       note += edges(name, chosen, tried)
     notes += [line for line in note if line not in notes]
     for tuning, members in grid.items():
@@ -169,10 +171,12 @@ def fit_state(run: Mapping, curve: Sequence[Mapping]) -> str | None:
   steps = run.get('steps') or 0
   points = {p['step']: p['validation/loss'] for p in curve if p.get('validation/loss') is not None}
   points = {step: loss for step, loss in sorted(points.items()) if step < steps} | {steps: last}
-  points = {step: loss for step, loss in points.items() if abs(loss) < _DIVERGED}
-  if len(points) < 2 or validation.get('best_step') != steps or min(points) > 0.9 * steps:
+  first = min(points)
+  if validation.get('best_step') != steps or first > 0.9 * steps:
     return 'ok'
-  # Through the measurements runs a curve as bent as they are: a line is above one that levels off.
+  if len(points) < 3 and first < 0.75 * steps:
+    return 'ok'  # All that they give is a line, which is above a curve that levels off.
+  # Through the measurements runs a curve as bent as they are.
   from scipy import interpolate  # It takes a third of a second to load.
 
   earlier = float(interpolate.PchipInterpolator(list(points), list(points.values()))(0.9 * steps))

@@ -26,6 +26,7 @@ _OF_A_CHOICE = {'objective': str, 'size': str | None}
 _OF_A_CHOICE |= dict.fromkeys(_TUNING, float | int | None)
 _OF_PILOTS = {**_OF_A_CHOICE, **_LISTS, 'of': list}
 _OF_A_PILOT = ('learning_rate', 'clip_norm', 'loss', *compute.SPENT)  # numbers, or not known
+_BITS = ('histogram_bits_per_dim', 'uniform_bits_per_dim')
 _OF_CONTROLS = ('of', 'raw_by_seed', 'raw_latents', 'majority', 'failed', *RAW_CONTROLS)
 
 
@@ -158,7 +159,12 @@ def _read_controls(path: pathlib.Path, found: dict[pathlib.Path, dict]) -> None:
   )
   whole = whole and isinstance((controls.get('of') or {}).get('data_hash', []), list)
   by_seed = (controls.get('raw_by_seed') or {}) if whole else {}
-  whole = whole and all(isinstance(cells, dict) for cells in by_seed.values())
+  linear = [(controls.get(name) or {}).get('linear') or {} for name in RAW_CONTROLS if whole]
+  whole = whole and all(
+    isinstance(cells, dict) and all(isinstance(cell, dict) for cell in cells.values())
+    for cells in [*by_seed.values(), *linear]
+  )
+  whole = whole and all(isinstance(controls.get(name), float | int | None) for name in _BITS)
   seeds = list(by_seed)
   if not whole or not all(seed.isascii() and seed.isdecimal() for seed in seeds):
     raise ReportError(f'{path} cannot be read: it is not what a comparison writes')

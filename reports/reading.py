@@ -18,6 +18,7 @@ import numpy as np
 SCHEMA = 1
 CODES = ('exact', 'upper_bound', 'estimate', 'none')
 HASHES = ('data_hash', 'probe_data_hash')  # of a run's data, and of those it is probed on
+AT_BEST = ' at best'  # behind the name of a probe that failed at the best checkpoint
 # In reasons that say nothing of the run, where state.json does not tell.
 _GOES_ON = ('No space left', 'quota exceeded', 'disk full?', 'File too large', 'the same command ')
 _GOES_ON += ('Input/output error',)

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import re
 from typing import Any
 
+from probes.measures import at
 from reports import (
   certificates,
   choice,
@@ -119,6 +120,7 @@ def assemble(
     + _left_out(chosen)
     + _notes(chosen)
     + settings.notes(chosen)
+    + _width_note(chosen, found.controls)
     + certificates.notes(chosen, found.controls),
   })  # fmt: skip
 
@@ -221,6 +223,15 @@ def _errors(run: Mapping) -> list[str]:
   return found
 
 
+def _width_note(runs: Sequence[Mapping], controls: Mapping) -> list[str]:
+  """How wide the controls are, where not all networks have one width."""
+  width = at(controls, ('of', 'width'))
+  known = width and any(controls.get(name) for name in ('pca', 'random_relu'))
+  if not known or len({run.get('size') for run in runs}) < 2:
+    return []
+  return [f'PCA and random ReLU of the raw input are {width} wide']
+
+
 def _notes(runs: Sequence[Mapping]) -> list[str]:
   """What a reader should know about the selected runs."""
   notes, trained = [], [run for run in runs if run.get('trained', True)]
@@ -243,7 +254,11 @@ def _notes(runs: Sequence[Mapping]) -> list[str]:
   for run in runs:
     who = f'{run["objective"]}, {choice.replicate_text(choice.replicate(run))}'
     for name, why in (run.get('probes_failed') or {}).items():
-      notes.append(f'{who}: probe {name} failed and is left out: {why}')
+      best = name.endswith(reading.AT_BEST)
+      stand = ((run.get('at_best') or {}) if best else run).get('probes') or {}
+      kept = name.removesuffix(reading.AT_BEST) in stand
+      then = 'when it was made again; what there was before stands' if kept else 'and is left out'
+      notes.append(f'{who}: probe {name} failed {then}: {why}')
     notes += [f'{who}: left out: {why}' for why in (run.get('unwritten') or {}).values()]
     if run.get('imported'):
       notes.append(
@@ -252,7 +267,7 @@ def _notes(runs: Sequence[Mapping]) -> list[str]:
       )
     found = summary.by_level(run)
     seen = [
-      at.get('validation') for at in (found.get('clean') or {}, *(found.get('by_level') or ()))
+      one.get('validation') for one in (found.get('clean') or {}, *(found.get('by_level') or ()))
     ]
     seen = [value for value in seen if value is not None]
     chosen = (found.get('best') or {}).get('validation')

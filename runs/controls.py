@@ -31,8 +31,9 @@ _PICTURES = 32
 def write(planned: Sequence[PlannedRun], workdir: str, data_dir: str) -> None:
   """Probes of the raw input and the codes that know nothing, to WORKDIR/controls.json.
 
-  They are of the data of the first run. What the file has of the same stays, of the seeds of other
-  calls too; what failed is tried again.
+  They are of the data of the first run; PCA and random ReLU are as wide as the narrowest network so
+  far. What the file has of the same stays, of the seeds of other calls too; what failed is tried
+  again.
   """
   config, path = planned[0].config, os.path.join(workdir, 'controls.json')
   built = experiment.build(config, data_dir, planned[0].workdir)
@@ -41,18 +42,19 @@ def write(planned: Sequence[PlannedRun], workdir: str, data_dir: str) -> None:
   key |= {'width': built.model.width}
   key |= {'data_hash': [built.dataset.digest, built.probe_dataset.digest]}
   controls = _earlier(path, key)
+  key['width'] = min(key['width'], at(controls, ('of', 'width')) or key['width'])
   known = controls.get('of', {}).get('label_subsets_of_seeds', [])
   seeds = [*known, *sorted({run.config.training.seed for run in planned} - {*known})]
   key |= {'label_subsets_of_seeds': seeds}
   if controls.get('of') == key and not controls['failed']:
     return
   new = not controls
-  failed: dict[str, str] = {}
+  failed = dict(controls.get('failed', {}))  # What is not tried again here has failed still.
   arrays: dict[int, dict[str, np.ndarray]] = {}
-  raw = assessment.surviving(failed, 'raw', built.raw_features) if built.probed else None
+  raw = _again(failed, 'raw', built.raw_features) if built.probed else None
   if raw is not None:
     raw = dataclasses.replace(raw, pretraining_seed=seeds[0])
-    arrays = _add_wide(controls, raw, built, failed)
+    arrays = _add_wide(controls, raw, key['width'], config, failed)
     arrays |= _add_seeds(controls, raw, seeds, config, failed)
     _add_latents(controls, raw, built, failed)
   controls |= {
@@ -79,8 +81,7 @@ def write(planned: Sequence[PlannedRun], workdir: str, data_dir: str) -> None:
 def _earlier(path: str, key: Mapping[str, Any]) -> dict[str, Any]:
   """What controls.json has of the same data and probes; {} where it is of others.
 
-  Of the width are the features that are as wide as the network, of the evaluation all are of its
-  seed alone.
+  Of the evaluation they are of its seed alone, and what is wider than the network now is left out.
   """
   found = reading.read_json(path)
   of = found.get('of')
@@ -89,7 +90,7 @@ def _earlier(path: str, key: Mapping[str, Any]) -> dict[str, Any]:
     return {}
   if at(of, ('evaluation', 'seed')) != key['evaluation']['seed']:
     return {}
-  if of.get('width') != key['width']:
+  if not isinstance(of.get('width'), int) or of['width'] > key['width']:
     found = {name: value for name, value in found.items() if name not in ('pca', 'random_relu')}
   seeds = of.get('label_subsets_of_seeds', [])
   return found | {'of': {**key, 'label_subsets_of_seeds': seeds} | {'width': of.get('width')},
@@ -99,7 +100,8 @@ def _earlier(path: str, key: Mapping[str, Any]) -> dict[str, Any]:
 def _add_wide(
   controls: dict[str, Any],
   raw: features.Features,
-  built: experiment.Experiment,
+  width: int,
+  config: ml_collections.ConfigDict,
   failed: dict[str, str],
 ) -> dict[int, dict[str, np.ndarray]]:
   """Adds the raw input and its like where they are lacking or something of them failed.
@@ -107,20 +109,22 @@ def _add_wide(
   Returns:
     What the linear probe of the raw input gets right, by the seed that `raw` is of.
   """
-  config, width, arrays = built.config, built.model.width, {}
+  arrays: dict[int, dict[str, np.ndarray]] = {}
   wide = {
     'raw': lambda: raw,
     'pca': lambda: baselines.pca(raw, width),
     'random_relu': lambda: baselines.random_relu(raw, width, config.evaluation.seed),
   }
-  before = controls.get('failed', {})
   for name, make in wide.items():
-    if name in controls and not any(_is_probe_of(name, what) for what in before):
+    before = [what for what in failed if _is_probe_of(name, what)]
+    if name in controls and not before:
       continue
-    found = assessment.surviving(failed, name, make)
+    found = _again(failed, name, make)
     if found is None:
       continue
     results, lost, own = assessment.fit_probes(lambda found=found: found, config)
+    for what in before:
+      failed.pop(what, None)
     failed |= {f'{name}, {probe} probe': why for probe, why in lost.items()}
     controls[name] = suite.merged(controls.get(name, {}), results)
     if name == 'raw' and 'linear' in results:
@@ -130,6 +134,12 @@ def _add_wide(
         f'linear/{n}/predictions': own[f'linear/{n}/predictions'] for n in cells
       }
   return arrays
+
+
+def _again(failed: dict[str, str], name: str, make: Callable[[], Any]) -> Any:
+  """As `assessment.surviving`, where an earlier failure may be in `failed`."""
+  failed.pop(name, None)
+  return assessment.surviving(failed, name, make)
 
 
 def _is_probe_of(name: str, what: str) -> bool:
@@ -146,9 +156,10 @@ def _add_seeds(
 ) -> dict[int, dict[str, np.ndarray]]:
   """Adds the linear probe of the raw input with the labels of seeds that lack; predictions, by
   seed."""
-  arrays, by_seed = {}, controls.get('raw_by_seed', {})
+  arrays: dict[int, dict[str, np.ndarray]] = {}
   if 'linear' not in controls.get('raw', {}):
     return arrays
+  by_seed = controls.setdefault('raw_by_seed', {})
   for seed in seeds:
     if str(seed) in by_seed:
       continue
@@ -158,7 +169,7 @@ def _add_seeds(
       return linear.few(of_seed, config.probe.linear, config.evaluation.seed)
 
     name = f'raw, linear probe with the labels of seed {seed}'
-    if (found := assessment.surviving(failed, name, few)) is not None:
+    if (found := _again(failed, name, few)) is not None:
       by_seed[str(seed)], own = found
       arrays[seed] = {f'linear/{n}/predictions': own[f'{n}/predictions'] for n in found[0]}
   controls['raw']['linear'] |= pooled(by_seed)
@@ -175,7 +186,7 @@ def _add_latents(
   if 'raw_latents' in controls or not latents or 'train' not in latents:
     return
   by_split = {'train': raw.train, 'validation': raw.validation}
-  found = assessment.surviving(
+  found = _again(
     failed, 'raw, latents', lambda: levels.fit_latents(by_split, built.probe_dataset, built.config)
   )
   if found is not None:

@@ -187,9 +187,6 @@ def make(
     if not os.path.exists(os.path.join(run.workdir, 'run.json')):
       checks.check_run(run.config)
   _check_directories(runs, workdir)
-  if build and sizes and len(sizes) > 1 and built.probed:
-    width = PRESETS[sizes[0]]['width']
-    notes.append(f'PCA and random ReLU of the raw input are as wide as {sizes[0]}: {width}')
   return runs, notes
 
 

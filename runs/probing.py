@@ -7,8 +7,8 @@ from typing import Any
 
 from experiments import base
 from probes import baselines, exchange, suite
-from probes.measures import headline
-from reports import terminal
+from probes.measures import at, headline
+from reports import reading, terminal
 from runs import (
   assessment,
   checks,
@@ -59,8 +59,10 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
       cell = {'step': int(state.step), 'bits_per_dim': None, 'bits_per_dim_stderr': None}
       cell = record['at_best'] or cell
       kept = _kept(cell.get('probes') or {}, failed)
-      record['at_best'] = {**cell, 'probes': suite.merged(kept, probes)}
-      arrays = {}
+      probes_of_best = suite.merged(kept, probes)
+      record['at_best'] = {**cell, 'probes': probes_of_best}
+      _share(probes_of_best, arrays)
+      arrays = saved
     else:
       # Fine-tuning took longer than all of these; it stays until it is asked for again.
       kept = _kept(record['probes'], ('finetune', *failed))
@@ -70,15 +72,16 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
       settings['probe'] |= {name: value for name, value in own.items() if value is not None}
       record['probes'] = suite.merged(kept, probes)
       record['probe_data_hash'] = built.probe_dataset.digest
-    ending = recorded.AT_BEST if of_best else ''
+      arrays = {**saved, **arrays}
+      _share(record['probes'], arrays)
+    ending = reading.AT_BEST if of_best else ''
     others = record.get('probes_failed') or {}
-    tried = {f'{name}{ending}' for name in built.config.probe.suite}
-    others = {name: why for name, why in others.items() if name not in tried}
+    gone = {f'{name}{ending}' for name in suite.PROBES if name in failed or name not in kept}
+    others = {name: why for name, why in others.items() if name not in gone}
     record['probes_failed'] = others | {f'{name}{ending}': why for name, why in failed.items()}
     stays = [] if of_best else _stays(record)
     preemption.finish()
     record['parameters'] = state_lib.count(state.params)
-    arrays = {**saved, **arrays}
     record = recorded.write_record(workdir, record, arrays)
     recorded.to_tensorboard(built, workdir, record, arrays.get('samples'))
     return [
@@ -96,6 +99,14 @@ def _kept(before: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
   left_out = before.get('left_out') or {}
   left_out = {name: left_out[name] for name in names if name in left_out}
   return kept | ({'left_out': left_out} if left_out else {})
+
+
+def _share(probes: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+  """Of the probes as they are now: one of them may have failed, and be of earlier settings."""
+  if (mlp := at(probes, ('mlp', 'all'))) is not None:
+    for name in suite.SHARE:
+      mlp.pop(name, None)
+    mlp |= suite.linear_share(arrays) if 'linear' in probes else {}
 
 
 def _stays(record: Mapping[str, Any]) -> list[str]:

@@ -22,8 +22,6 @@ from training.metrics import is_remote, write_atomically
 # Settings of results: they may change until the record is written.
 RESULTS = ('probe', 'evaluation')
 
-AT_BEST = ' at best'  # behind the name of a probe that failed at the best checkpoint
-
 
 def describe(
   experiment: Experiment,

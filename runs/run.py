@@ -13,6 +13,7 @@ import jax
 import ml_collections
 
 import objectives
+from reports import reading
 from runs import (
   assessment,
   checks,
@@ -236,7 +237,7 @@ def _execute(
     only = tuple(name for name in experiment.config.probe.suite if name == 'linear')
     found, failed, _ = assessment.probe(experiment, best_state.params, only, secondary)
     record['at_best']['probes'] = found
-    failed = {f'{name}{recorded.AT_BEST}': why for name, why in failed.items()}
+    failed = {f'{name}{reading.AT_BEST}': why for name, why in failed.items()}
     record['probes_failed'] |= failed
   writer.close()
   if distributed.is_primary():

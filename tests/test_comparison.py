@@ -14,6 +14,7 @@ import tiny
 from experiments import hierarchy
 from probes import baselines, linear
 from runs import assessment, comparison, configs, controls, experiment, levels, plan, recorded, run
+from runs.assembled import Experiment
 from runs.errors import UserError
 
 _TINY = (
@@ -109,10 +110,9 @@ def test_sizes_multiply_everything_and_the_smallest_comes_first(tmp_path, data_d
     assert planned.config.model.preset == size
     assert f'--workdir={tmp_path}/runs/{planned.name}' in planned.command
     assert experiment.build(planned.config, data_dir).size == size
-  assert notes == ['PCA and random ReLU of the raw input are as wide as nano: 64']
-  one, notes = _plan_digits(tmp_path, data_dir, sizes=['micro'])
-  assert [r.name for r in one] == ['autoregressive-micro-seed0', 'untrained-micro-seed0']
   assert notes == []
+  one, _ = _plan_digits(tmp_path, data_dir, sizes=['micro'])
+  assert [r.name for r in one] == ['autoregressive-micro-seed0', 'untrained-micro-seed0']
 
 
 def test_without_sizes_labels_and_commands_are_what_they_were(tmp_path, data_dir):
@@ -372,12 +372,18 @@ def test_controls_of_earlier_seeds_stay_and_what_failed_is_told_and_tried_again(
   run([_seeded(tmp_path, seed) for seed in (1, 3)])
   whole = read()
   assert list(whole['raw_by_seed']) == ['1', '3'] and whole['failed'] == {}
-  # Of another width are features as wide as the network; a retry that goes worse costs nothing.
-  wide = tiny.config('masked', '--config.model.width=32', '--config.training.seed=3')
-  wider = dataclasses.replace(_seeded(tmp_path, 3), config=wide)
+
+  # Features are as wide as the narrowest network; a retry that goes worse costs nothing.
+  def of_width(width: int) -> plan.PlannedRun:
+    config = tiny.config('masked', f'--config.model.width={width}', '--config.training.seed=3')
+    return dataclasses.replace(_seeded(tmp_path, 3), config=config)
+
+  run([of_width(32)])
+  assert read() == whole
+  narrower = of_width(8)
   with monkeypatch.context() as patch:
     patch.setattr(baselines, 'pca', lost)
-    run([wider])
+    run([narrower])
   assert list(read()['failed']) == ['pca'] and 'pca' not in read()
   same = ('raw', 'raw_by_seed', 'majority')
   assert {name: read()[name] for name in same} == {name: whole[name] for name in same}
@@ -385,10 +391,15 @@ def test_controls_of_earlier_seeds_stay_and_what_failed_is_told_and_tried_again(
   with monkeypatch.context() as patch:
     patch.setattr(assessment, 'fit_probes', lost)  # Nothing else is probed again.
     patch.setattr(baselines, 'pca', lost)
-    run([wider])
+    run([narrower])
   assert all(read()[name] == whole[name] for name in same) and 'random_relu' in read()
+  # Where the input itself is lost, what failed before is not forgotten.
+  with monkeypatch.context() as patch:
+    patch.setattr(Experiment, 'raw_features', lost)
+    run([narrower])
+  assert set(read()['failed']) == {'pca', 'raw'} and 'random_relu' in read()
   run([_seeded(tmp_path, 3)])
-  assert read() == whole
+  assert 'pca' in read() and read()['of']['width'] == 8
   first = read()
   assert first['failed'] == {} and 'pca' in first and list(first['raw_by_seed']) == ['1', '3']
   assert first['raw']['linear']['40']['subsets'] == [2, 3, 6, 7]

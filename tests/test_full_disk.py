@@ -1,10 +1,12 @@
 """A disk that is full: one line, the state told where there is room, and nothing lost."""
 
+import http.client
 import json
 import os
 import pathlib
 import subprocess
 import sys
+import urllib.error
 
 import pytest
 import tiny
@@ -88,6 +90,10 @@ def _several(*_):
     (ProcessLost('process 1 does not come'), False),
     (OSError(5, 'Input/output error'), False),
     (ConnectionResetError(104, 'Connection reset by peer'), False),
+    (TimeoutError('timed out'), False),
+    (http.client.RemoteDisconnected('closed'), False),
+    (urllib.error.URLError(ConnectionRefusedError(111, 'Connection refused')), False),
+    (urllib.error.URLError('unknown url type: x'), True),
     (MemoryError(), True),  # Of a batch that is too large, say: it would be so every time.
     (RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes'), True),
     (RuntimeError('ABORTED: [Errno 28] No space left on device'), False),
@@ -111,6 +117,15 @@ def test_what_ended_another_process_is_told_by_its_words(tmp_path):
   for code, reason, own in ((2, going, False), (2, 'process 1: no data', True), (3, 'x', False)):
     run._say_ended(str(tmp_path), code, reason)
     assert reading.failed_of_itself(tmp_path) == own
+
+
+def test_files_follow_the_umask(tmp_path):
+  umask = os.umask(0o077)
+  try:
+    metrics.write_atomically(str(tmp_path / 'a'), 'a')
+  finally:
+    os.umask(umask)
+  assert (tmp_path / 'a').stat().st_mode & 0o777 == 0o600
 
 
 def test_half_a_file_is_not_left_behind(tmp_path, monkeypatch):

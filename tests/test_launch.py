@@ -17,6 +17,7 @@ import pytest
 import tiny
 
 from probes import knn
+from reports import report
 from runs import assessment, configs, probing, recorded, run
 from runs.errors import UserError
 from training import metrics
@@ -235,8 +236,16 @@ def test_a_probe_that_fails_keeps_what_there_was(
   assert after['probes']['knn'] == before['probes']['knn']
   own = [one['settings_of_results']['probe']['knn'] for one in (before, after)]
   assert own[0] == own[1]  # What made it.
+  notes = report.build([directory], tmp_path)['notes']
+  (told,) = (note for note in notes if 'probe knn failed' in note)
+  assert told.endswith(
+    'failed when it was made again; what there was before stands: MemoryError: no room'
+  )
   in_process.call(*best)
   assert set(configs.read_record(str(directory))['probes_failed']) == {'knn'}
+  in_process.call(*both[:3], "--config.probe.suite=('linear',)")
+  after = configs.read_record(str(directory))
+  assert set(after['probes']) == {'linear'} and not after['probes_failed']
   # Damaged predictions are told before anything is probed.
   arrays = directory / 'arrays.npz'
   arrays.write_bytes(arrays.read_bytes()[:2000])
@@ -244,6 +253,17 @@ def test_a_probe_that_fails_keeps_what_there_was(
   for command in (both, ('finetune', *both[1:4])):
     with pytest.raises(UserError, match='arrays.npz can not be read'):
       in_process.call(*command)
+
+
+def test_the_linear_share_is_of_the_probes_that_stand():
+  """One of them is of earlier settings where it failed later."""
+  kept = {'linear': {'all': {}}, 'mlp': {'all': {'linear_share': 1.4, 'above_1': True}}}
+  bits = {'linear/all/usable_bits': np.full(4, 0.2), 'mlp/all/usable_bits': np.full(4, 0.8)}
+  probing._share(kept, bits)
+  assert kept['mlp']['all'] == {'linear_share': 0.25, 'linear_share_stderr': 0.0, 'above_1': False}
+  probing._share(kept, {name: bits[name] for name in list(bits)[:1]})
+  assert kept['mlp']['all'] == {}
+  probing._share({'linear': {}}, bits)
 
 
 _BOTH = "--config.probe.suite=('linear','knn')"

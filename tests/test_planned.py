@@ -315,6 +315,10 @@ def test_pilots_are_of_runs_that_a_field_tells_apart_too():
   told = run | {'objective': 'masked weight_decay=0.1', 'objective_of_plan': 'masked'}
   choice.add_pilots([told], [row])
   assert told['pilots_of'] == ['seed 9']
+  # Two choices of pilots are no grid of two.
+  for known, count in (({}, 1), ({'pilots_of': ['seed 9']}, 0)):
+    runs = [make_record('masked', 0, learning_rate=rate) | known for rate in (1e-3, 1e-2)]
+    assert sum('only two learning rates' in note for note in choice.select(runs)) == count
 
 
 def test_what_is_planned_is_of_the_fields_that_tell_comparisons_apart(tmp_path):

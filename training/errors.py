@@ -67,5 +67,9 @@ def from_outside(error: BaseException | None) -> bool:
     return True
   if isinstance(error, OSError) and error.errno not in (None, *_ASKED_FOR):
     return True
+  if isinstance(error, (ConnectionError, TimeoutError)):  # not all of them have a number
+    return True
+  if isinstance(reason := getattr(error, 'reason', None), BaseException):  # urllib's
+    return from_outside(reason)
   # What libraries, JAX's among them, say of it in errors of their own.
   return 'No space left on device' in str(error) or from_outside(error.__cause__)

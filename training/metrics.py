@@ -1,9 +1,10 @@
 """Scalars to TensorBoard and to a plain file, without TensorFlow; files here or in a bucket."""
 
+import contextlib
 import json
 import math
 import os
-import tempfile
+import secrets
 import time
 from typing import Any
 
@@ -116,13 +117,11 @@ def write_atomically(path: str, content: str | bytes) -> None:
   if is_remote(path):
     epath.Path(path).write_bytes(content)
     return
-  directory = os.path.dirname(os.path.abspath(path))
-  handle, temporary = tempfile.mkstemp(dir=directory, prefix='.writing-')
+  part = os.path.join(os.path.dirname(os.path.abspath(path)), f'.writing-{secrets.token_hex(8)}')
   try:
-    with os.fdopen(handle, 'wb') as file:
+    with open(part, 'xb') as file:
       file.write(content)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
-  except BaseException:
-    os.unlink(temporary)
-    raise
+    os.replace(part, path)
+  finally:
+    with contextlib.suppress(FileNotFoundError):
+      os.unlink(part)
