@@ -525,9 +525,9 @@ def test_data_without_labels_have_no_primary_probe_and_a_failed_probe_is_named(t
   results = report.build([tmp_path], tmp_path)
   assert 'probe' not in terminal.terminal_table(results).splitlines()[0]
   assert 'none: the data have no labels' in page.render(results, {})
-  write_run(tmp_path / 'b', make_record('masked', 1, probes_failed={'pac': 'it diverged'}))
+  write_run(tmp_path / 'b', make_record('masked', 1, probes_failed={'pooling': 'it diverged'}))
   results = report.build([tmp_path / 'b'], tmp_path / 'b')
-  assert 'masked, seed 1: probe pac failed and is left out: it diverged' in results['notes']
+  assert 'masked, seed 1: probe pooling failed and is left out: it diverged' in results['notes']
 
 
 def test_runs_that_differ_in_a_field_stand_apart_when_asked(tmp_path):
