@@ -70,7 +70,7 @@ def write(planned: Sequence[PlannedRun], workdir: str, data_dir: str) -> None:
     with contextlib.suppress(FileNotFoundError):
       os.unlink(path)  # It is of the arrays that are replaced here.
   for seed, found in arrays.items():
-    directory = os.path.join(workdir, 'controls', f'seed{seed}')
+    directory = _place(workdir, seed)
     os.makedirs(directory, exist_ok=True)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, labels=np.asarray(raw.labels_test), **found)
@@ -92,9 +92,22 @@ def _earlier(path: str, key: Mapping[str, Any]) -> dict[str, Any]:
     return {}
   if not isinstance(of.get('width'), int) or of['width'] > key['width']:
     found = {name: value for name, value in found.items() if name not in ('pca', 'random_relu')}
-  seeds = of.get('label_subsets_of_seeds', [])
+  seeds, failed = of.get('label_subsets_of_seeds', []), found.get('failed') or {}
+  for seed in list(found.get('raw_by_seed') or {}):
+    if not reading.read_arrays(_place(os.path.dirname(path), seed), ('labels',)):
+      del found['raw_by_seed'][seed]
+      failed = {**failed, _few(seed): 'its predictions are gone'}
   return found | {'of': {**key, 'label_subsets_of_seeds': seeds} | {'width': of.get('width')},
-                  'failed': found.get('failed') or {}}  # fmt: skip
+                  'failed': failed}  # fmt: skip
+
+
+def _place(workdir: str, seed: int | str) -> str:
+  return os.path.join(workdir, 'controls', f'seed{seed}')
+
+
+def _few(seed: int | str) -> str:
+  """What the part of a seed is called where it failed."""
+  return f'raw, linear probe with the labels of seed {seed}'
 
 
 def _add_wide(
@@ -168,8 +181,7 @@ def _add_seeds(
       of_seed = dataclasses.replace(raw, pretraining_seed=seed)
       return linear.few(of_seed, config.probe.linear, config.evaluation.seed)
 
-    name = f'raw, linear probe with the labels of seed {seed}'
-    if (found := _again(failed, name, few)) is not None:
+    if (found := _again(failed, _few(seed), few)) is not None:
       by_seed[str(seed)], own = found
       arrays[seed] = {f'linear/{n}/predictions': own[f'{n}/predictions'] for n in found[0]}
   controls['raw']['linear'] |= pooled(by_seed)

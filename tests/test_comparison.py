@@ -417,6 +417,16 @@ def test_controls_of_earlier_seeds_stay_and_what_failed_is_told_and_tried_again(
   kept = (tmp_path / 'controls.json').stat().st_mtime_ns
   run([_seeded(tmp_path, 1)])
   assert (tmp_path / 'controls.json').stat().st_mtime_ns == kept
+  # Predictions that are lost are made again.
+  arrays = tmp_path / 'controls' / 'seed3' / 'arrays.npz'
+  before = dict(np.load(arrays))
+  arrays.write_bytes(arrays.read_bytes()[:100])
+  run([_seeded(tmp_path, 1)])
+  after = np.load(arrays)
+  assert set(after) == set(before) and all((after[name] == before[name]).all() for name in before)
+  again = read()
+  assert again['raw_by_seed'] == more['raw_by_seed'] and again['failed'] == {}
+  assert again['raw']['linear']['all'] == more['raw']['linear']['all']
 
 
 def _interrupted(*_):
