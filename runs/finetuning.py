@@ -22,6 +22,7 @@ from runs import (
   provenance,
   recorded,
   run,
+  spent,
   tuning,
 )
 from runs.errors import UserError
@@ -63,7 +64,7 @@ def one(workdir: str, data_dir: str, overrides: Sequence[str]) -> list[str]:
   Raises:
     UserError: the run is not finished, or has no labels.
   """
-  with lock.held(workdir, make=False):
+  with lock.held(workdir, make=False), spent.counted(workdir, more=True):
     config, record = finished.read(workdir, overrides)
     settings = configs.plain(config)['probe']['finetune']
     if record.get('finetune_settings') == settings:

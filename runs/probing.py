@@ -21,6 +21,7 @@ from runs import (
   provenance,
   recorded,
   run,
+  spent,
 )
 from runs.errors import UserError
 from training import preemption
@@ -39,7 +40,7 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
   Raises:
     UserError: the run is not finished, has no labels, or its labels are other ones now.
   """
-  with lock.held(workdir, make=False):
+  with lock.held(workdir, make=False), spent.counted(workdir, more=True):
     built, record, state = _open(workdir, data_dir, overrides, best)
     provenance.goes_on(workdir, record, provenance.made_with())
     if record['probes'] and record.get('probe_data_hash') not in (None, built.probe_dataset.digest):

@@ -13,8 +13,10 @@ from training.metrics import write_atomically
 
 
 @contextlib.contextmanager
-def counted(workdir: str) -> Iterator[None]:
+def counted(workdir: str, more: bool = False) -> Iterator[None]:
   """Adds the CPU seconds of all cores that the body took, also where it is stopped.
+
+  `more` is done to a finished run: where what was spent before is not known, nothing is.
 
   Not counted: starting Python, and what a start did that was killed outright. Of several processes
   of one run the first counts itself alone.
@@ -28,6 +30,8 @@ def counted(workdir: str) -> Iterator[None]:
       before = 0.0
       with contextlib.suppress(OSError, ValueError, KeyError):
         before = json.loads(path.read_text())['cpu_seconds']
+      after = round(before + time.process_time() - start, 2)
       with contextlib.suppress(OSError):
-        text = json.dumps({'cpu_seconds': round(before + time.process_time() - start, 2)})
-        write_atomically(os.path.join(workdir, 'spent.json'), text + '\n')
+        if before or not more:
+          text = json.dumps({'cpu_seconds': after})
+          write_atomically(os.path.join(workdir, 'spent.json'), text + '\n')

@@ -154,12 +154,18 @@ def test_compute_is_the_sum_of_all_runs_and_pilots(tmp_path):
 
 
 def test_cpu_time_is_added_over_starts_also_of_one_that_failed(tmp_path, monkeypatch):
-  times = iter([10.0, 12.5, 3.0, 4.0])
+  times = iter([10.0, 12.5, 3.0, 4.0, 1.0, 2.0, 5.0, 6.5])
   monkeypatch.setattr(spent.time, 'process_time', lambda: next(times))
+  with pytest.raises(ValueError), spent.counted(str(tmp_path), more=True):
+    raise ValueError
+  assert not (tmp_path / 'spent.json').exists()  # What it took before is not known.
   with spent.counted(str(tmp_path)):
     pass
   with pytest.raises(ValueError), spent.counted(str(tmp_path)):
     raise ValueError
+  assert reading.read_json(tmp_path / 'spent.json') == {'cpu_seconds': 2.0}
+  with spent.counted(str(tmp_path), more=True):
+    pass
   assert reading.read_json(tmp_path / 'spent.json') == {'cpu_seconds': 3.5}
 
 
