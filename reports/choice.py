@@ -42,6 +42,20 @@ def replicate(run: Mapping) -> Replicate:
   return grammar_of(run), run['seed']
 
 
+def key_of(config: Mapping) -> tuple[str, str | None, Any, int] | None:
+  """Objective, as reports name it, size, grammar and seed of a run by its config.
+
+  Earlier versions did not write the size; a preset by itself is one. None where it is damaged.
+  """
+  try:
+    name = ' '.join(filter(None, (config['objective']['name'], config.get('variant'))))
+    size = config.get('size') or config['model']['preset']
+    grammar = grammar_of({'settings_of_data': config['data']})
+    return name, size, grammar, config['training']['seed']
+  except (KeyError, TypeError, AttributeError):
+    return None
+
+
 def replicate_order(kind: Replicate) -> tuple:
   """Sorts replicates, also where some have no grammar."""
   return kind[0] is not None, kind[0] or 0, kind[1]

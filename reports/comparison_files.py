@@ -15,6 +15,8 @@ from reports.errors import ReportError
 PILOTS = 'pilots'
 # What a comparison said beforehand that it would measure.
 PLAN = 'plan.json'
+# What makes a plan the same as another.
+PLANNED = ('rows', 'replicates', 'learning_rates', 'clip_norms', 'pilot_seeds', 'primary')
 # Controls without a network: the input itself, and two features of it as wide as the network.
 RAW_CONTROLS = ('raw', 'pca', 'random_relu')
 _TUNING = ('learning_rate', 'clip_norm')
@@ -22,6 +24,7 @@ _LISTS = {'learning_rates': list, 'clip_norms': list}
 _OF_A_PLAN = {'rows': list, 'replicates': list, **_LISTS, 'pilot_seeds': list, 'primary': dict,
               'command': str, 'notes': list, 'written': str, 'results_before': int}  # fmt: skip
 _OF_A_ROW = {'objective': str, 'size': str | None, 'steps': int}
+_ADDED = {'of_size', *_TUNING}  # Earlier versions did not write them.
 _OF_A_CHOICE = {'objective': str, 'size': str | None}
 _OF_A_CHOICE |= dict.fromkeys(_TUNING, float | int | None)
 _OF_PILOTS = {**_OF_A_CHOICE, **_LISTS, 'of': list}
@@ -38,6 +41,7 @@ class Written:
     plans: their plans (`reports.planned`); `workdir` is where each was found.
     controls: the merged controls.json.
     measured: whether there is any, also of other data.
+    width: of its PCA and random ReLU features; None where it is not known.
     raw: the raw input with the labels of every seed, as records of runs as far as that goes.
     pilots: the rows of pilots.json.
     notes: one line for everything the reader of the report should know about the reading.
@@ -46,6 +50,7 @@ class Written:
   plans: list[dict] = dataclasses.field(default_factory=list)
   controls: dict = dataclasses.field(default_factory=dict)
   measured: bool = False
+  width: int | None = None
   raw: list[dict] = dataclasses.field(default_factory=list)
   pilots: list[dict] = dataclasses.field(default_factory=list)
   notes: list[str] = dataclasses.field(default_factory=list)
@@ -58,13 +63,12 @@ def read_comparison(path: pathlib.Path, found: Written, controls: dict) -> None:
 
 
 def same_plan(one: Mapping[str, Any], other: Mapping[str, Any], names: Iterable[str]) -> bool:
-  """Whether two plans agree in these names; earlier versions did not write `of_size` of a row."""
+  """Whether two plans agree in these names, their rows in what both say."""
   if any(one.get(name) != other.get(name) for name in names if name != 'rows'):
     return False
   rows = [plan.get('rows') or [] for plan in (one, other)]
   return len(rows[0]) == len(rows[1]) and all(
-    {**a, **b} == {**b, **a} and {**a, 'of_size': 0} == {**b, 'of_size': 0}
-    for a, b in zip(*rows, strict=True)
+    {**a, **b} == {**b, **a} and set(a) ^ set(b) <= _ADDED for a, b in zip(*rows, strict=True)
   )
 
 
@@ -76,8 +80,10 @@ def plans_of(path: str | os.PathLike) -> list[dict]:
   whole = _are_rows(plans, _OF_A_PLAN) and all(
     _are_rows(plan.get(name, []), of) for plan in plans for name, of in parts.items()
   )
-  sizes = [row.get('of_size') for plan in plans for row in plan['rows']] if whole else []
-  if not plans or not whole or not all(map(_is_tuning, plans)) or not _are(sizes, str | None):
+  rows = [row for plan in plans for row in plan['rows']] if whole else []
+  added = _are([row.get('of_size') for row in rows], str | None)
+  added = added and _are([row.get(name) for row in rows for name in _TUNING], float | int | None)
+  if not plans or not whole or not added or not all(map(_is_tuning, plans)):
     raise ReportError(f'{path} cannot be read, and it says whether there may be a verdict')
   return plans
 
@@ -86,24 +92,21 @@ def _read_plans(path: pathlib.Path, found: Written, pilots: Sequence[Mapping]) -
   """Adds the plans of a comparison, each with what its pilots chose."""
   if not path.exists():
     return
-  plans = plans_of(path)
-  for plan in plans:
-    # An earlier version did not write it into the plan; of the last one they may still be running.
-    own = [row for row in pilots if plan is not plans[-1] or _is_of(row, plan)]
-    chosen = [{name: row[name] for name in _OF_A_CHOICE} for row in own]
-    plan = {'chosen': chosen} | plan | {'workdir': str(path.parent)}
+  for plan in plans_of(path):
+    # An earlier version did not write it into the plan.
+    plan = {'chosen': [_choice(row) for row in pilots]} | plan | {'workdir': str(path.parent)}
     if plan not in found.plans:
       found.plans.append(plan)
       found.notes += [note for note in plan['notes'] if note not in found.notes]
 
 
-def _is_of(row: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
-  """Whether pilots are those of a plan, by their grids and seeds."""
-  grids = [(plan[name], row[name]) for name in _LISTS if plan[name]]
-  seeds = {text.split()[-1] for text in row['of']}
-  return all(sorted(own) == sorted(other) for own, other in grids) and seeds == {
-    str(seed) for seed in plan['pilot_seeds']
-  }
+def chosen_in(path: str | os.PathLike) -> list[dict]:
+  """What a pilots.json chose, as plans have it; ReportError where it cannot be read."""
+  return list(map(_choice, _read_pilots(pathlib.Path(path), Written())))
+
+
+def _choice(row: Mapping[str, Any]) -> dict[str, Any]:
+  return {name: row[name] for name in _OF_A_CHOICE}
 
 
 def _read_pilots(path: pathlib.Path, found: Written) -> list[dict]:
@@ -189,6 +192,9 @@ def add_controls(path: pathlib.Path, controls: Mapping[str, Any], found: Written
       where = path.parent / 'controls' / f'seed{seed}'
       raw = {'seed': int(seed), 'probes': {'linear': cells}, 'workdir': str(where)}
       found.raw.append(raw | {'settings_of_results': of})
+  wide = {'pca', 'random_relu'}
+  if wide & {*controls} and not wide & {*found.controls}:
+    found.width = of.get('width') if isinstance(of.get('width'), int) else None
   for name, value in controls.items():
     if name in found.controls and found.controls[name] != value:
       found.notes.append(f'{path} disagrees with an earlier controls.json about {name}; kept that')

@@ -6,14 +6,15 @@ listed, never averaged. The same directory named twice counts once.
 
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
 from typing import Any
 
 from probes.measures import at
-from reports import comparison_files, reading
-from reports.comparison_files import PILOTS, PLAN
+from reports import choice, comparison_files, reading
+from reports.comparison_files import PILOTS, PLAN, PLANNED
 from reports.errors import ReportError
 
 
@@ -83,59 +84,94 @@ def _is_run(path: pathlib.Path) -> bool:
 def tell_apart(found: Found, fields: Sequence[str]) -> None:
   """Adds the values of config fields to the names of objectives: 'masked weight_decay=0.1'.
 
-  What a comparison planned is then of the values that the runs in its directory have.
+  Where plans are equal but runs of one kind have other values, they are of other comparisons: the
+  runs of the one are not those that the other planned. So plans, runs and the configs of failed
+  ones get the number of theirs as `comparison`.
 
   Raises:
     ReportError: a run whose config.json lacks a field.
   """
   if not fields:
     return
-  planned: dict[pathlib.Path | None, dict[str, None]] = {}
-  for run, place in zip(found.runs, _places(found), strict=True):
+  values: dict[pathlib.Path | None, dict[tuple, set[str]]] = {}
+
+  def told(config: Mapping[str, Any], kind: tuple, place: pathlib.Path | None) -> str:
+    text = ''.join(f' {field.split(".")[-1]}={_value(config, field)}' for field in fields)
+    values.setdefault(place, {}).setdefault(kind, set()).add(text)
+    return text
+
+  places, begun = _places(found, found.runs), [config for config in found.begun if config]
+  for run, place in zip(found.runs, places, strict=True):
     config = reading.config_of(run['workdir'])
     if lacking := [field for field in fields if _value(config, field) is None]:
       raise ReportError(f'--by={lacking[0]}: {run["workdir"]} has no such field in its config')
-    values = _values(config, fields)
-    run |= {'objective_of_plan': run['objective'], 'objective': run['objective'] + values}
-    planned.setdefault(place, {})[values] = None
-  for config in found.failed:
-    config['variant'] = f'{config.get("variant") or ""}{_values(config, fields)}'.strip()
-  found.plans = [
-    plan | {part: [_of_values(row, values) for row in plan[part]] for part in ('rows', 'chosen')}
-    for plan in found.plans
-    for values in planned.get(pathlib.Path(plan['workdir']).resolve(), [''])
-  ]
+    added = told(config, (run['objective'], run.get('size')), place)
+    run |= {'objective_of_plan': run['objective'], 'objective': run['objective'] + added}
+  of_begun = _places(found, begun)
+  for config, place in zip(begun, of_begun, strict=True):
+    if key := choice.key_of(config):
+      told(config, key[:2], place)
+  numbers = _comparisons_of(found.plans, values)
+  for run, place in zip([*found.runs, *begun], [*places, *of_begun], strict=True):
+    run['comparison'] = numbers.get(place)
 
 
 def _value(config: Mapping[str, Any], field: str) -> Any:
   return at(config, field.removeprefix('config.').split('.'))
 
 
-def _values(config: Mapping[str, Any], fields: Sequence[str]) -> str:
-  return ''.join(f' {field.split(".")[-1]}={_value(config, field)}' for field in fields)
-
-
-def _of_values(row: Mapping[str, Any], values: str) -> dict[str, Any]:
-  return {**row, 'objective': row['objective'] + values}
+def _comparisons_of(
+  plans: Sequence[dict], values: Mapping[pathlib.Path | None, Mapping[tuple, set[str]]]
+) -> dict[pathlib.Path, int]:
+  """Numbers the comparisons that plans are of, in place; places whose runs are alike share one."""
+  by_place: dict[pathlib.Path, list[dict]] = {}
+  for plan in plans:
+    by_place.setdefault(pathlib.Path(plan['workdir']).resolve(), []).append(plan)
+  numbers: dict[pathlib.Path, int] = {}
+  for place, own in by_place.items():
+    numbers[place] = len(numbers)
+    for other in list(numbers)[:-1]:
+      found = values.get(place, {}), values.get(other, {})
+      shared = found[0].keys() & found[1].keys()
+      alike = shared and all(found[0][kind] & found[1][kind] for kind in shared)
+      pairs = itertools.product(own, by_place[other])
+      if alike and any(comparison_files.same_plan(*pair, PLANNED) for pair in pairs):
+        numbers[place] = numbers[other]
+        break
+    for plan in own:
+      plan['comparison'] = numbers[place]
+  return numbers
 
 
 def _add_sizes(found: Found) -> None:
-  """Tells rows of plans that do not say it, of earlier versions, of which size their runs are."""
+  """Tells rows of plans that do not say it, of earlier versions, of which size their runs are.
+
+  Runs that another plan there names by their size are that one's.
+  """
   if all(row['size'] or row.get('of_size') for plan in found.plans for row in plan['rows']):
     return
+  named = {
+    (pathlib.Path(plan['workdir']).resolve(), row['objective'], row['size'], *one.values())
+    for plan in found.plans for row in plan['rows'] for one in plan['replicates'] if row['size']
+  }  # fmt: skip
+  kinds = [(run['objective'], run.get('size'), *choice.replicate(run)) for run in found.runs]
+  begun = [config for config in found.begun if choice.key_of(config)]
+  kinds += map(choice.key_of, begun)
   sizes: dict[tuple, set] = {}
-  for run, place in zip(found.runs, _places(found), strict=True):
-    sizes.setdefault((place, run['objective']), set()).add(run.get('size'))
+  for kind, place in zip(kinds, _places(found, [*found.runs, *begun]), strict=True):
+    own = sizes.setdefault((place, kind[0]), set())
+    own |= {kind[1]} if (place, *kind) not in named else set()
   for plan in found.plans:
     place, rows = pathlib.Path(plan['workdir']).resolve(), []
     for row in plan['rows']:
-      (size, *others) = sizes.get((place, row['objective']), {None})
+      found_ = sizes.get((place, row['objective']), {None})
+      (size, *others) = found_ or {'not known'}  # There is no run of it.
       known = row['size'] or row.get('of_size') or others or size is None
       rows.append(row if known else row | {'of_size': size})
     plan['rows'] = rows
 
 
-def _places(found: Found) -> list[pathlib.Path | None]:
+def _places(found: Found, runs: Iterable[Mapping[str, Any]]) -> list[pathlib.Path | None]:
   """For every run the nearest directory with a plan above it; it may be a link."""
   planned = {pathlib.Path(plan['workdir']).resolve() for plan in found.plans}
 
@@ -143,7 +179,7 @@ def _places(found: Found) -> list[pathlib.Path | None]:
     above = (top.resolve() for top in (*path.absolute().parents, *path.resolve().parents))
     return next((top for top in above if top in planned), None)
 
-  return [place(pathlib.Path(run['workdir'])) for run in found.runs]
+  return [place(pathlib.Path(run['workdir'])) for run in runs]
 
 
 def read_run(path: str | os.PathLike) -> dict | None:
@@ -171,7 +207,8 @@ def _read_run(path: pathlib.Path, found: Found) -> None:
   logs += [path.parent / f'{path.name}.log', path.parent.parent / 'logs' / f'{path.name}.log']
   log = next((str(log) for log in logs if log.exists()), str(path))
   found.unfinished.append({'name': path.name, 'log': log, 'reason': reason})
-  found.begun.append(reading.config_of(path))
-  if found.begun[-1] and reading.failed_of_itself(path):
-    size = reading.read_json(path / 'config.json').get('size')
-    found.failed.append(found.begun[-1] | ({'size': size} if size else {}))
+  config = reading.config_of(path)
+  if config:
+    config |= {'workdir': str(path), 'size': reading.read_json(path / 'config.json').get('size')}
+    found.failed += [config] * reading.failed_of_itself(path)
+  found.begun.append(config)

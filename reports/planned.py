@@ -12,11 +12,11 @@ import itertools
 from typing import Any
 
 from reports import choice, comparison_files, finding
-from reports.comparison_files import PILOTS
+from reports.comparison_files import PILOTS, PLANNED
 
-_KEPT = ('rows', 'replicates', 'learning_rates', 'clip_norms', 'pilot_seeds', 'primary')
-# Objective, size, grammar, seed, rate and clip norm; of those that a plan leaves open, None.
-Key = tuple[str, str | None, Any, int, float | str | None, float | str | None]
+# Objective, size, grammar, seed, rate, clip norm and comparison (`finding.tell_apart`); of those
+# that a plan leaves open, None.
+Key = tuple[str, str | None, Any, int, float | str | None, float | str | None, int | None]
 _NOT_CHOSEN = ('to be chosen',) * 2  # No run is at it.
 
 
@@ -41,7 +41,7 @@ def state(found: finding.Found) -> dict[str, Any] | None:
   replicates = {key[2:4] for key in keys}
   of_row: dict[tuple, set] = {}
   for key in keys:
-    of_row.setdefault(key[:2], set()).add(key[2:4])
+    of_row.setdefault(_row(key), set()).add(key[2:4])
   groups: dict[frozenset, set] = {}
   for row, own in of_row.items():
     groups.setdefault(frozenset(own), set()).add(row)
@@ -53,17 +53,17 @@ def state(found: finding.Found) -> dict[str, Any] | None:
       added.append({name: len(part) for name, part in more.items()} | told)
       known = {name: known[name] | part for name, part in more.items()}
   return {
-    'plans': plans, 'rows': len({key[:2] for key in keys}), 'runs': len(keys),
+    'plans': plans, 'rows': len(of_row), 'runs': len(keys),
     'done': len(done), 'failed': len(failed), 'replicates': len(replicates),
     'whole': len(replicates - {key[2:4] for key in open_}),
     'groups': [
       {'rows': len(rows), 'replicates': len(own),
-       'whole': len(own - {key[2:4] for key in open_ if key[:2] in rows})}
+       'whole': len(own - {key[2:4] for key in open_ if _row(key) in rows})}
       for own, rows in sorted(groups.items(), key=lambda group: -len(group[0]) * len(group[1]))
     ],
     'unit': 'grammars and seeds' if any(g is not None for g, _ in replicates) else 'seeds',
     'complete': not open_, 'added': added[1:],
-    'unchosen': sorted({key[0] for key in keys if _NOT_CHOSEN[0] in key[4:]}),
+    'unchosen': sorted({key[0] for key in keys if _NOT_CHOSEN[0] in key[4:6]}),
   }  # fmt: skip
 
 
@@ -129,7 +129,9 @@ def _plans(found: Sequence[Mapping]) -> list[dict]:
   for one in sorted(found, key=lambda one: one['written']):
     one = {name: value for name, value in one.items() if name != 'workdir'}
     chosen = list(one.get('chosen', ()))
-    same = [other for other in kept if comparison_files.same_plan(other, one, _KEPT)]
+    same = [
+      other for other in kept if comparison_files.same_plan(other, one, (*PLANNED, 'comparison'))
+    ]
     if same:
       same[0]['chosen'] += [row for row in chosen if row not in same[0]['chosen']]
       if any('of_size' in row for row in one['rows']):
@@ -154,19 +156,26 @@ def _parts(plan: Mapping) -> dict[str, frozenset]:
 
 
 def _keys(plan: Mapping) -> Iterator[Key]:
-  """Every run of a plan; rate and clip norm are None where the config chooses them."""
+  """Every run of a plan; rate and clip norm are None where an earlier version did not say it."""
   for row, replicate in itertools.product(plan['rows'], _replicates(plan)):
-    grids = [row['steps'] and plan[name] for name in ('learning_rates', 'clip_norms')]
-    tunings = list(itertools.product(*(grid or [None] for grid in grids)))
+    grids = [row['steps'] and plan[f'{name}s'] for name in choice.GRID]
+    own = [row.get(name) for name in choice.GRID]
+    tunings = list(
+      itertools.product(*(grid or [one] for grid, one in zip(grids, own, strict=True)))
+    )
     if row['steps'] and plan['pilot_seeds']:
       sized = [one for one in plan['chosen'] if _size(row) in (None, one['size'])]
       chosen = [choice.tuning_of(one) for one in sized if one['objective'] == row['objective']]
       tunings = [
-        tuple(value if grid else None for value, grid in zip(one, grids, strict=True))
+        tuple(v if grid else o for v, grid, o in zip(one, grids, own, strict=True))
         for one in chosen or [_NOT_CHOSEN]
       ]
     for tuning in tunings:
-      yield (row['objective'], _size(row), *replicate, *tuning)
+      yield (row['objective'], _size(row), *replicate, *tuning, plan.get('comparison'))
+
+
+def _row(key: Key) -> tuple:
+  return (*key[:2], key[6])
 
 
 def _size(row: Mapping) -> str | None:
@@ -175,32 +184,26 @@ def _size(row: Mapping) -> str | None:
 
 
 def _matched(keys: Sequence[Key], found: Iterable[Key]) -> set[Key]:
-  """The planned runs that are among `found`; size and tuning count where the plan names them."""
+  """The planned runs that are among `found`; size and tuning count where both say them."""
   runs = list(found)
 
   def fits(key: Key, run: Key) -> bool:
     exact = key[0] == run[0] and key[2:4] == run[2:4] and key[1] in (None, run[1])
-    return exact and all(key[i] in (None, run[i]) for i in (4, 5))
+    tuned = all(None in (key[i], run[i]) or key[i] == run[i] for i in (4, 5))
+    return exact and tuned and key[6] in (None, run[6])
 
   return {key for key in keys if any(fits(key, run) for run in runs)}
 
 
 def _of_record(run: Mapping) -> Key:
-  return (run['objective'], run.get('size'), *choice.replicate(run), *choice.tuning_of(run))
+  name = run.get('objective_of_plan', run['objective'])
+  replicate, tuning = choice.replicate(run), choice.tuning_of(run)
+  return (name, run.get('size'), *replicate, *tuning, run.get('comparison'))
 
 
 def _of_config(config: Mapping) -> Key | None:
   """Of a run without a record, by its config.json; None where that is damaged."""
-  try:
-    return _key_of(config)
-  except (KeyError, TypeError, AttributeError):
+  key, optimizer = choice.key_of(config), config.get('optimizer')
+  if key is None or not isinstance(optimizer, Mapping):
     return None
-
-
-def _key_of(config: Mapping) -> Key:
-  name = ' '.join(filter(None, (config['objective']['name'], config.get('variant'))))
-  replicate = choice.grammar_of({'settings_of_data': config['data']}), config['training']['seed']
-  optimizer = config['optimizer']
-  tuning = optimizer['learning_rate'], optimizer['clip_norm']
-  # Earlier versions did not write the size; a preset by itself is one.
-  return (name, config.get('size') or config['model']['preset'], *replicate, *tuning)
+  return (*key, *choice.tuning_of(optimizer), config.get('comparison'))

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import re
 from typing import Any
 
-from probes.measures import at
 from reports import (
   certificates,
   choice,
@@ -120,7 +119,7 @@ def assemble(
     + _left_out(chosen)
     + _notes(chosen)
     + settings.notes(chosen)
-    + _width_note(chosen, found.controls)
+    + _width_note(chosen, found)
     + certificates.notes(chosen, found.controls),
   })  # fmt: skip
 
@@ -223,13 +222,11 @@ def _errors(run: Mapping) -> list[str]:
   return found
 
 
-def _width_note(runs: Sequence[Mapping], controls: Mapping) -> list[str]:
+def _width_note(runs: Sequence[Mapping], found: finding.Found) -> list[str]:
   """How wide the controls are, where not all networks have one width."""
-  width = at(controls, ('of', 'width'))
-  known = width and any(controls.get(name) for name in ('pca', 'random_relu'))
-  if not known or len({run.get('size') for run in runs}) < 2:
+  if found.width is None or len({run.get('size') for run in runs}) < 2:
     return []
-  return [f'PCA and random ReLU of the raw input are {width} wide']
+  return [f'PCA and random ReLU of the raw input are {found.width} wide']
 
 
 def _notes(runs: Sequence[Mapping]) -> list[str]:

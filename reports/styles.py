@@ -74,7 +74,7 @@ def _names(results: Mapping, wanted: Callable[[Mapping], bool]) -> list[str]:
 def _places(names: Iterable[str]) -> dict[str, int]:
   """Which colour each has; from their number on they come again."""
   made: dict[str, int] = {}
-  for name in sorted(names, key=lambda name: ' ' in name):  # variants last
+  for name in sorted(names, key=lambda name: (name.split()[0] not in _OWNERS, ' ' in name)):
     owner = name.split()[0]
     own = [_OWNERS.index(owner)] if owner in _OWNERS else []
     own += [*range(len(_OWNERS), len(COLOURS)), *range(len(_OWNERS))]

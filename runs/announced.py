@@ -13,7 +13,7 @@ import os
 from typing import Any
 
 from reports import choice, comparison_files, summary
-from reports.comparison_files import PLAN
+from reports.comparison_files import PILOTS, PLAN
 from runs import experiment, plan, sizes
 from runs.errors import UserError
 from training.metrics import write_atomically
@@ -50,7 +50,7 @@ def write(
   earlier = comparison_files.plans_of(path) if before and os.path.exists(path) else []
   grids = {'learning_rates': list(rates or ()), 'clip_norms': list(clips or ())}
   made: dict[str, Any] = {
-    'rows': list({run.kind: _row(run, bool(sizes)) for run in runs}.values()),
+    'rows': list({run.kind: _row(run, bool(sizes), grids) for run in runs}.values()),
     'replicates': _once([_replicate(run) for run in runs]),
     **grids,
     'pilot_seeds': list(pilot_seeds or ()),
@@ -59,8 +59,12 @@ def write(
   said = dict(made)
   if any(comparison_files.same_plan(one, said, said) for one in earlier):
     return said
+  for one in earlier:  # Of an earlier version: what chose for it may be replaced now.
+    if 'chosen' not in one:
+      one['chosen'] = comparison_files.chosen_in(os.path.join(workdir, f'{PILOTS}.json'))
   now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
   made |= {'command': command, 'notes': list(notes), 'written': now, 'results_before': before}
+  made['chosen'] = []  # Until pilots have.
   os.makedirs(workdir, exist_ok=True)
   write_atomically(path, json.dumps({'plans': [*earlier, made]}, indent=1) + '\n')
   return said
@@ -82,12 +86,14 @@ def choose(said: Mapping[str, Any], runs: Sequence[plan.PlannedRun], workdir: st
   write_atomically(path, json.dumps({'plans': plans}, indent=1) + '\n')
 
 
-def _row(run: plan.PlannedRun, sized: bool) -> dict[str, Any]:
+def _row(run: plan.PlannedRun, sized: bool, grids: Mapping[str, Sequence]) -> dict[str, Any]:
   """An objective as reports name it, its size (None: nobody asked for it; then `of_size` has it),
-  its updates."""
+  its updates, and the config's rate and clip norm where no grid has them."""
   size = sizes.name(run.config.model)
   row = {'objective': run.objective, 'size': size if sized else None, 'steps': run.steps}
-  return row if sized else row | {'of_size': size}
+  row |= {} if sized else {'of_size': size}
+  own = {name: run.config.optimizer[name] for name in choice.GRID if not grids[f'{name}s']}
+  return row | (own if run.steps else {})
 
 
 def _replicate(run: plan.PlannedRun) -> dict[str, Any]:

@@ -71,6 +71,7 @@ def compare(
     own = pilots.overrides(overrides)
     first, _ = planned(pilot_seeds, own, apart, pilots=True)
     pilots.refuse_results(first, runs)
+    pilots.rows_in(workdir)
   mine = shares.share(runs, part)
   own_pilots = shares.share(first, part) if first else []
   with lock.held(workdir):

@@ -20,7 +20,7 @@ from codes import histogram
 from probes import baselines, features, linear, suite
 from probes.measures import at
 from reports import reading
-from runs import assessment, configs, experiment, levels, measured, whole
+from runs import assessment, configs, experiment, levels, measured, sizes, whole
 from runs.plan import PlannedRun
 from training.metrics import write_atomically
 
@@ -39,7 +39,7 @@ def write(planned: Sequence[PlannedRun], workdir: str, data_dir: str) -> None:
   built = experiment.build(config, data_dir, planned[0].workdir)
   asked = configs.plain(config)
   key = {name: asked[name] for name in ('data', 'probe_data', 'probe', 'evaluation')}
-  key |= {'width': built.model.width}
+  key |= {'width': min(sizes.shape(run.config.model)['width'] for run in planned)}
   key |= {'data_hash': [built.dataset.digest, built.probe_dataset.digest]}
   controls = _earlier(path, key)
   key['width'] = min(key['width'], at(controls, ('of', 'width')) or key['width'])

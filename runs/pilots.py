@@ -51,7 +51,7 @@ class Kept:
   """
 
   path: str
-  rows: Mapping[tuple[str, str], Mapping[str, Any]]
+  rows: dict[tuple[str, str], dict[str, Any]]
 
   def asked(self, runs: Sequence[plan.PlannedRun]) -> Asked:
     """What was asked of the pilots that choose for `runs`."""
@@ -67,7 +67,7 @@ class Kept:
     Raises:
       UserError: there is no choice for one of `runs`, or a result has the seed of a pilot.
     """
-    told = {name for row in self.rows.values() for name in row['of']}
+    told = {name for row in self._of(runs) for name in row['of']}
     tuned, asked = {}, self.asked(runs)
     for run in runs:
       if not run.steps:
@@ -80,9 +80,11 @@ class Kept:
 
   def _field(self, run: plan.PlannedRun, field: str, asked: Asked) -> float | None:
     row, own = self.rows[_kind_of(run)], run.config.optimizer[field]
-    if getattr(asked, f'{field}s'):
+    if row['asked'][f'{field}s']:
       return row[field]
     if row[field] != own:
+      if getattr(asked, f'{field}s'):  # of others: no override may say it
+        return row[field]
       raise UserError(
         f'--pilots={self.path}: {field} was {row[field]:g} in all pilots of {run.kind}, here it is '
         f'{own:g}: give --config.optimizer.{field}={row[field]:g}'
@@ -91,8 +93,7 @@ class Kept:
 
   def write(self, workdir: str, runs: Sequence[plan.PlannedRun]) -> None:
     """Their rows to WORKDIR/pilots.json; UserError where it chose otherwise for these runs."""
-    path = os.path.join(workdir, f'{PILOTS}.json')
-    there = kept(path, path).rows if os.path.exists(path) else {}
+    there, path = rows_in(workdir), os.path.join(workdir, f'{PILOTS}.json')
     rows = {_kind(row): row for row in self._of(runs)}
     said = ('of', *_GRIDS, *choice.GRID)
     if any(row[name] != rows[kind][name] for kind, row in there.items() if kind in rows
@@ -121,6 +122,12 @@ def kept(path: str, told: str | None = None) -> Kept:
   if not all(_is_asked(row['asked']) for row in by_kind.values()):
     raise UserError(f'{told} does not say what was asked of its pilots')
   return Kept(path, by_kind)
+
+
+def rows_in(workdir: str) -> dict[tuple[str, str], dict[str, Any]]:
+  """Those of WORKDIR/pilots.json; UserError where it is damaged: what it has would be lost."""
+  path = os.path.join(workdir, f'{PILOTS}.json')
+  return kept(path, path).rows if os.path.exists(path) else {}
 
 
 def _rows(found: Mapping[str, Any]) -> list[dict]:
@@ -225,7 +232,7 @@ def choose(
     failed, and on those of an earlier plan, which choose nothing.
 
   Raises:
-    UserError: a kind of run has no finished pilot.
+    UserError: a kind of run has no finished pilot; there is a pilots.json that is damaged.
   """
   found: dict[str, list[tuple[plan.PlannedRun, dict | None]]] = {}
   for run in runs:
@@ -252,11 +259,11 @@ def choose(
     row = _row(record, [run for run, _ in pairs], records, beside)
     told = {'asked': dataclasses.asdict(asked), 'notes': [f'pilots: {note}' for note in notes]}
     rows.append(row | told)
-  path = os.path.join(workdir, f'{PILOTS}.json')
-  before = reading.read_json(path)
-  others = _rows(before) if isinstance(before.get(PILOTS), list) else []
-  kinds = list(map(_kind, rows))
-  _write(path, [*(row for row in others if _kind(row) not in kinds), *rows])
+  others = {kind: row for kind, row in rows_in(workdir).items() if kind not in map(_kind, rows)}
+  now = {f'pilots: {run.name} has no result: it failed' for run in runs}  # or has one
+  for row in others.values():
+    row['notes'] = [note for note in row['notes'] if note not in now]
+  _write(os.path.join(workdir, f'{PILOTS}.json'), [*others.values(), *rows])
   return chosen, list(dict.fromkeys(note for row in rows for note in row['notes']))
 
 

@@ -1,6 +1,6 @@
 """Probes finished runs again, and the features of any other model."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 import dataclasses
 import os
 from typing import Any
@@ -76,10 +76,8 @@ def of_run(workdir: str, data_dir: str, overrides: Sequence[str], best: bool) ->
       arrays = {**saved, **arrays}
       _share(record['probes'], arrays)
     ending = reading.AT_BEST if of_best else ''
-    others = record.get('probes_failed') or {}
-    gone = {f'{name}{ending}' for name in suite.PROBES if name in failed or name not in kept}
-    others = {name: why for name, why in others.items() if name not in gone}
-    record['probes_failed'] = others | {f'{name}{ending}': why for name, why in failed.items()}
+    before = record.get('probes_failed') or {}
+    record['probes_failed'] = _failed(before, failed, ending, {*kept} - {*probes})
     stays = [] if of_best else _stays(record)
     preemption.finish()
     record['parameters'] = state_lib.count(state.params)
@@ -100,6 +98,15 @@ def _kept(before: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
   left_out = before.get('left_out') or {}
   left_out = {name: left_out[name] for name in names if name in left_out}
   return kept | ({'left_out': left_out} if left_out else {})
+
+
+def _failed(
+  before: Mapping[str, str], failed: Mapping[str, str], ending: str, kept: Collection[str]
+) -> dict[str, str]:
+  """What failed, and of what failed before that which is not of this time, or still stands."""
+  gone = {f'{name}{ending}' for name in suite.PROBES if name not in kept}
+  others = {name: why for name, why in before.items() if name not in gone}
+  return others | {f'{name}{ending}': why for name, why in failed.items()}
 
 
 def _share(probes: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:

@@ -381,6 +381,10 @@ def test_controls_of_earlier_seeds_stay_and_what_failed_is_told_and_tried_again(
   run([of_width(32)])
   assert read() == whole
   narrower = of_width(8)
+  wide = str(tmp_path / 'wide')
+  controls.write([of_width(32), narrower], wide, data_dir)
+  found = json.loads((tmp_path / 'wide' / 'controls.json').read_text())
+  assert found['of']['width'] == 8 and found['pca'] != whole['pca']
   with monkeypatch.context() as patch:
     patch.setattr(baselines, 'pca', lost)
     run([narrower])

@@ -266,6 +266,19 @@ def test_the_linear_share_is_of_the_probes_that_stand():
   probing._share({'linear': {}}, bits)
 
 
+def test_what_failed_before_is_told_until_it_is_made_or_gone():
+  before = {'finetune': 'a', 'knn': 'b', 'knn at best': 'c', 'levels': 'd'}
+  rest = {'knn at best': 'c', 'levels': 'd'}
+  # Fine-tuning stays where nobody asked for it, and so does its failure; kNN's result is gone.
+  assert probing._failed(before, {}, '', {'finetune'}) == {'finetune': 'a', **rest}
+  assert probing._failed(before, {}, '', ()) == rest  # It was made, or was never there.
+  told = {'finetune': 'a', 'knn': 'e', **rest}
+  assert probing._failed(before, {'knn': 'e'}, '', {'finetune', 'knn'}) == told
+  assert probing._failed(before, {}, ' at best', ()) == {
+    name: why for name, why in before.items() if name != 'knn at best'
+  }
+
+
 _BOTH = "--config.probe.suite=('linear','knn')"
 
 

@@ -184,6 +184,8 @@ def test_an_objective_keeps_its_colour_over_reports():
   assert alone['masked ratio=0.5'] == some['masked'] == many['masked'] != some['masked ratio=0.5']
   assert some['autoregressive'] == many['autoregressive'] == styles.COLOURS[0]
   assert len(set(many.values())) == len(many) == 7
+  first = colours('dual', 'energy', 'uniform_diffusion', 'other', 'masked ratio=0.5', 'masked')
+  assert first['masked'] == some['masked']
   # More than there are colours: they come again with another marker and line.
   entries = [{'objective': f'dual {i}', 'size': None, 'saw_labels': False} for i in range(20)]
   looks = styles.styles({'summary': entries}).values()

@@ -231,20 +231,26 @@ def test_what_was_chosen_for_objectives_that_a_later_call_leaves_out_stays(tmp_p
   runs, _ = plan.make(
     'experiments/digits.py', ['masked', 'autoregressive'], [0], None, [], str(tmp_path), data_dir
   )
-  tuned = {'masked': (1e-3, 1.0), 'autoregressive': (1e-2, 1.0)}
+  tuned = {'masked': (1e-3, None), 'autoregressive': (1e-2, 1.0)}
   assert kept.tuned(runs) == tuned
   # A comparison that took its choices may stay where rows of others come and go.
   kept.write(str(tmp_path / 'next'), runs)
-  (masked,) = (row for row in kept.rows.values() if row['objective'] == 'masked')
+  (masked,) = (dict(row) for row in kept.rows.values() if row['objective'] == 'masked')
   _keep(tmp_path, [masked])
   fewer = pilots.kept(str(tmp_path / 'pilots.json'))
   fewer.write(str(tmp_path / 'next'), runs[:1])
   _keep(tmp_path, [masked | {'learning_rate': 1e-2}])
   with pytest.raises(UserError, match='use another --workdir'):
     pilots.kept(str(tmp_path / 'pilots.json')).write(str(tmp_path / 'next'), runs[:1])
-  (tmp_path / 'pilots.json').write_text('{"pilots": [{"objective": "autoregressive"}], "notes": 3')
-  pilots.choose(only, str(tmp_path), asked)
-  assert len(reading.read_json(tmp_path / 'pilots.json')['pilots']) == 1
+  # What can't be read is left as it is: rows of others would be lost.
+  del masked['asked']
+  for damaged in ('{"pilots": [{"objective": "autoregressive"}], "notes": 3', '{"pilots": [3]}',
+                  json.dumps({'pilots': [masked | {'tried': []}]}),
+                  json.dumps({'pilots': [masked], 'asked': 3})):  # fmt: skip
+    (tmp_path / 'pilots.json').write_text(damaged)
+    with pytest.raises(UserError, match='pilots.json'):
+      pilots.choose(only, str(tmp_path), asked)
+    assert (tmp_path / 'pilots.json').read_text() == damaged
 
 
 def test_what_is_told_of_a_row_stays_with_it(tmp_path, data_dir):
@@ -269,6 +275,18 @@ def test_what_is_told_of_a_row_stays_with_it(tmp_path, data_dir):
   others = [run for run in planned if run.config.objective.name == 'autoregressive']
   _, of_others = pilots.choose(others, str(tmp_path), asked)
   assert of_others == [] and reading.read_json(tmp_path / 'pilots.json')['notes'] == notes
+  # In a file of an earlier version no row says of which it is; it is told until that one ends.
+  found = reading.read_json(tmp_path / 'pilots.json')
+  for row in found['pilots']:
+    del row['notes']
+  (tmp_path / 'pilots.json').write_text(json.dumps(found))
+  pilots.choose(others, str(tmp_path), asked)
+  assert reading.read_json(tmp_path / 'pilots.json')['notes'] == notes
+  masked = [run for run in planned if run.config.objective.name == 'masked']
+  record = make_record('masked', 7, learning_rate=1e-2, clip_norm=1.0) | {'validation': {'loss': 9}}
+  (pathlib.Path(masked[-1].workdir) / 'run.json').write_text(json.dumps(record))
+  pilots.choose(masked, str(tmp_path), asked)
+  assert reading.read_json(tmp_path / 'pilots.json')['notes'] == []
 
 
 def test_rows_that_a_comparison_does_not_need_change_nothing_for_it(tmp_path, data_dir):
@@ -286,7 +304,11 @@ def test_rows_that_a_comparison_does_not_need_change_nothing_for_it(tmp_path, da
     assert [row['objective'] for row in _pilots_of(tmp_path)] == ['masked']
   both = _plan(['masked', 'autoregressive'], 0, tmp_path, data_dir)
   assert kept.asked(both) == pilots.Asked([1e-3, 2e-3], [1.0], [7, 8])
-  assert kept.tuned(both) == {'masked': (2e-3, 1.0), 'autoregressive': (1e-3, 1.0)}
+  # Each is named by what was asked of its own: alone it has the same directory.
+  assert kept.tuned(both) == {'masked': (2e-3, None), 'autoregressive': (1e-3, 1.0)}
+  assert kept.tuned(_plan(['masked'], 8, tmp_path, data_dir)) == {'masked': (2e-3, None)}
+  with pytest.raises(UserError, match='seed 8 is a pilot'):
+    kept.tuned(_plan(['masked', 'autoregressive'], 8, tmp_path, data_dir))
   kept.write(str(tmp_path), both)
   assert sorted(row['objective'] for row in _pilots_of(tmp_path)) == ['autoregressive', 'masked']
   untrained = _plan(['untrained'], 0, tmp_path, data_dir)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import pytest
 from records import assemble, make_record, render, write_run
@@ -243,9 +244,9 @@ def test_a_plan_may_change_until_the_first_result(tmp_path):
   _announce(tmp_path, [0])
   (one,) = _announce(tmp_path, [0, 1], sizes=['nano', 'micro'])
   assert one['rows'] == [
-    {'objective': 'masked ratio=0.5', 'size': 'nano', 'steps': 1000},
+    {'objective': 'masked ratio=0.5', 'size': 'nano', 'steps': 1000, 'learning_rate': 5e-3},
     {'objective': 'untrained', 'size': 'nano', 'steps': 0},
-    {'objective': 'masked ratio=0.5', 'size': 'micro', 'steps': 1000},
+    {'objective': 'masked ratio=0.5', 'size': 'micro', 'steps': 1000, 'learning_rate': 5e-3},
     {'objective': 'untrained', 'size': 'micro', 'steps': 0},
   ]
   assert one['replicates'] == [{'grammar': g, 'seed': s} for g in (0, 1, 2) for s in (0, 1)]
@@ -321,39 +322,67 @@ def test_pilots_are_of_runs_that_a_field_tells_apart_too():
     assert sum('only two learning rates' in note for note in choice.select(runs)) == count
 
 
+def _with_decay(top: pathlib.Path, decay: float, **optimizer) -> None:
+  for record in top.rglob('run.json'):
+    own = json.loads(record.read_text())
+    config = tiny.config('masked', f'--config.training.seed={own["seed"]}').to_dict()
+    config['objective']['name'] = own['objective']
+    config['optimizer'] |= {'weight_decay': decay, **optimizer}
+    record.with_name('config.json').write_text(
+      json.dumps({'config': config, 'size': own['size']}, default=list)
+    )
+
+
+def _fail(record: pathlib.Path) -> None:
+  record.unlink()
+  record.with_name('state.json').write_text('{"state": "failed", "reason": "ValueError: NaN"}')
+
+
+def _by(*tops: pathlib.Path, fields=('optimizer.weight_decay',)) -> dict:
+  found = finding.find(tops)
+  finding.tell_apart(found, fields)
+  state = planned.state(found)
+  assert not any('workdir' in one for one in state['plans'])
+  assert planned.withheld(state) is None or not state['complete']
+  return state
+
+
 def test_what_is_planned_is_of_the_fields_that_tell_comparisons_apart(tmp_path):
   """Equal plans of two comparisons: the runs of the one are none of the other's."""
-
-  def run(part: str, seeds, decay: float) -> None:
-    _write(tmp_path / part, _plan(range(3)))
-    _runs(tmp_path / part, seeds)
-    for record in (tmp_path / part).rglob('run.json'):
-      config = {'optimizer': {'weight_decay': decay}}
-      record.with_name('config.json').write_text(json.dumps({'config': config}))
-
-  def said(*parts: str) -> dict:
-    found = finding.find([tmp_path / part for part in parts])
-    finding.tell_apart(found, ['optimizer.weight_decay'])
-    assert not any('workdir' in one for one in planned.state(found)['plans'])
-    return planned.state(found)
-
-  run('a', range(3), 0.0)
-  run('b', range(2), 0.1)
-  assert said('a')['complete'] and not said('b')['complete']
-  for both in (said('a', 'b'), said('b', 'a')):
+  a, b, c, d = (tmp_path / name for name in 'abcd')
+  for top, seeds, decay in ((a, range(3), 0.0), (b, range(2), 0.1), (c, (2,), 0.1)):
+    _write(top, _plan(range(3)))
+    _runs(top, seeds, OBJECTIVES[:2], clip_norm=1.0)
+    _runs(top, seeds, OBJECTIVES[2:])
+    _with_decay(top, decay)
+  assert _by(a)['complete'] and not _by(b)['complete']
+  for both in (_by(a, b), _by(b, a)):
     assert (both['rows'], both['runs'], both['done']) == (6, 18, 15) and not both['complete']
-  run('c', (2,), 0.1)  # the other part of b
-  assert said('b', 'c')['complete'] and said('c', 'b', 'a')['complete']
-  assert said('a', 'b', 'c')['runs'] == 18
-  # One that failed has ended, and is of its own field, too.
-  (path,) = (tmp_path / 'c').rglob('*masked*2*')
-  (path / 'run.json').unlink()
-  config = tiny.config('masked', '--config.training.seed=2').to_dict()
-  for decay, ended in ((0.0, False), (0.1, True)):
-    config['optimizer']['weight_decay'] = decay
-    (path / 'config.json').write_text(json.dumps({'config': config, 'size': 'nano'}, default=list))
-    (path / 'state.json').write_text('{"state": "failed", "reason": "ValueError: NaN"}')
-    assert said('a', 'b', 'c')['complete'] == ended
+  assert _by(b, c)['complete'] and _by(c, b, a)['complete']  # c is the other part of b
+  assert _by(a, b, c)['runs'] == 18 and not _by(a, b, c)['added']
+  assert _by(a, a, b, b / 'runs', c)['complete']
+  shutil.copytree(a, tmp_path / 'records')
+  assert _by(a, tmp_path / 'records')['complete'] and _by(a, tmp_path / 'records')['runs'] == 9
+  _write(d, _plan(range(3)))  # not begun
+  assert not _by(a, d)['complete'] and _by(a, d)['runs'] == 18
+  # One that failed has ended, and is of its own comparison.
+  (record,) = c.rglob('*masked*2*/run.json')
+  _fail(record)
+  assert _by(a, b, c)['complete'] and _by(a, b, c)['failed'] == 1
+  for record in sorted((*b.rglob('run.json'), *c.rglob('run.json'))):
+    _fail(record)
+  assert _by(a, b, c)['failed'] == 9 and _by(a, b, c)['complete']
+
+
+def test_a_field_that_differs_inside_a_comparison_leaves_its_plan_as_it_is(tmp_path):
+  """Rates that pilots chose for each objective, grids, sizes, the objectives themselves."""
+  _write(tmp_path, _plan(range(3), rows=OBJECTIVES[:2], learning_rates=[1e-3, 2e-3]))
+  for rate in (1e-3, 2e-3):
+    _runs(tmp_path / f'{rate}', range(3), OBJECTIVES[:2], learning_rate=rate)
+    _with_decay(tmp_path / f'{rate}', 0.1, learning_rate=rate)
+  for field in ('optimizer.learning_rate', 'objective.name', 'model.preset', 'training.seed'):
+    state = _by(tmp_path, fields=(field,))
+    assert state['complete'] and (state['runs'], state['rows']) == (12, 2) and not state['added']
 
 
 def test_parts_that_tell_the_same_pilots_count_them_once(tmp_path):
@@ -528,11 +557,58 @@ def test_while_later_pilots_run_earlier_ones_choose_nothing_for_them(tmp_path, m
   for own in ({}, {'chosen': chosen}):  # as earlier versions and this one write it
     _write(tmp_path, first | own)
     assert assemble(tmp_path)['plan']['complete']
-    _write(tmp_path, first | own, second)
-    found = assemble(tmp_path)
-    assert found['verdicts'] == [] and found['plan']['unchosen'] == sorted(OBJECTIVES[:2])
+    for more_plans in (
+      (),
+      (first | {'replicates': [], 'chosen': chosen, 'written': '2026-11-03'},),
+    ):
+      _write(tmp_path, first | own, second | {'chosen': []}, *more_plans)
+      found = assemble(tmp_path)
+      assert found['verdicts'] == [] and found['plan']['unchosen'] == sorted(OBJECTIVES[:2])
     _write(tmp_path, first | own, second | {'chosen': chosen})
     assert assemble(tmp_path)['plan']['complete']
+
+
+def test_runs_at_what_the_config_says_are_no_others(tmp_path):
+  """A grid first, then the config's own rate: what the grid trained is not that."""
+  rows = _plan([0])['rows']
+  of_config = {'learning_rate': 2e-3, 'clip_norm': 1.0}
+  own = [row | (of_config if row['steps'] else {}) for row in rows]
+  _runs(tmp_path, range(5), learning_rate=1e-3, clip_norm=1.0)
+  first = _plan(range(5), learning_rates=[1e-3])
+  second = _plan(range(5), written='2026-11-02', before=15) | {'rows': own}
+  _write(tmp_path, first, second)
+  found = assemble(tmp_path)
+  assert found['verdicts'] == [] and found['plan']['done'] == 15 and found['plan']['runs'] == 25
+  # The same where pilots chose the rate, and no grid has clip norms.
+  tuning = {'learning_rate': 1e-3, 'clip_norm': 0.5}
+  chosen = [{'objective': name, 'size': 'nano'} | tuning for name in OBJECTIVES[:2]]
+  piloted = _plan(range(5), learning_rates=[1e-3], pilot_seeds=[9], chosen=chosen) | {'rows': own}
+  _write(tmp_path, piloted)
+  assert assemble(tmp_path)['plan']['complete']  # at the config's 1.0, which was not searched
+  other = [row | {'clip_norm': 0.5} for row in own]
+  _write(tmp_path, piloted | {'rows': other})
+  assert not assemble(tmp_path)['plan']['complete']
+
+
+def test_what_chose_for_an_earlier_version_is_kept_when_a_plan_is_added(tmp_path):
+  _choose(tmp_path, 1e-3)
+  _runs(tmp_path, range(5), learning_rate=1e-3, clip_norm=1.0)
+  old = _plan(range(5), learning_rates=[1e-3, 2e-3], pilot_seeds=[100, 101])
+  _write(tmp_path, old)
+  assert assemble(tmp_path)['plan']['complete']  # though of its pilots one seed is told
+  made = tiny.config('masked')
+  run = plan.PlannedRun('', str(tmp_path), made, [])
+  announced.write(
+    [run], str(tmp_path), command='c', rates=[4e-3], clips=None, pilot_seeds=[100], sizes=None,
+    notes=[],
+  )  # fmt: skip
+  first, second = json.loads((tmp_path / 'plan.json').read_text())['plans']
+  assert [row['learning_rate'] for row in first['chosen']] == [1e-3, 1e-3]
+  assert second['chosen'] == []
+  found = assemble(tmp_path)['plan']
+  assert not found['complete'] and found['unchosen'] == ['masked']
+  _choose(tmp_path, 4e-3)  # What they are is in the plans.
+  assert assemble(tmp_path)['plan'] == found
 
 
 def test_a_plan_that_is_gone_is_not_written_over(tmp_path, monkeypatch):
@@ -551,7 +627,8 @@ def test_a_plan_that_is_gone_is_not_written_over(tmp_path, monkeypatch):
     announced.choose({'replicates': [], 'rows': []}, [], str(tmp_path))
   assert (tmp_path / 'plan.json').read_text() == before
   _runs(tmp_path, range(5))
-  for plans in ([], [3], ['x'], [{}], [{'rows': [3]}], [_plan([0]) | {'rows': [{}]}]):
+  odd = [row | {'learning_rate': 'high'} for row in _plan([0])['rows']]
+  for plans in ([], [3], ['x'], [{}], [{'rows': [3]}], [_plan([0]) | {'rows': odd}]):
     _write(tmp_path, *plans)
     with pytest.raises(ReportError, match='whether there may be a verdict'):
       assemble(tmp_path)

@@ -547,6 +547,19 @@ def test_runs_that_differ_in_a_field_stand_apart_when_asked(tmp_path):
     report.build([tmp_path], tmp_path, by=['optimizer.momentum'])
 
 
+def test_the_width_of_controls_is_that_of_the_file_they_are_from(tmp_path):
+  for part, size, width, own in (
+    ('a', 'nano', 64, {}), ('b', 'micro', 128, {'pca': {'knn': {'all': {'accuracy': 0.5}}}})
+  ):  # fmt: skip
+    write_run(tmp_path / part, make_record('masked', 0, size=size))
+    of = {'of': {'width': width}}
+    (tmp_path / part / 'controls.json').write_text(json.dumps(of | own))
+  said = 'PCA and random ReLU of the raw input are {} wide'.format
+  notes = assemble(tmp_path / 'a', tmp_path / 'b')['notes']
+  assert said(128) in notes and said(64) not in notes
+  assert said(128) not in assemble(tmp_path / 'b')['notes']  # of one size
+
+
 def test_the_devices_of_runs_are_told(tmp_path):
   for seed, kind in enumerate(('TPU v5 lite', 'cpu')):
     platform = 'cpu' if kind == 'cpu' else 'tpu'
