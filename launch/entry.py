@@ -174,6 +174,7 @@ def run(
       logging.set_verbosity(logging.WARNING)
     try:
       code = main(argv, overrides) if takes_config else main(argv)
+      sys.stdout.flush()
       _finish()
       return code
     except Preempted as stop:
@@ -184,6 +185,9 @@ def run(
     except Exception as error:
       if (distributed := _distributed()) and distributed.active():
         _give_up(error)
+      if isinstance(error, BrokenPipeError) and error.filename is None:  # as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to flush
+        sys.exit(128 + signal.SIGPIPE)
       if isinstance(error, NotSaved):
         # At once: the threads that failed have much to say while Python shuts down.
         WATCHDOG.end(USAGE_ERROR, f'{_program()}: {error}')

@@ -3,6 +3,7 @@
 import base64
 import itertools
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -514,6 +515,15 @@ def test_program_prints_the_table_or_one_line_of_error(two, tmp_path):
   assert done.returncode == 0, done.stderr
   assert terminal.terminal_table(results) in done.stdout
   assert (tmp_path / 'new' / 'results.csv').exists()
+  # A reader that has seen enough, as `| head`, is no error.
+  read, write = os.pipe()
+  os.close(read)
+  cut = subprocess.run(
+    [*program, '--markdown', str(tmp_path / 'new' / 'results.json')], stdout=write, text=True,
+    stderr=subprocess.PIPE, cwd=root,
+  )  # fmt: skip
+  os.close(write)
+  assert (cut.returncode, cut.stderr) == (141, '')
   bad = subprocess.run([*program, str(tmp_path / 'no')], capture_output=True, text=True, cwd=root)
   assert bad.returncode == 2 and 'Traceback' not in bad.stderr
   assert len(bad.stderr.strip().splitlines()) == 1 and 'is not a directory' in bad.stderr
