@@ -92,21 +92,39 @@ def _read_plans(path: pathlib.Path, found: Written, pilots: Sequence[Mapping]) -
   """Adds the plans of a comparison, each with what its pilots chose."""
   if not path.exists():
     return
-  for plan in plans_of(path):
-    # An earlier version did not write it into the plan.
-    plan = {'chosen': [_choice(row) for row in pilots]} | plan | {'workdir': str(path.parent)}
+  plans = plans_of(path)
+  for plan in plans:
+    plan = {**plan, 'chosen': chosen_for(plan, plans, pilots), 'workdir': str(path.parent)}
     if plan not in found.plans:
       found.plans.append(plan)
       found.notes += [note for note in plan['notes'] if note not in found.notes]
 
 
-def chosen_in(path: str | os.PathLike) -> list[dict]:
-  """What a pilots.json chose, as plans have it; ReportError where it cannot be read."""
-  return list(map(_choice, _read_pilots(pathlib.Path(path), Written())))
+def chosen_for(
+  plan: Mapping[str, Any], plans: Sequence[Mapping[str, Any]], pilots: Sequence[Mapping[str, Any]]
+) -> list[dict]:
+  """What pilots chose for one of a comparison's plans.
+
+  An earlier version did not write it into the plan: then it is what pilots.json says, but of
+  several plans only for that whose grids and seeds those pilots had.
+  """
+  if 'chosen' in plan:
+    return list(plan['chosen'])
+  own = [row for row in pilots if len(plans) == 1 or _is_of(row, plan)]
+  return [{name: row[name] for name in _OF_A_CHOICE} for row in own]
 
 
-def _choice(row: Mapping[str, Any]) -> dict[str, Any]:
-  return {name: row[name] for name in _OF_A_CHOICE}
+def _is_of(row: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
+  seeds = {str(seed) for seed in plan['pilot_seeds']}
+  return seeds == {text.rpartition(' ')[2] for text in row['of']} and all(
+    sorted(plan[name]) == sorted(row[name]) if plan[name] else len(row[name]) == 1
+    for name in _LISTS
+  )
+
+
+def pilots_in(path: str | os.PathLike) -> list[dict]:
+  """The rows of a pilots.json; ReportError where it cannot be read."""
+  return _read_pilots(pathlib.Path(path), Written())
 
 
 def _read_pilots(path: pathlib.Path, found: Written) -> list[dict]:

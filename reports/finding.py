@@ -17,6 +17,10 @@ from reports import choice, comparison_files, reading
 from reports.comparison_files import PILOTS, PLAN, PLANNED
 from reports.errors import ReportError
 
+# What a plan varies by itself.
+_VARIED = ('training.seed', 'objective.name', 'model.preset')
+_VARIED += tuple(f'data.{name}' for name in choice.GRAMMAR_SETTINGS)
+
 
 @dataclasses.dataclass
 class Found(comparison_files.Written):
@@ -93,27 +97,23 @@ def tell_apart(found: Found, fields: Sequence[str]) -> None:
   """
   if not fields:
     return
-  values: dict[pathlib.Path | None, dict[tuple, set[str]]] = {}
-
-  def told(config: Mapping[str, Any], kind: tuple, place: pathlib.Path | None) -> str:
-    text = ''.join(f' {field.split(".")[-1]}={_value(config, field)}' for field in fields)
-    values.setdefault(place, {}).setdefault(kind, set()).add(text)
-    return text
-
   places, begun = _places(found, found.runs), [config for config in found.begun if config]
+  seen: list[tuple[pathlib.Path | None, tuple, Mapping]] = []
   for run, place in zip(found.runs, places, strict=True):
     config = reading.config_of(run['workdir'])
     if lacking := [field for field in fields if _value(config, field) is None]:
       raise ReportError(f'--by={lacking[0]}: {run["workdir"]} has no such field in its config')
-    added = told(config, (run['objective'], run.get('size')), place)
+    seen.append((place, (run['objective'], run.get('size')), config))
+    added = ''.join(f' {field.split(".")[-1]}={_value(config, field)}' for field in fields)
     run |= {'objective_of_plan': run['objective'], 'objective': run['objective'] + added}
   of_begun = _places(found, begun)
   for config, place in zip(begun, of_begun, strict=True):
     if key := choice.key_of(config):
-      told(config, key[:2], place)
-  numbers = _comparisons_of(found.plans, values)
+      seen.append((place, key[:2], config))
+  numbers = _comparisons_of(found.plans, seen, fields)
+  alone = 0 if set(numbers.values()) == {0} else None
   for run, place in zip([*found.runs, *begun], [*places, *of_begun], strict=True):
-    run['comparison'] = numbers.get(place)
+    run['comparison'] = numbers.get(place, alone)
 
 
 def _value(config: Mapping[str, Any], field: str) -> Any:
@@ -121,23 +121,46 @@ def _value(config: Mapping[str, Any], field: str) -> Any:
 
 
 def _comparisons_of(
-  plans: Sequence[dict], values: Mapping[pathlib.Path | None, Mapping[tuple, set[str]]]
+  plans: Sequence[dict],
+  seen: Sequence[tuple[pathlib.Path | None, tuple, Mapping[str, Any]]],
+  fields: Sequence[str],
 ) -> dict[pathlib.Path, int]:
-  """Numbers the comparisons that plans are of, in place; places whose runs are alike share one."""
+  """Numbers the comparisons that plans are of, in place.
+
+  Parts of one have equal plans, and runs of one kind (objective, size) agree in what a plan does
+  not vary itself.
+
+  Args:
+    plans: of all directories.
+    seen: directory of the plan, kind and config of every run.
+    fields: of configs.
+  """
   by_place: dict[pathlib.Path, list[dict]] = {}
   for plan in plans:
     by_place.setdefault(pathlib.Path(plan['workdir']).resolve(), []).append(plan)
   numbers: dict[pathlib.Path, int] = {}
+  comparisons: list[tuple[list[dict], dict[tuple, set]]] = []
   for place, own in by_place.items():
-    numbers[place] = len(numbers)
-    for other in list(numbers)[:-1]:
-      found = values.get(place, {}), values.get(other, {})
-      shared = found[0].keys() & found[1].keys()
-      alike = shared and all(found[0][kind] & found[1][kind] for kind in shared)
-      pairs = itertools.product(own, by_place[other])
+    varied = {*_VARIED} | {f'optimizer.{name}' for name in choice.GRID if own[0][f'{name}s']}
+    fixed = [field for field in fields if field.removeprefix('config.') not in varied]
+    values: dict[tuple, set] = {}
+    for where, kind, config in seen:
+      if where == place:
+        values.setdefault(kind, set()).add(str([_value(config, field) for field in fixed]))
+    fitting = []
+    for number, (others, known) in enumerate(comparisons):
+      shared = known.keys() & values.keys()
+      alike = known and values and all(known[kind] & values[kind] for kind in shared)
+      pairs = itertools.product(own, others)
       if alike and any(comparison_files.same_plan(*pair, PLANNED) for pair in pairs):
-        numbers[place] = numbers[other]
-        break
+        fitting.append((len(shared), number))
+    numbers[place] = max(fitting)[1] if fitting else len(comparisons)
+    if not fitting:
+      comparisons.append(([], {}))
+    others, known = comparisons[numbers[place]]
+    others += own
+    for kind, found in values.items():
+      known.setdefault(kind, set()).update(found)
     for plan in own:
       plan['comparison'] = numbers[place]
   return numbers
@@ -151,7 +174,8 @@ def _add_sizes(found: Found) -> None:
   if all(row['size'] or row.get('of_size') for plan in found.plans for row in plan['rows']):
     return
   named = {
-    (pathlib.Path(plan['workdir']).resolve(), row['objective'], row['size'], *one.values())
+    (pathlib.Path(plan['workdir']).resolve(), row['objective'], row['size'], one['grammar'],
+     one['seed'])
     for plan in found.plans for row in plan['rows'] for one in plan['replicates'] if row['size']
   }  # fmt: skip
   kinds = [(run['objective'], run.get('size'), *choice.replicate(run)) for run in found.runs]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import itertools
 from typing import Any
 
-from reports import choice, comparison_files, finding
+from reports import choice, comparison_files, finding, reading
 from reports.comparison_files import PILOTS, PLANNED
 
 # Objective, size, grammar, seed, rate, clip norm and comparison (`finding.tell_apart`); of those
@@ -138,6 +138,16 @@ def _plans(found: Sequence[Mapping]) -> list[dict]:
         same[0]['rows'] = one['rows']
     else:
       kept.append({**one, 'chosen': chosen})
+  own: dict[tuple, set] = {}  # What configs say of a row, which earlier versions left out.
+  for row, name in itertools.product((row for one in kept for row in one['rows']), choice.GRID):
+    own.setdefault((row['objective'], _size(row), name), set()).add(row.get(name))
+  for one in kept:
+    open_ = [name for name in choice.GRID if not one[f'{name}s']]
+    one['rows'] = [
+      row | {name: values.pop() for name in open_
+             if len(values := own[row['objective'], _size(row), name] - {None}) == 1}
+      for row in one['rows']
+    ]  # fmt: skip
   return kept
 
 
@@ -184,13 +194,12 @@ def _size(row: Mapping) -> str | None:
 
 
 def _matched(keys: Sequence[Key], found: Iterable[Key]) -> set[Key]:
-  """The planned runs that are among `found`; size and tuning count where both say them."""
+  """The planned runs that are among `found`; size and tuning count where the plan names them."""
   runs = list(found)
 
   def fits(key: Key, run: Key) -> bool:
     exact = key[0] == run[0] and key[2:4] == run[2:4] and key[1] in (None, run[1])
-    tuned = all(None in (key[i], run[i]) or key[i] == run[i] for i in (4, 5))
-    return exact and tuned and key[6] in (None, run[6])
+    return exact and all(key[i] in (None, run[i]) for i in (4, 5, 6))
 
   return {key for key in keys if any(fits(key, run) for run in runs)}
 
@@ -198,6 +207,9 @@ def _matched(keys: Sequence[Key], found: Iterable[Key]) -> set[Key]:
 def _of_record(run: Mapping) -> Key:
   name = run.get('objective_of_plan', run['objective'])
   replicate, tuning = choice.replicate(run), choice.tuning_of(run)
+  if None in tuning:  # A record of an earlier version may lack the clip norm.
+    optimizer = reading.config_of(run['workdir']).get('optimizer')
+    tuning = choice.tuning_of(optimizer) if isinstance(optimizer, Mapping) else tuning
   return (name, run.get('size'), *replicate, *tuning, run.get('comparison'))
 
 

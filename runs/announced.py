@@ -59,9 +59,10 @@ def write(
   said = dict(made)
   if any(comparison_files.same_plan(one, said, said) for one in earlier):
     return said
-  for one in earlier:  # Of an earlier version: what chose for it may be replaced now.
-    if 'chosen' not in one:
-      one['chosen'] = comparison_files.chosen_in(os.path.join(workdir, f'{PILOTS}.json'))
+  # Of an earlier version: what chose for it may be replaced now.
+  chose = comparison_files.pilots_in(os.path.join(workdir, f'{PILOTS}.json')) if earlier else []
+  frozen = [comparison_files.chosen_for(one, earlier, chose) for one in earlier]
+  earlier = [one | {'chosen': rows} for one, rows in zip(earlier, frozen, strict=True)]
   now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
   made |= {'command': command, 'notes': list(notes), 'written': now, 'results_before': before}
   made['chosen'] = []  # Until pilots have.

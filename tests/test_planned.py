@@ -374,6 +374,27 @@ def test_what_is_planned_is_of_the_fields_that_tell_comparisons_apart(tmp_path):
   assert _by(a, b, c)['failed'] == 9 and _by(a, b, c)['complete']
 
 
+def test_parts_of_a_comparison_are_one_by_any_field(tmp_path):
+  """Also where they have no kind of run in common; what has no plan is of the only one."""
+  a, b = tmp_path / 'a', tmp_path / 'b'
+  for top, names, seeds in ((a, OBJECTIVES[:1], range(2)), (b, OBJECTIVES[1:2], range(2))):
+    _write(top, _plan(range(2), rows=OBJECTIVES[:2]))
+    _runs(top, seeds, names)
+    _with_decay(top, 0.1)
+  fields = ('optimizer.weight_decay', 'training.seed', 'model.preset')
+  assert all(_by(a, b, fields=(field,))['runs'] == 4 for field in fields)
+  assert all(_by(a, b, fields=(field,))['complete'] for field in fields)
+  (b / 'plan.json').unlink()
+  assert _by(a, b)['complete']
+  # By the rates of a grid, one in each part.
+  for top, rate in ((tmp_path / 'c', 1e-3), (tmp_path / 'd', 2e-3)):
+    _write(top, _plan(range(2), rows=OBJECTIVES[:1], learning_rates=[1e-3, 2e-3]))
+    _runs(top, range(2), OBJECTIVES[:1], learning_rate=rate)
+    _with_decay(top, 0.1, learning_rate=rate)
+  state = _by(tmp_path / 'c', tmp_path / 'd', fields=('optimizer.learning_rate',))
+  assert state['complete'] and state['runs'] == 4
+
+
 def test_a_field_that_differs_inside_a_comparison_leaves_its_plan_as_it_is(tmp_path):
   """Rates that pilots chose for each objective, grids, sizes, the objectives themselves."""
   _write(tmp_path, _plan(range(3), rows=OBJECTIVES[:2], learning_rates=[1e-3, 2e-3]))
@@ -429,6 +450,7 @@ def test_a_plan_names_sizes_as_records_do(tmp_path):
   assert [row['size'] for row in one['rows']] == ['nano', 'nano, dropout0.1']
   config = made[1].config
   record = {'objective': f'autoregressive {config.variant}', 'size': 'nano, dropout0.1', 'seed': 0}
+  record |= {name: config.optimizer[name] for name in choice.GRID}
   found = finding.Found(plans=[one], runs=[record])
   assert planned.state(found)['done'] == 1
   # A failed one, too, where its config.json says the size; of an earlier version it is the preset.
@@ -588,6 +610,48 @@ def test_runs_at_what_the_config_says_are_no_others(tmp_path):
   other = [row | {'clip_norm': 0.5} for row in own]
   _write(tmp_path, piloted | {'rows': other})
   assert not assemble(tmp_path)['plan']['complete']
+
+
+def test_a_record_without_a_clip_norm_has_that_of_its_config(tmp_path):
+  """One run is one point of a grid; what an earlier version's record lacks its config says."""
+  _write(tmp_path, _plan([0], rows=OBJECTIVES[:1], clip_norms=[0.5, 1.0]))
+  _runs(tmp_path, [0], OBJECTIVES[:1], clip_norm=None)
+  assert assemble(tmp_path)['plan']['done'] == 0
+  _with_decay(tmp_path, 0.0, clip_norm=0.5, learning_rate=1e-3)
+  assert assemble(tmp_path)['plan']['done'] == 1
+
+
+def test_a_run_that_two_versions_planned_is_one(tmp_path):
+  rows = _plan([0])['rows']
+  of_config = {'learning_rate': 2e-3, 'clip_norm': 1.0, 'of_size': 'nano'}
+  own = [row | (of_config if row['steps'] else {}) for row in rows]
+  _write(tmp_path, _plan(range(5)), _plan(range(6), written='2026-11-02') | {'rows': own})
+  _runs(tmp_path, range(6), learning_rate=2e-3, clip_norm=1.0)
+  found = assemble(tmp_path)['plan']
+  assert (found['runs'], found['rows'], found['complete']) == (18, 3, True)
+
+
+@pytest.mark.parametrize(
+  'more', [{'learning_rates': [1e-3, 2e-3, 4e-3]}, {'pilot_seeds': [100, 101]}, {'clip_norms': []}]
+)
+def test_of_several_plans_of_an_earlier_version_pilots_choose_for_their_own(tmp_path, more):
+  _choose(tmp_path, 1e-3)
+  path = tmp_path / 'pilots.json'
+  path.write_text(path.read_text().replace('"clip_norms": [1.0]', '"clip_norms": [0.5, 1.0]'))
+  _runs(tmp_path, range(5), learning_rate=1e-3, clip_norm=1.0)
+  first = _plan(range(5), learning_rates=[1e-3, 2e-3], clip_norms=[0.5, 1.0], pilot_seeds=[100])
+  _write(tmp_path, first)
+  assert assemble(tmp_path)['plan']['complete']
+  _write(tmp_path, first, first | more | {'written': '2026-11-02', 'results_before': 15})
+  found = assemble(tmp_path)
+  assert found['plan']['unchosen'] == sorted(OBJECTIVES[:2]) and not found['verdicts']
+  run = plan.PlannedRun('', str(tmp_path), tiny.config('masked'), [])
+  announced.write(
+    [run], str(tmp_path), command='c', rates=[8e-3], clips=None, pilot_seeds=[100], sizes=None,
+    notes=[],
+  )  # fmt: skip
+  plans = json.loads((tmp_path / 'plan.json').read_text())['plans']
+  assert [len(one['chosen']) for one in plans] == [2, 0, 0]
 
 
 def test_what_chose_for_an_earlier_version_is_kept_when_a_plan_is_added(tmp_path):
