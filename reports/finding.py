@@ -188,8 +188,8 @@ def _add_sizes(found: Found) -> None:
   for plan in found.plans:
     place, rows = pathlib.Path(plan['workdir']).resolve(), []
     for row in plan['rows']:
-      found_ = sizes.get((place, row['objective']), {None})
-      (size, *others) = found_ or {'not known'}  # There is no run of it.
+      own = sizes.get((place, row['objective']), {None})
+      (size, *others) = own or {'not known'}  # There is no run of it.
       known = row['size'] or row.get('of_size') or others or size is None
       rows.append(row if known else row | {'of_size': size})
     plan['rows'] = rows
