@@ -134,8 +134,8 @@ def _plans(found: Sequence[Mapping]) -> list[dict]:
     ]
     if same:
       same[0]['chosen'] += [row for row in chosen if row not in same[0]['chosen']]
-      if any('of_size' in row for row in one['rows']):
-        same[0]['rows'] = one['rows']
+      pairs = zip(same[0]['rows'], one['rows'], strict=True)
+      same[0]['rows'] = [first | second for first, second in pairs]  # Versions say more or less.
     else:
       kept.append({**one, 'chosen': chosen})
   own: dict[tuple, set] = {}  # What configs say of a row, which earlier versions left out.

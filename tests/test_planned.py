@@ -631,6 +631,18 @@ def test_a_run_that_two_versions_planned_is_one(tmp_path):
   assert (found['runs'], found['rows'], found['complete']) == (18, 3, True)
 
 
+@pytest.mark.parametrize('parts', ['ab', 'ba'])
+def test_parts_that_two_versions_wrote_keep_what_either_says(tmp_path, parts):
+  """The one says which rates its runs have, the other nothing: runs at others are none of them."""
+  rows = _plan([0])['rows']
+  own = [row | ({'learning_rate': 2e-3, 'clip_norm': 1.0} if row['steps'] else {}) for row in rows]
+  _write(tmp_path / parts[0], _plan(range(2)) | {'rows': own})
+  _write(tmp_path / parts[1], _plan(range(2), written='2026-11-02'))
+  _runs(tmp_path / 'a', range(2), learning_rate=1e-3, clip_norm=1.0)
+  found = planned.state(finding.find([tmp_path / part for part in parts]))
+  assert (found['runs'], found['done'], found['complete']) == (6, 2, False)
+
+
 @pytest.mark.parametrize(
   'more', [{'learning_rates': [1e-3, 2e-3, 4e-3]}, {'pilot_seeds': [100, 101]}, {'clip_norms': []}]
 )
