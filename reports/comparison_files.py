@@ -1,6 +1,6 @@
 """Reads what a comparison wrote in its directory: plans, what its pilots chose, controls."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 import dataclasses
 import json
 import os
@@ -21,15 +21,14 @@ PLANNED = ('rows', 'replicates', 'learning_rates', 'clip_norms', 'pilot_seeds', 
 RAW_CONTROLS = ('raw', 'pca', 'random_relu')
 _TUNING = ('learning_rate', 'clip_norm')
 _LISTS = {'learning_rates': list, 'clip_norms': list}
-_OF_A_PLAN = {'rows': list, 'replicates': list, **_LISTS, 'pilot_seeds': list, 'primary': dict,
-              'command': str, 'notes': list, 'written': str, 'results_before': int}  # fmt: skip
-_OF_A_ROW = {'objective': str, 'size': str | None, 'steps': int}
-_ADDED = {'of_size', *_TUNING}  # Earlier versions did not write them.
-_OF_A_CHOICE = {'objective': str, 'size': str | None}
-_OF_A_CHOICE |= dict.fromkeys(_TUNING, float | int | None)
-_OF_PILOTS = {**_OF_A_CHOICE, **_LISTS, 'of': list}
+_OF_A_PLAN = {'rows': list, 'replicates': list, **_LISTS, 'pilot_seeds': list, 'primary': dict}
+_OF_A_PLAN |= {'command': str, 'notes': list, 'written': str, 'results_before': int, 'chosen': list}
+_OF_A_CHOICE = {'objective': str, 'size': str, **dict.fromkeys(_TUNING, float | int | None)}
+_OF_A_ROW = {**_OF_A_CHOICE, 'steps': int}
+_OF_PILOTS = {**_OF_A_CHOICE, **_LISTS, 'of': list, 'tried': list, 'notes': list}
 _OF_A_PILOT = ('learning_rate', 'clip_norm', 'loss', *compute.SPENT)  # numbers, or not known
 _BITS = ('histogram_bits_per_dim', 'uniform_bits_per_dim')
+_WHY = ': it is damaged, or of an earlier version'
 _OF_CONTROLS = ('of', 'raw_by_seed', 'raw_latents', 'majority', 'failed', *RAW_CONTROLS)
 
 
@@ -57,19 +56,15 @@ class Written:
 
 
 def read_comparison(path: pathlib.Path, found: Written, controls: dict) -> None:
-  """What a comparison wrote in its directory; what it plans is at what its own pilots chose."""
-  _read_plans(path / PLAN, found, _read_pilots(path / f'{PILOTS}.json', found))
+  """What a comparison wrote in its directory."""
+  _read_plans(path / PLAN, found)
+  _read_pilots(path / f'{PILOTS}.json', found)
   _read_controls(path / 'controls.json', controls)
 
 
 def same_plan(one: Mapping[str, Any], other: Mapping[str, Any], names: Iterable[str]) -> bool:
-  """Whether two plans agree in these names, their rows in what both say."""
-  if any(one.get(name) != other.get(name) for name in names if name != 'rows'):
-    return False
-  rows = [plan.get('rows') or [] for plan in (one, other)]
-  return len(rows[0]) == len(rows[1]) and all(
-    {**a, **b} == {**b, **a} and set(a) ^ set(b) <= _ADDED for a, b in zip(*rows, strict=True)
-  )
+  """Whether two plans agree in these names."""
+  return all(one.get(name) == other.get(name) for name in names)
 
 
 def plans_of(path: str | os.PathLike) -> list[dict]:
@@ -78,71 +73,38 @@ def plans_of(path: str | os.PathLike) -> list[dict]:
   parts = {'rows': _OF_A_ROW, 'replicates': {'grammar': object, 'seed': int}}
   parts['chosen'] = _OF_A_CHOICE
   whole = _are_rows(plans, _OF_A_PLAN) and all(
-    _are_rows(plan.get(name, []), of) for plan in plans for name, of in parts.items()
+    _are_rows(plan[name], of) for plan in plans for name, of in parts.items()
   )
-  rows = [row for plan in plans for row in plan['rows']] if whole else []
-  added = _are([row.get('of_size') for row in rows], str | None)
-  added = added and _are([row.get(name) for row in rows for name in _TUNING], float | int | None)
-  if not plans or not whole or not added or not all(map(_is_tuning, plans)):
-    raise ReportError(f'{path} cannot be read, and it says whether there may be a verdict')
+  if not plans or not whole or not all(map(_is_tuning, plans)):
+    raise ReportError(f'{path} cannot be read, and it says whether there may be a verdict{_WHY}')
   return plans
 
 
-def _read_plans(path: pathlib.Path, found: Written, pilots: Sequence[Mapping]) -> None:
-  """Adds the plans of a comparison, each with what its pilots chose."""
-  if not path.exists():
-    return
-  plans = plans_of(path)
-  for plan in plans:
-    plan = {**plan, 'chosen': chosen_for(plan, plans, pilots), 'workdir': str(path.parent)}
+def _read_plans(path: pathlib.Path, found: Written) -> None:
+  for plan in plans_of(path) if path.exists() else ():
+    plan = {**plan, 'workdir': str(path.parent)}
     if plan not in found.plans:
       found.plans.append(plan)
       found.notes += [note for note in plan['notes'] if note not in found.notes]
 
 
-def chosen_for(
-  plan: Mapping[str, Any], plans: Sequence[Mapping[str, Any]], pilots: Sequence[Mapping[str, Any]]
-) -> list[dict]:
-  """What pilots chose for one of a comparison's plans.
-
-  An earlier version did not write it into the plan: then it is what pilots.json says, but of
-  several plans only for that whose grids and seeds those pilots had.
-  """
-  if 'chosen' in plan:
-    return list(plan['chosen'])
-  own = [row for row in pilots if len(plans) == 1 or _is_of(row, plan)]
-  return [{name: row[name] for name in _OF_A_CHOICE} for row in own]
-
-
-def _is_of(row: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
-  seeds = {str(seed) for seed in plan['pilot_seeds']}
-  return seeds == {text.rpartition(' ')[2] for text in row['of']} and all(
-    sorted(plan[name]) == sorted(row[name]) if plan[name] else len(row[name]) == 1
-    for name in _LISTS
-  )
-
-
 def pilots_in(path: str | os.PathLike) -> list[dict]:
-  """The rows of a pilots.json; ReportError where it cannot be read."""
-  return _read_pilots(pathlib.Path(path), Written())
-
-
-def _read_pilots(path: pathlib.Path, found: Written) -> list[dict]:
-  """What pilots chose, row by row; parts of a comparison have the same, or a note says that they
-  have not."""
-  if not path.exists():
-    return []
-  content = reading.read_json(path)
-  rows, notes = content.get(PILOTS), content.get('notes', [])
-  whole = _are_rows(rows, _OF_PILOTS) and _are(notes, str)
-  whole = whole and all(
-    _are_rows(row.setdefault('tried', []), {})
+  """The rows of a pilots.json; ReportError where they cannot be read."""
+  rows = reading.read_json(path).get(PILOTS)
+  whole = _are_rows(rows, _OF_PILOTS) and all(
+    _are_rows(row['tried'], {})
     and _are([one.get(name) for one in row['tried'] for name in _OF_A_PILOT], float | int | None)
     for row in rows
   )
   if not whole or not all(map(_is_tuning, rows)):
-    raise ReportError(f'{path} cannot be read, and it says what chose the learning rates')
-  for row in rows:
+    raise ReportError(f'{path} cannot be read, and it says what chose the learning rates{_WHY}')
+  return rows
+
+
+def _read_pilots(path: pathlib.Path, found: Written) -> None:
+  """What pilots chose, row by row; parts of a comparison have the same, or a note says that they
+  have not."""
+  for row in pilots_in(path) if path.exists() else ():
     same = [
       other
       for other in found.pilots
@@ -164,8 +126,7 @@ def _read_pilots(path: pathlib.Path, found: Written) -> list[dict]:
         alike[0][name] = sorted({*alike[0][name], *row[name]})
     else:
       found.pilots.append(row | {'tried': fresh})
-  found.notes += [note for note in notes if note not in found.notes]
-  return rows
+    found.notes += [note for note in row['notes'] if note not in found.notes]
 
 
 def _read_controls(path: pathlib.Path, found: dict[pathlib.Path, dict]) -> None:

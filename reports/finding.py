@@ -63,7 +63,6 @@ def find(dirs: Iterable[str | os.PathLike]) -> Found:
         if path.resolve() not in seen:
           seen.add(path.resolve())
           _read_run(path, found)
-  _add_sizes(found)
   found.measured = bool(controls)
   for path, content in controls.items():
     comparison_files.add_controls(path, content, found)
@@ -164,35 +163,6 @@ def _comparisons_of(
     for plan in own:
       plan['comparison'] = numbers[place]
   return numbers
-
-
-def _add_sizes(found: Found) -> None:
-  """Tells rows of plans that do not say it, of earlier versions, of which size their runs are.
-
-  Runs that another plan there names by their size are that one's.
-  """
-  if all(row['size'] or row.get('of_size') for plan in found.plans for row in plan['rows']):
-    return
-  named = {
-    (pathlib.Path(plan['workdir']).resolve(), row['objective'], row['size'], one['grammar'],
-     one['seed'])
-    for plan in found.plans for row in plan['rows'] for one in plan['replicates'] if row['size']
-  }  # fmt: skip
-  kinds = [(run['objective'], run.get('size'), *choice.replicate(run)) for run in found.runs]
-  begun = [config for config in found.begun if choice.key_of(config)]
-  kinds += map(choice.key_of, begun)
-  sizes: dict[tuple, set] = {}
-  for kind, place in zip(kinds, _places(found, [*found.runs, *begun]), strict=True):
-    own = sizes.setdefault((place, kind[0]), set())
-    own |= {kind[1]} if (place, *kind) not in named else set()
-  for plan in found.plans:
-    place, rows = pathlib.Path(plan['workdir']).resolve(), []
-    for row in plan['rows']:
-      own = sizes.get((place, row['objective']), {None})
-      (size, *others) = own or {'not known'}  # There is no run of it.
-      known = row['size'] or row.get('of_size') or others or size is None
-      rows.append(row if known else row | {'of_size': size})
-    plan['rows'] = rows
 
 
 def _places(found: Found, runs: Iterable[Mapping[str, Any]]) -> list[pathlib.Path | None]:

@@ -53,7 +53,6 @@ def render(results: Mapping, pictures: Mapping[str, bytes]) -> str:
   looks = styles.styles(results)
   entries = [{**entry, 'look': looks[styles.kind_of(entry)]} for entry in results['summary']]
   return environment.get_template('page.html').render({
-    'plan': None,  # in a report of an earlier version
     **results,
     'results': results,
     'summary': entries,

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import itertools
 from typing import Any
 
-from reports import choice, comparison_files, finding, reading
-from reports.comparison_files import PILOTS, PLANNED
+from reports import choice, comparison_files, finding
+from reports.comparison_files import PLANNED
 
-# Objective, size, grammar, seed, rate, clip norm and comparison (`finding.tell_apart`); of those
-# that a plan leaves open, None.
+# Objective, size, grammar, seed, rate, clip norm (None: nothing is trained) and comparison
+# (`finding.tell_apart`).
 Key = tuple[str, str | None, Any, int, float | str | None, float | str | None, int | None]
 _NOT_CHOSEN = ('to be chosen',) * 2  # No run is at it.
 
@@ -35,7 +35,7 @@ def state(found: finding.Found) -> dict[str, Any] | None:
   if not plans:
     return None
   keys = list(dict.fromkeys(key for one in plans for key in _keys(one)))
-  done = _matched(keys, [_of_record(run) for run in found.runs])
+  done = _matched(keys, map(_of_record, found.runs))
   failed = _matched(keys, filter(None, map(_of_config, found.failed))) - done
   open_ = [key for key in keys if key not in done | failed]
   replicates = {key[2:4] for key in keys}
@@ -74,8 +74,7 @@ def lines(plan: Mapping[str, Any] | None) -> list[str]:
   unit, first = plan['unit'], plan['plans'][0]
 
   def counted(name: str) -> str:
-    groups = plan.get('groups', [plan])  # An earlier results.json has one.
-    return ' and '.join(f'{group[name]} {unit} × {group["rows"]} rows' for group in groups)
+    return ' and '.join(f'{one[name]} {unit} × {one["rows"]} rows' for one in plan['groups'])
 
   told = [
     f'planned: {counted("replicates")}, {plan["runs"]} runs; done: '
@@ -85,10 +84,10 @@ def lines(plan: Mapping[str, Any] | None) -> list[str]:
     told[0] += f'; failed: {plan["failed"]}'
   if not plan['complete']:
     told[0] += f'; complete: {counted("whole")}: PRELIMINARY, no verdict before all of it is done'
-  if plan.get('unchosen'):  # An earlier results.json does not say.
+  if plan['unchosen']:
     told.append(
       f'of which rate the runs of {", ".join(plan["unchosen"])} should be is not known: their '
-      f'pilots are not done, or no {PILOTS}.json is beside the plan'
+      'pilots are not done'
     )
   if first['results_before']:
     told.append(
@@ -97,12 +96,12 @@ def lines(plan: Mapping[str, Any] | None) -> list[str]:
     )
   for more in plan['added']:
     after = f'once {more["results_before"]} results were there'
-    counts = (more['replicates'], unit), (more.get('rows'), 'rows')
+    counts = (more['replicates'], unit), (more['rows'], 'rows')
     parts = [f'{count} {word}' for count, word in counts if count]
-    parts += ['another choice of rates and clip norms'] * bool(more.get('tunings'))
+    parts += ['another choice of rates and clip norms'] * bool(more['tunings'])
     told.append(
       ' and '.join(parts)
-      + (' was' if len(parts) == 1 and more.get('tunings') else ' were')
+      + (' was' if len(parts) == 1 and more['tunings'] else ' were')
       + ' added later than the first plan'
       + (f', {after}' if more['results_before'] else '')
       + ': a test is at its level only for what was fixed before'
@@ -128,26 +127,14 @@ def _plans(found: Sequence[Mapping]) -> list[dict]:
   kept: list[dict] = []
   for one in sorted(found, key=lambda one: one['written']):
     one = {name: value for name, value in one.items() if name != 'workdir'}
-    chosen = list(one.get('chosen', ()))
+    chosen = list(one['chosen'])
     same = [
       other for other in kept if comparison_files.same_plan(other, one, (*PLANNED, 'comparison'))
     ]
     if same:
       same[0]['chosen'] += [row for row in chosen if row not in same[0]['chosen']]
-      pairs = zip(same[0]['rows'], one['rows'], strict=True)
-      same[0]['rows'] = [first | second for first, second in pairs]  # Versions say more or less.
     else:
       kept.append({**one, 'chosen': chosen})
-  own: dict[tuple, set] = {}  # What configs say of a row, which earlier versions left out.
-  for row, name in itertools.product((row for one in kept for row in one['rows']), choice.GRID):
-    own.setdefault((row['objective'], _size(row), name), set()).add(row.get(name))
-  for one in kept:
-    open_ = [name for name in choice.GRID if not one[f'{name}s']]
-    one['rows'] = [
-      row | {name: values.pop() for name in open_
-             if len(values := own[row['objective'], _size(row), name] - {None}) == 1}
-      for row in one['rows']
-    ]  # fmt: skip
   return kept
 
 
@@ -160,57 +147,43 @@ def _parts(plan: Mapping) -> dict[str, frozenset]:
   tuning = (tuple(plan[name]) for name in ('learning_rates', 'clip_norms', 'pilot_seeds'))
   return {
     'replicates': frozenset(_replicates(plan)),
-    'rows': frozenset((row['objective'], _size(row)) for row in plan['rows']),
+    'rows': frozenset((row['objective'], row['size']) for row in plan['rows']),
     'tunings': frozenset([tuple(tuning)]),
   }
 
 
 def _keys(plan: Mapping) -> Iterator[Key]:
-  """Every run of a plan; rate and clip norm are None where an earlier version did not say it."""
+  """Every run of a plan."""
   for row, replicate in itertools.product(plan['rows'], _replicates(plan)):
     grids = [row['steps'] and plan[f'{name}s'] for name in choice.GRID]
-    own = [row.get(name) for name in choice.GRID]
-    tunings = list(
-      itertools.product(*(grid or [one] for grid, one in zip(grids, own, strict=True)))
-    )
+    own = choice.tuning_of(row)
+    tunings = [*itertools.product(*(grid or [one] for grid, one in zip(grids, own, strict=True)))]
     if row['steps'] and plan['pilot_seeds']:
-      sized = [one for one in plan['chosen'] if _size(row) in (None, one['size'])]
-      chosen = [choice.tuning_of(one) for one in sized if one['objective'] == row['objective']]
+      kind = (row['objective'], row['size'])
+      chosen = [choice.tuning_of(one) for one in plan['chosen']
+                if (one['objective'], one['size']) == kind]  # fmt: skip
       tunings = [
         tuple(v if grid else o for v, grid, o in zip(one, grids, own, strict=True))
         for one in chosen or [_NOT_CHOSEN]
       ]
     for tuning in tunings:
-      yield (row['objective'], _size(row), *replicate, *tuning, plan.get('comparison'))
+      yield (row['objective'], row['size'], *replicate, *tuning, plan.get('comparison'))
 
 
 def _row(key: Key) -> tuple:
   return (*key[:2], key[6])
 
 
-def _size(row: Mapping) -> str | None:
-  """What a row is of; None in earlier plans, which said it only where it was asked for."""
-  return row['size'] or row.get('of_size')
-
-
 def _matched(keys: Sequence[Key], found: Iterable[Key]) -> set[Key]:
-  """The planned runs that are among `found`; size and tuning count where the plan names them."""
-  runs = list(found)
-
-  def fits(key: Key, run: Key) -> bool:
-    exact = key[0] == run[0] and key[2:4] == run[2:4] and key[1] in (None, run[1])
-    return exact and all(key[i] in (None, run[i]) for i in (4, 5, 6))
-
-  return {key for key in keys if any(fits(key, run) for run in runs)}
+  """The planned runs that are among `found`; of what trains nothing no rate counts."""
+  runs = {one for run in found for one in (run, (*run[:4], None, None, run[6]))}
+  return runs.intersection(keys)
 
 
 def _of_record(run: Mapping) -> Key:
   name = run.get('objective_of_plan', run['objective'])
-  replicate, tuning = choice.replicate(run), choice.tuning_of(run)
-  if None in tuning:  # A record of an earlier version may lack the clip norm.
-    optimizer = reading.config_of(run['workdir']).get('optimizer')
-    tuning = choice.tuning_of(optimizer) if isinstance(optimizer, Mapping) else tuning
-  return (name, run.get('size'), *replicate, *tuning, run.get('comparison'))
+  kind = (name, run.get('size'), *choice.replicate(run))
+  return (*kind, *choice.tuning_of(run), run.get('comparison'))
 
 
 def _of_config(config: Mapping) -> Key | None:

@@ -54,6 +54,8 @@ def read(path: str | os.PathLike) -> dict:
   needed += ('primary', 'runs', 'controls', 'summary', 'no_verdicts', 'verdicts', 'beside')
   needed += ('indistinct', 'equal_regret', 'errors', 'failures', 'unfinished', 'notes')
   lacking = [name for name in needed if name not in found]
+  of_plan = found.get('plan') or {'groups': [], 'unchosen': []}
+  lacking += [f'plan.{name}' for name in ('groups', 'unchosen') if name not in of_plan]
   if lacking:
     raise ReportError(f'{path} is no results.json of this version: it lacks {", ".join(lacking)}')
   known = {measure.name for measure in predictions.BESIDE}

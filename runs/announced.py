@@ -13,7 +13,7 @@ import os
 from typing import Any
 
 from reports import choice, comparison_files, summary
-from reports.comparison_files import PILOTS, PLAN
+from reports.comparison_files import PLAN
 from runs import experiment, plan, sizes
 from runs.errors import UserError
 from training.metrics import write_atomically
@@ -27,7 +27,6 @@ def write(
   rates: Sequence[float] | None,
   clips: Sequence[float] | None,
   pilot_seeds: Sequence[int] | None,
-  sizes: Sequence[str] | None,
   notes: Sequence[str],
 ) -> dict[str, Any]:
   """Writes the plan; after the first result an earlier one stays, and another is put behind it.
@@ -35,7 +34,7 @@ def write(
   Args:
     runs: the results, all of them, also where this machine trains a share.
     workdir: of the comparison.
-    command, rates, clips, pilot_seeds, sizes: as in `comparison.compare`.
+    command, rates, clips, pilot_seeds: as in `comparison.compare`.
     notes: of the plan, for the reader of the report.
 
   Returns:
@@ -50,7 +49,7 @@ def write(
   earlier = comparison_files.plans_of(path) if before and os.path.exists(path) else []
   grids = {'learning_rates': list(rates or ()), 'clip_norms': list(clips or ())}
   made: dict[str, Any] = {
-    'rows': list({run.kind: _row(run, bool(sizes), grids) for run in runs}.values()),
+    'rows': list({run.kind: _row(run, grids) for run in runs}.values()),
     'replicates': _once([_replicate(run) for run in runs]),
     **grids,
     'pilot_seeds': list(pilot_seeds or ()),
@@ -59,10 +58,6 @@ def write(
   said = dict(made)
   if any(comparison_files.same_plan(one, said, said) for one in earlier):
     return said
-  # Of an earlier version: what chose for it may be replaced now.
-  chose = comparison_files.pilots_in(os.path.join(workdir, f'{PILOTS}.json')) if earlier else []
-  frozen = [comparison_files.chosen_for(one, earlier, chose) for one in earlier]
-  earlier = [one | {'chosen': rows} for one, rows in zip(earlier, frozen, strict=True)]
   now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
   made |= {'command': command, 'notes': list(notes), 'written': now, 'results_before': before}
   made['chosen'] = []  # Until pilots have.
@@ -87,14 +82,12 @@ def choose(said: Mapping[str, Any], runs: Sequence[plan.PlannedRun], workdir: st
   write_atomically(path, json.dumps({'plans': plans}, indent=1) + '\n')
 
 
-def _row(run: plan.PlannedRun, sized: bool, grids: Mapping[str, Sequence]) -> dict[str, Any]:
-  """An objective as reports name it, its size (None: nobody asked for it; then `of_size` has it),
-  its updates, and the config's rate and clip norm where no grid has them."""
-  size = sizes.name(run.config.model)
-  row = {'objective': run.objective, 'size': size if sized else None, 'steps': run.steps}
-  row |= {} if sized else {'of_size': size}
-  own = {name: run.config.optimizer[name] for name in choice.GRID if not grids[f'{name}s']}
-  return row | (own if run.steps else {})
+def _row(run: plan.PlannedRun, grids: Mapping[str, Sequence]) -> dict[str, Any]:
+  """An objective as reports name it, its size, its updates, and the config's rate and clip norm;
+  None where a grid has them or nothing is trained."""
+  row = {'objective': run.objective, 'size': sizes.name(run.config.model), 'steps': run.steps}
+  of_config = [name for name in choice.GRID if run.steps and not grids[f'{name}s']]
+  return row | {n: run.config.optimizer[n] if n in of_config else None for n in choice.GRID}
 
 
 def _replicate(run: plan.PlannedRun) -> dict[str, Any]:

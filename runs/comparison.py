@@ -84,7 +84,7 @@ def compare(
     jax.config.update('jax_compilation_cache_dir', environment['JAX_COMPILATION_CACHE_DIR'])
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
     failures = []
-    grids = {'rates': rates, 'clips': clips, 'pilot_seeds': pilot_seeds, 'sizes': sizes}
+    grids = {'rates': rates, 'clips': clips, 'pilot_seeds': pilot_seeds}
     said = announced.write(runs, workdir, command=command, notes=notes, **grids)
     if kept is not None:
       announced.choose(said, runs, workdir)

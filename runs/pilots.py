@@ -13,8 +13,9 @@ import os
 import pathlib
 from typing import Any
 
-from reports import choice, compute, finding, reading
+from reports import choice, comparison_files, compute, finding, reading
 from reports.comparison_files import PILOTS
+from reports.errors import ReportError
 from runs import experiment, plan, sizes
 from runs.errors import UserError
 from training.metrics import write_atomically
@@ -47,7 +48,7 @@ class Kept:
 
   Attributes:
     path: of its pilots.json.
-    rows: by objective and size, as `_rows` gives them.
+    rows: by objective and size.
   """
 
   path: str
@@ -110,17 +111,16 @@ class Kept:
 
 def kept(path: str, told: str | None = None) -> Kept:
   """Reads the pilots.json of a comparison; UserError, which tells of `told`, for anything else."""
-  found, told = reading.read_json(path), told or f'--pilots={path}'
-  rows, notes = found.get(PILOTS), found.get('notes', [])
-  if not isinstance(rows, list) or not rows:
-    raise UserError(f'{told} is no pilots.json')
-  if not all(map(_is_row, rows)) or not isinstance(notes, list):
+  told = told or f'--pilots={path}'
+  try:
+    rows = comparison_files.pilots_in(path)
+  except ReportError:
+    rows = []
+  if not rows or not all(map(_is_whole, rows)):
     raise UserError(f'{told} is no pilots.json of this version, or damaged')
-  by_kind = {_kind(row): row for row in _rows(found)}
+  by_kind = {_kind(row): row for row in rows}
   if len(by_kind) < len(rows):
     raise UserError(f'{told} has two choices for one objective and size')
-  if not all(_is_asked(row['asked']) for row in by_kind.values()):
-    raise UserError(f'{told} does not say what was asked of its pilots')
   return Kept(path, by_kind)
 
 
@@ -130,45 +130,16 @@ def rows_in(workdir: str) -> dict[tuple[str, str], dict[str, Any]]:
   return kept(path, path).rows if os.path.exists(path) else {}
 
 
-def _rows(found: Mapping[str, Any]) -> list[dict]:
-  """The rows of a pilots.json, each with what was asked of its pilots and what is told of them.
-
-  Of earlier versions the file says it for all rows, or the grids do.
-  """
-  rows = [row for row in found[PILOTS] if _is_row(row)]
-  about = {_kind(row): f'pilots: {row["objective"]} ({row["size"]}): ' for row in rows}
-  notes = found.get('notes')
-  notes = [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
-  of_all = [note for note in notes if not note.startswith(tuple(about.values()))]
-  made = []
-  for row in rows:
-    grids = {name: row[name] if len(row[name]) > 1 else None for name in _GRIDS}
-    asked = grids | {'pilot_seeds': sorted({one['seed'] for one in row['tried']})}
-    told = [note for note in notes if note in of_all or note.startswith(about[_kind(row)])]
-    made.append({'asked': found.get('asked', asked), 'notes': told} | row)
-  return made
-
-
 def _write(path: str, rows: Iterable[Mapping[str, Any]]) -> None:
-  rows = list(rows)
-  notes = list(dict.fromkeys(note for row in rows for note in row['notes']))
-  found = {PILOTS: reading.plain(rows), 'notes': notes}
-  write_atomically(path, json.dumps(found, indent=1) + '\n')
+  write_atomically(path, json.dumps({PILOTS: reading.plain(list(rows))}, indent=1) + '\n')
 
 
-def _is_row(row: Any) -> bool:
-  if not isinstance(row, dict):
-    return False
-  tried, of, notes = row.get('tried'), row.get('of'), row.get('notes', [])
+def _is_whole(row: Mapping[str, Any]) -> bool:
+  """Whether a row that reports can read is one that can choose."""
   return (
-    ('asked' not in row or _is_asked(row['asked']))
-    and isinstance(notes, list) and all(isinstance(note, str) for note in notes)
-    and all(isinstance(row.get(name), str) for name in ('objective', 'size'))
-    and all(_is_grid(row.get(f'{name}s')) and row.get(name) in row[f'{name}s']
-            for name in choice.GRID)
-    and isinstance(of, list) and bool(of) and all(isinstance(one, str) for one in of)
-    and isinstance(tried, list) and bool(tried)
-    and all(isinstance(one, dict) and type(one.get('seed')) is int for one in tried)
+    _is_asked(row.get('asked')) and bool(row['of']) and bool(row['tried'])
+    and all(_is_grid(row[f'{name}s']) and row[name] in row[f'{name}s'] for name in choice.GRID)
+    and all(type(one.get('seed')) is int for one in row['tried'])
   )  # fmt: skip
 
 
@@ -260,9 +231,6 @@ def choose(
     told = {'asked': dataclasses.asdict(asked), 'notes': [f'pilots: {note}' for note in notes]}
     rows.append(row | told)
   others = {kind: row for kind, row in rows_in(workdir).items() if kind not in map(_kind, rows)}
-  now = {f'pilots: {run.name} has no result: it failed' for run in runs}  # or has one
-  for row in others.values():
-    row['notes'] = [note for note in row['notes'] if note not in now]
   _write(os.path.join(workdir, f'{PILOTS}.json'), [*others.values(), *rows])
   return chosen, list(dict.fromkeys(note for row in rows for note in row['notes']))
 

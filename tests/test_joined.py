@@ -150,10 +150,10 @@ def test_the_same_data_from_another_path_are_the_same_data(tmp_path):
 def _pilots(top: pathlib.Path, of: str, rate: float = 2e-3) -> None:
   rows = [
     {'objective': name, 'size': 'nano', 'learning_rate': rate, 'clip_norm': None,
-     'learning_rates': [1e-3, 2e-3], 'clip_norms': [], 'of': [of], 'tried': []}
+     'learning_rates': [1e-3, 2e-3], 'clip_norms': [], 'of': [of], 'tried': [], 'notes': []}
     for name in PAIR
   ]  # fmt: skip
-  (top / 'pilots.json').write_text(json.dumps({'pilots': rows, 'notes': []}))
+  (top / 'pilots.json').write_text(json.dumps({'pilots': rows}))
 
 
 @pytest.mark.parametrize('seed', [4, 100])

@@ -131,7 +131,8 @@ def test_compute_is_the_sum_of_all_runs_and_pilots(tmp_path):
   tried = {'train_flops': 1e12, 'tokens_seen': 10, 'wall_seconds': 36, 'cpu_seconds': 72}
   row = {'objective': 'autoregressive', 'size': 'nano', 'learning_rate': 2e-3, 'clip_norm': None}
   row |= {'learning_rates': [1e-3, 2e-3], 'clip_norms': [], 'of': ['seed 9'], 'tried': [tried] * 2}
-  (tmp_path / 'pilots.json').write_text(json.dumps({'pilots': [row], 'notes': []}))
+  row |= {'notes': []}
+  (tmp_path / 'pilots.json').write_text(json.dumps({'pilots': [row]}))
   results = assemble(tmp_path)
   assert results['compute'] == {
     'results': {'runs': 2, 'train_flops': 3e12 + 1, 'tokens_seen': 1200, 'wall_seconds': 5400,

@@ -16,14 +16,17 @@ from runs.errors import UserError
 OBJECTIVES = ('autoregressive', 'masked', 'untrained')
 
 
-def _plan(seeds, *, written='2026-11-01', before=0, rows=OBJECTIVES, **changes) -> dict:
+def _plan(
+  seeds, *, written='2026-11-01', before=0, rows=OBJECTIVES, size='nano', clip=None, **changes
+) -> dict:
+  own = {'learning_rate': None if changes.get('learning_rates') else 2e-3, 'clip_norm': clip}
   return {
-    'rows': [{'objective': name, 'size': None, 'steps': 800 * (name != 'untrained')}
-             for name in rows],
+    'rows': [{'objective': name, 'size': size, 'steps': 800, **own} if name != 'untrained' else
+             {'objective': name, 'size': size, 'steps': 0} | dict.fromkeys(own) for name in rows],
     'replicates': [{'grammar': None, 'seed': seed} for seed in seeds],
     'learning_rates': [], 'clip_norms': [], 'pilot_seeds': [],
     'primary': {'probe': 'linear', 'labels': '100'}, 'command': 'make it', 'notes': ['left out'],
-    'written': written, 'results_before': before,
+    'written': written, 'results_before': before, 'chosen': [],
   } | changes  # fmt: skip
 
 
@@ -155,7 +158,7 @@ def test_a_grid_is_done_when_all_of_it_is_and_pilots_leave_one_point(tmp_path):
     write_run(tmp_path, make_record('untrained', seed, learning_rate=None), f'untrained-{seed}')
   _write(tmp_path, _plan(range(5), pilot_seeds=[100], **grid))
   assert assemble(tmp_path)['plan']['done'] == 5  # The untrained: nothing is chosen yet.
-  _choose(tmp_path, 1e-3)
+  _write(tmp_path, _plan(range(5), pilot_seeds=[100], chosen=_chosen(1e-3, None), **grid))
   assert assemble(tmp_path)['plan']['complete']
   _write(tmp_path, _plan(range(5), **grid))
   found = assemble(tmp_path)['plan']
@@ -164,25 +167,29 @@ def test_a_grid_is_done_when_all_of_it_is_and_pilots_leave_one_point(tmp_path):
   assert assemble(tmp_path)['plan']['complete']
 
 
-def _choose(top: pathlib.Path, rate: float, size: str | None = None) -> None:
-  rows = [
-    {'objective': name, 'size': size or 'nano', 'learning_rate': rate, 'clip_norm': 1.0,
-     'learning_rates': [1e-3, 2e-3], 'clip_norms': [1.0], 'of': ['seed 100'], 'tried': []}
-    for name in OBJECTIVES[:2]
-  ]  # fmt: skip
+def _chosen(rate: float, clip: float | None = 1.0, size: str = 'nano') -> list[dict]:
+  tuning = {'size': size, 'learning_rate': rate, 'clip_norm': clip}
+  return [{'objective': name} | tuning for name in OBJECTIVES[:2]]
+
+
+def _piloted(top: pathlib.Path, chosen: list[dict], **changes) -> None:
+  row = {'learning_rates': [1e-3, 2e-3], 'clip_norms': [1.0], 'of': ['seed 100'], 'tried': []}
+  rows = [row | {'notes': []} | one | changes for one in chosen]
   (top / 'pilots.json').write_text(json.dumps({'pilots': rows}))
 
 
 def test_what_is_done_at_rates_that_pilots_did_not_choose_is_no_part_of_their_plan(tmp_path):
   """First untuned, then by pilots: half of the second is done at the rates of the first."""
   tuned = _plan(
-    range(5), written='2026-11-02', before=15, pilot_seeds=[100], learning_rates=[1e-3, 2e-3]
-  )
-  _write(tmp_path, _plan(range(5)), tuned)
+    range(5), written='2026-11-02', before=15, pilot_seeds=[100], learning_rates=[1e-3, 2e-3],
+    clip=1.0, chosen=_chosen(2e-3),
+  )  # fmt: skip
+  first = _plan(range(5), clip=1.0)
+  first['rows'] = [row | {'learning_rate': row['steps'] and 1e-3 or None} for row in first['rows']]
+  _write(tmp_path, first, tuned)
   same = {'clip_norm': 1.0}
   _runs(tmp_path, range(5), OBJECTIVES[:2], learning_rate=1e-3, **same)
   _runs(tmp_path, range(5), OBJECTIVES[2:])
-  _choose(tmp_path, 2e-3)
   found = assemble(tmp_path)
   assert (found['plan']['runs'], found['plan']['done']) == (25, 15)
   assert found['verdicts'] == [] and '10 planned runs are not done' in found['no_verdicts']
@@ -195,9 +202,7 @@ def test_what_is_done_at_rates_that_pilots_did_not_choose_is_no_part_of_their_pl
   _runs(tmp_path, range(5), OBJECTIVES[1:2], learning_rate=2e-3, **same)
   assert assemble(tmp_path)['plan']['complete']
   # Pilots of another size chose nothing for this one.
-  sized = [{'objective': name, 'size': 'nano', 'steps': 800} for name in OBJECTIVES[:2]]
-  _write(tmp_path, tuned | {'rows': sized})
-  _choose(tmp_path, 2e-3, 'micro')
+  _write(tmp_path, tuned | {'rows': tuned['rows'][:2], 'chosen': _chosen(2e-3, size='micro')})
   assert assemble(tmp_path)['plan']['done'] == 0
 
 
@@ -236,7 +241,8 @@ def _announce(top: pathlib.Path, seeds, names=('masked+ratio=0.5', 'untrained'),
   runs, _ = plan.make(
     'experiments/hierarchy.py', names, seeds, None, [], str(top), '', sizes=changes.get('sizes')
   )
-  announced.write(runs, str(top), **{'sizes': None} | given | changes)
+  changes.pop('sizes', None)
+  announced.write(runs, str(top), **given | changes)
   return json.loads((top / 'plan.json').read_text())['plans']
 
 
@@ -244,10 +250,9 @@ def test_a_plan_may_change_until_the_first_result(tmp_path):
   _announce(tmp_path, [0])
   (one,) = _announce(tmp_path, [0, 1], sizes=['nano', 'micro'])
   assert one['rows'] == [
-    {'objective': 'masked ratio=0.5', 'size': 'nano', 'steps': 1000, 'learning_rate': 5e-3},
-    {'objective': 'untrained', 'size': 'nano', 'steps': 0},
-    {'objective': 'masked ratio=0.5', 'size': 'micro', 'steps': 1000, 'learning_rate': 5e-3},
-    {'objective': 'untrained', 'size': 'micro', 'steps': 0},
+    {'objective': name, 'size': size, 'steps': steps, 'learning_rate': rate, 'clip_norm': None}
+    for size in ('nano', 'micro')
+    for name, steps, rate in (('masked ratio=0.5', 1000, 5e-3), ('untrained', 0, None))
   ]
   assert one['replicates'] == [{'grammar': g, 'seed': s} for g in (0, 1, 2) for s in (0, 1)]
   assert (one['clip_norms'], one['results_before']) == ([1.0], 0)
@@ -263,15 +268,7 @@ def test_what_stands_beside_runs_is_read_however_they_are_named(tmp_path, monkey
   """Its plan, its pilots and its controls: of DIR, DIR/runs, a run, or '.' in any of these."""
   _write(tmp_path, _plan(range(7)))
   _runs(tmp_path, range(5))
-  rows = [
-    {'objective': name, 'size': 'nano', 'learning_rate': 0.002, 'clip_norm': 1.0, 'of': ['seed 9'],
-     'learning_rates': [0.001, 0.002, 0.004], 'clip_norms': [1.0], 'tried': []}
-    for name in OBJECTIVES[:2]
-  ]  # fmt: skip
-  record = make_record('masked', 0)
-  for row in rows:
-    row |= {name: record.get(name) for name in ('size', 'learning_rate', 'clip_norm')}
-  (tmp_path / 'pilots.json').write_text(json.dumps({'pilots': rows}))
+  _piloted(tmp_path, _chosen(2e-3, None))
   (tmp_path / 'controls.json').write_text(json.dumps({'histogram_bits_per_dim': 2.5}))
 
   def said(*dirs):
@@ -351,7 +348,7 @@ def test_what_is_planned_is_of_the_fields_that_tell_comparisons_apart(tmp_path):
   """Equal plans of two comparisons: the runs of the one are none of the other's."""
   a, b, c, d = (tmp_path / name for name in 'abcd')
   for top, seeds, decay in ((a, range(3), 0.0), (b, range(2), 0.1), (c, (2,), 0.1)):
-    _write(top, _plan(range(3)))
+    _write(top, _plan(range(3), clip=1.0))
     _runs(top, seeds, OBJECTIVES[:2], clip_norm=1.0)
     _runs(top, seeds, OBJECTIVES[2:])
     _with_decay(top, decay)
@@ -363,7 +360,7 @@ def test_what_is_planned_is_of_the_fields_that_tell_comparisons_apart(tmp_path):
   assert _by(a, a, b, b / 'runs', c)['complete']
   shutil.copytree(a, tmp_path / 'records')
   assert _by(a, tmp_path / 'records')['complete'] and _by(a, tmp_path / 'records')['runs'] == 9
-  _write(d, _plan(range(3)))  # not begun
+  _write(d, _plan(range(3), clip=1.0))  # not begun
   assert not _by(a, d)['complete'] and _by(a, d)['runs'] == 18
   # One that failed has ended, and is of its own comparison.
   (record,) = c.rglob('*masked*2*/run.json')
@@ -412,7 +409,7 @@ def test_parts_that_tell_the_same_pilots_count_them_once(tmp_path):
     tried = [{'learning_rate': 1e-3, 'clip_norm': 1.0, 'seed': 9, 'loss': 1.0,
               'cpu_seconds': seconds}]  # fmt: skip
     row = {'objective': 'masked', 'size': 'nano', 'learning_rate': 1e-3, 'clip_norm': 1.0,
-           'learning_rates': [1e-3], 'clip_norms': [1.0], 'of': ['seed 9'],
+           'learning_rates': [1e-3], 'clip_norms': [1.0], 'of': ['seed 9'], 'notes': [],
            'tried': tried}  # fmt: skip
     (tmp_path / part / 'pilots.json').write_text(json.dumps({'pilots': [row]}))
   found = finding.find([tmp_path / 'a', tmp_path / 'b'])
@@ -443,9 +440,8 @@ def test_a_plan_names_sizes_as_records_do(tmp_path):
     str(tmp_path), str(tmp_path), sizes=['nano'],
   )  # fmt: skip
   announced.write(
-    made, str(tmp_path), command='c', rates=None, clips=None, pilot_seeds=None, sizes=['nano'],
-    notes=[],
-  )  # fmt: skip
+    made, str(tmp_path), command='c', rates=None, clips=None, pilot_seeds=None, notes=[]
+  )
   (one,) = json.loads((tmp_path / 'plan.json').read_text())['plans']
   assert [row['size'] for row in one['rows']] == ['nano', 'nano, dropout0.1']
   config = made[1].config
@@ -470,7 +466,7 @@ def test_an_unreadable_plan_is_never_replaced(tmp_path):
   (tmp_path / 'plan.json').write_text('{"plans": [')
   with pytest.raises(ReportError, match='plan.json cannot be read'):
     announced.write(
-      [], str(tmp_path), command='c', rates=None, clips=None, pilot_seeds=None, sizes=None, notes=[]
+      [], str(tmp_path), command='c', rates=None, clips=None, pilot_seeds=None, notes=[]
     )
   assert (tmp_path / 'plan.json').read_text() == '{"plans": ['
 
@@ -485,35 +481,18 @@ def test_a_directory_s_pilots_choose_for_its_own_plans_alone(tmp_path):
     own = {'size': size, 'clip_norm': 1.0}
     _runs(tmp_path / part, seeds, OBJECTIVES[:2], learning_rate=rate, **own)
     _runs(tmp_path / part, seeds, OBJECTIVES[2:], **own)
-    plan = _plan(seeds, **grid, written=f'2026-11-0{ord(part) - ord("a") + 1}')
-    if part == 'b':  # Of this one a size was asked.
-      plan['rows'] = [row | {'size': size} for row in plan['rows']]
-    _write(tmp_path / part, plan)
-    _choose(tmp_path / part, rate, size)
+    written = f'2026-11-0{ord(part) - ord("a") + 1}'
+    chosen = _chosen(rate, size=size)
+    _write(
+      tmp_path / part, _plan(seeds, **grid, written=written, size=size, clip=1.0, chosen=chosen)
+    )
   for parts, runs in (('a', 15), ('b', 9), ('ab', 24), ('ba', 24), ('ac', 30)):
     found = assemble(*(tmp_path / part for part in parts))['plan']
     assert (found['runs'], found['done'], found['complete']) == (runs, runs, True), parts
 
 
-def test_a_choice_for_another_size_is_none_for_a_plan_without_sizes(tmp_path):
-  """--pilots=FILE of two sizes, and a comparison of one that nobody named."""
-  plan = _plan(range(5), learning_rates=[1e-3, 2e-3], pilot_seeds=[100])
-  plan['rows'] = [row | {'of_size': 'nano'} for row in plan['rows']]
-  _runs(tmp_path, range(5), OBJECTIVES[:2], learning_rate=1e-3, clip_norm=1.0)
-  _runs(tmp_path, range(5), OBJECTIVES[2:])
-  _write(tmp_path, plan)
-  _choose(tmp_path, 2e-3, 'micro')
-  other = json.loads((tmp_path / 'pilots.json').read_text())['pilots']
-  _choose(tmp_path, 1e-3)
-  rows = json.loads((tmp_path / 'pilots.json').read_text())['pilots']
-  (tmp_path / 'pilots.json').write_text(json.dumps({'pilots': [*rows, *other]}))
-  found = assemble(tmp_path)['plan']
-  assert (found['runs'], found['complete'], found['unchosen']) == (15, True, [])
-
-
-def test_runs_of_another_size_are_not_those_of_a_plan_without_sizes(tmp_path):
+def test_runs_of_another_size_are_not_those_of_a_plan(tmp_path):
   plan = _plan(range(7))
-  plan['rows'] = [row | {'of_size': 'nano'} for row in plan['rows']]
   _runs(tmp_path, range(5), size='nano')
   _runs(tmp_path, (5, 6), size='micro')
   _write(tmp_path, plan)
@@ -527,7 +506,7 @@ def test_what_pilots_chose_for_a_plan_stays_with_it(tmp_path):
     tuned={'masked': (2e-3, None)},
   )  # fmt: skip
   given = {'command': 'c', 'rates': [1e-3, 2e-3], 'clips': None, 'pilot_seeds': [100], 'notes': []}
-  said = announced.write(runs, str(tmp_path), **given, sizes=None)
+  said = announced.write(runs, str(tmp_path), **given)
   announced.choose(said, runs, str(tmp_path))
   (one,) = json.loads((tmp_path / 'plan.json').read_text())['plans']
   clip = runs[0].config.optimizer.clip_norm
@@ -537,18 +516,13 @@ def test_what_pilots_chose_for_a_plan_stays_with_it(tmp_path):
   for run in runs:
     record = make_record(run.objective, run.config.training.seed, clip_norm=clip, size='nano')
     write_run(tmp_path, record | ({'learning_rate': 2e-3} if run.steps else {}), run.name)
-  _choose(tmp_path, 4e-3)
-  assert announced.write(runs, str(tmp_path), **given, sizes=None) == said
+  _piloted(tmp_path, _chosen(4e-3))
+  assert announced.write(runs, str(tmp_path), **given) == said
   (again,) = json.loads((tmp_path / 'plan.json').read_text())['plans']
   assert again == one  # It is the same plan, and keeps its choice.
   assert assemble(tmp_path)['plan']['complete']
-  # An earlier version wrote neither the choice nor the size: the plan is the same, too.
-  rows = [{k: v for k, v in row.items() if k != 'of_size'} for row in one['rows']]
-  old = {k: v for k, v in one.items() if k != 'chosen'} | {'rows': rows}
-  _write(tmp_path, old)
-  announced.write(runs, str(tmp_path), **given, sizes=None)
-  assert json.loads((tmp_path / 'plan.json').read_text())['plans'] == [old]
-  _write(tmp_path / 'b', one)
+  (other,) = one['chosen']
+  _write(tmp_path / 'b', one | {'chosen': [other | {'learning_rate': 1e-3}]})
   found = assemble(tmp_path, tmp_path / 'b')['plan']
   assert len(found['plans']) == 1 and found['runs'] == 6  # Of both choices, 4 of one are there.
 
@@ -567,124 +541,34 @@ def test_a_plan_of_pilots_without_their_choice_says_so(tmp_path):
 @pytest.mark.parametrize('more', [{'learning_rates': [1e-3, 4e-3]}, {'pilot_seeds': [101]}])
 def test_while_later_pilots_run_earlier_ones_choose_nothing_for_them(tmp_path, more):
   """An edge of the grid invites to a second call; until its pilots are done it has no results."""
-  row = {'size': 'nano', 'learning_rate': 1e-3, 'clip_norm': 1.0, 'learning_rates': [1e-3],
-         'clip_norms': [1.0], 'of': ['seed 100'], 'tried': []}  # fmt: skip
-  rows = [row | {'objective': name} for name in OBJECTIVES[:2]]
-  (tmp_path / 'pilots.json').write_text(json.dumps({'pilots': rows}))
   _runs(tmp_path, range(5), learning_rate=1e-3, clip_norm=1.0)
-  first = _plan(range(5), learning_rates=[1e-3], pilot_seeds=[100])
-  chosen = [{name: one[name] for name in ('objective', 'size', 'learning_rate', 'clip_norm')}
-            for one in rows]  # fmt: skip
-  second = first | {'written': '2026-11-02', 'results_before': 15} | more
-  for own in ({}, {'chosen': chosen}):  # as earlier versions and this one write it
-    _write(tmp_path, first | own)
-    assert assemble(tmp_path)['plan']['complete']
-    for more_plans in (
-      (),
-      (first | {'replicates': [], 'chosen': chosen, 'written': '2026-11-03'},),
-    ):
-      _write(tmp_path, first | own, second | {'chosen': []}, *more_plans)
-      found = assemble(tmp_path)
-      assert found['verdicts'] == [] and found['plan']['unchosen'] == sorted(OBJECTIVES[:2])
-    _write(tmp_path, first | own, second | {'chosen': chosen})
-    assert assemble(tmp_path)['plan']['complete']
+  chosen = _chosen(1e-3)
+  first = _plan(range(5), learning_rates=[1e-3], pilot_seeds=[100], clip=1.0, chosen=chosen)
+  _write(tmp_path, first)
+  assert assemble(tmp_path)['plan']['complete']
+  second = first | {'written': '2026-11-02', 'results_before': 15, 'chosen': []} | more
+  for more_plans in ((), (first | {'replicates': [], 'written': '2026-11-03'},)):
+    _write(tmp_path, first, second, *more_plans)
+    found = assemble(tmp_path)
+    assert found['verdicts'] == [] and found['plan']['unchosen'] == sorted(OBJECTIVES[:2])
+  _write(tmp_path, first, second | {'chosen': chosen})
+  assert assemble(tmp_path)['plan']['complete']
 
 
 def test_runs_at_what_the_config_says_are_no_others(tmp_path):
   """A grid first, then the config's own rate: what the grid trained is not that."""
-  rows = _plan([0])['rows']
-  of_config = {'learning_rate': 2e-3, 'clip_norm': 1.0}
-  own = [row | (of_config if row['steps'] else {}) for row in rows]
   _runs(tmp_path, range(5), learning_rate=1e-3, clip_norm=1.0)
-  first = _plan(range(5), learning_rates=[1e-3])
-  second = _plan(range(5), written='2026-11-02', before=15) | {'rows': own}
+  first = _plan(range(5), learning_rates=[1e-3], clip=1.0)
+  second = _plan(range(5), written='2026-11-02', before=15, clip=1.0)
   _write(tmp_path, first, second)
   found = assemble(tmp_path)
   assert found['verdicts'] == [] and found['plan']['done'] == 15 and found['plan']['runs'] == 25
   # The same where pilots chose the rate, and no grid has clip norms.
-  tuning = {'learning_rate': 1e-3, 'clip_norm': 0.5}
-  chosen = [{'objective': name, 'size': 'nano'} | tuning for name in OBJECTIVES[:2]]
-  piloted = _plan(range(5), learning_rates=[1e-3], pilot_seeds=[9], chosen=chosen) | {'rows': own}
-  _write(tmp_path, piloted)
+  grid = {'learning_rates': [1e-3], 'pilot_seeds': [9], 'chosen': _chosen(1e-3, 0.5)}
+  _write(tmp_path, _plan(range(5), **grid, clip=1.0))
   assert assemble(tmp_path)['plan']['complete']  # at the config's 1.0, which was not searched
-  other = [row | {'clip_norm': 0.5} for row in own]
-  _write(tmp_path, piloted | {'rows': other})
+  _write(tmp_path, _plan(range(5), **grid, clip=0.5))
   assert not assemble(tmp_path)['plan']['complete']
-
-
-def test_a_record_without_a_clip_norm_has_that_of_its_config(tmp_path):
-  """One run is one point of a grid; what an earlier version's record lacks its config says."""
-  _write(tmp_path, _plan([0], rows=OBJECTIVES[:1], clip_norms=[0.5, 1.0]))
-  _runs(tmp_path, [0], OBJECTIVES[:1], clip_norm=None)
-  assert assemble(tmp_path)['plan']['done'] == 0
-  _with_decay(tmp_path, 0.0, clip_norm=0.5, learning_rate=1e-3)
-  assert assemble(tmp_path)['plan']['done'] == 1
-
-
-def test_a_run_that_two_versions_planned_is_one(tmp_path):
-  rows = _plan([0])['rows']
-  of_config = {'learning_rate': 2e-3, 'clip_norm': 1.0, 'of_size': 'nano'}
-  own = [row | (of_config if row['steps'] else {}) for row in rows]
-  _write(tmp_path, _plan(range(5)), _plan(range(6), written='2026-11-02') | {'rows': own})
-  _runs(tmp_path, range(6), learning_rate=2e-3, clip_norm=1.0)
-  found = assemble(tmp_path)['plan']
-  assert (found['runs'], found['rows'], found['complete']) == (18, 3, True)
-
-
-@pytest.mark.parametrize('parts', ['ab', 'ba'])
-def test_parts_that_two_versions_wrote_keep_what_either_says(tmp_path, parts):
-  """The one says which rates its runs have, the other nothing: runs at others are none of them."""
-  rows = _plan([0])['rows']
-  own = [row | ({'learning_rate': 2e-3, 'clip_norm': 1.0} if row['steps'] else {}) for row in rows]
-  _write(tmp_path / parts[0], _plan(range(2)) | {'rows': own})
-  _write(tmp_path / parts[1], _plan(range(2), written='2026-11-02'))
-  _runs(tmp_path / 'a', range(2), learning_rate=1e-3, clip_norm=1.0)
-  found = planned.state(finding.find([tmp_path / part for part in parts]))
-  assert (found['runs'], found['done'], found['complete']) == (6, 2, False)
-
-
-@pytest.mark.parametrize(
-  'more', [{'learning_rates': [1e-3, 2e-3, 4e-3]}, {'pilot_seeds': [100, 101]}, {'clip_norms': []}]
-)
-def test_of_several_plans_of_an_earlier_version_pilots_choose_for_their_own(tmp_path, more):
-  _choose(tmp_path, 1e-3)
-  path = tmp_path / 'pilots.json'
-  path.write_text(path.read_text().replace('"clip_norms": [1.0]', '"clip_norms": [0.5, 1.0]'))
-  _runs(tmp_path, range(5), learning_rate=1e-3, clip_norm=1.0)
-  first = _plan(range(5), learning_rates=[1e-3, 2e-3], clip_norms=[0.5, 1.0], pilot_seeds=[100])
-  _write(tmp_path, first)
-  assert assemble(tmp_path)['plan']['complete']
-  _write(tmp_path, first, first | more | {'written': '2026-11-02', 'results_before': 15})
-  found = assemble(tmp_path)
-  assert found['plan']['unchosen'] == sorted(OBJECTIVES[:2]) and not found['verdicts']
-  run = plan.PlannedRun('', str(tmp_path), tiny.config('masked'), [])
-  announced.write(
-    [run], str(tmp_path), command='c', rates=[8e-3], clips=None, pilot_seeds=[100], sizes=None,
-    notes=[],
-  )  # fmt: skip
-  plans = json.loads((tmp_path / 'plan.json').read_text())['plans']
-  assert [len(one['chosen']) for one in plans] == [2, 0, 0]
-
-
-def test_what_chose_for_an_earlier_version_is_kept_when_a_plan_is_added(tmp_path):
-  _choose(tmp_path, 1e-3)
-  _runs(tmp_path, range(5), learning_rate=1e-3, clip_norm=1.0)
-  old = _plan(range(5), learning_rates=[1e-3, 2e-3], pilot_seeds=[100, 101])
-  _write(tmp_path, old)
-  assert assemble(tmp_path)['plan']['complete']  # though of its pilots one seed is told
-  made = tiny.config('masked')
-  run = plan.PlannedRun('', str(tmp_path), made, [])
-  announced.write(
-    [run], str(tmp_path), command='c', rates=[4e-3], clips=None, pilot_seeds=[100], sizes=None,
-    notes=[],
-  )  # fmt: skip
-  first, second = json.loads((tmp_path / 'plan.json').read_text())['plans']
-  assert [row['learning_rate'] for row in first['chosen']] == [1e-3, 1e-3]
-  assert second['chosen'] == []
-  found = assemble(tmp_path)['plan']
-  assert not found['complete'] and found['unchosen'] == ['masked']
-  _choose(tmp_path, 4e-3)  # What they are is in the plans.
-  assert assemble(tmp_path)['plan'] == found
 
 
 def test_a_plan_that_is_gone_is_not_written_over(tmp_path, monkeypatch):
@@ -710,23 +594,27 @@ def test_a_plan_that_is_gone_is_not_written_over(tmp_path, monkeypatch):
       assemble(tmp_path)
 
 
-def test_rows_of_an_earlier_version_are_those_of_a_later_plan(tmp_path):
-  """Sizes are in its runs; rows that were not to have all seeds are counted apart."""
+def test_rows_that_were_not_to_have_all_seeds_are_counted_apart(tmp_path):
   _runs(tmp_path, range(5))
-  sized = [row | {'of_size': 'nano'} for row in _plan([0])['rows']]
-  later = _plan(range(7), written='2026-11-02', before=15) | {'rows': sized}
-  _write(tmp_path, _plan(range(5)), later)
+  _write(tmp_path, _plan(range(5)), _plan(range(7), written='2026-11-02', before=15))
   text = _said(assemble(tmp_path))
   assert 'planned: 7 seeds × 3 rows, 21 runs; done: 15 runs; complete: 5 seeds × 3 rows' in text
   assert '2 seeds were added later than the first plan' in text
-  named = [row | {'size': 'nano'} for row in _plan([0])['rows']]
-  _write(tmp_path, _plan(range(5)), _plan([5, 6], written='2026-11-02') | {'rows': named})
-  assert '2 seeds were added later than the first plan' in _said(assemble(tmp_path))
-  micro = _plan(range(3), rows=OBJECTIVES[:1], written='2026-11-02')
-  micro['rows'] = [row | {'size': 'micro'} for row in micro['rows']]
+  micro = _plan(range(3), rows=OBJECTIVES[:1], written='2026-11-02', size='micro')
   _write(tmp_path, _plan(range(5)), micro)
   _runs(tmp_path / 'more', range(2), OBJECTIVES[:1], size='micro')
   assert (
     'planned: 5 seeds × 3 rows and 3 seeds × 1 rows, 18 runs; done: 17 runs; complete: 5 seeds × '
     '3 rows and 2 seeds × 1 rows'
   ) in _said(assemble(tmp_path))
+
+
+@pytest.mark.parametrize('lacking', ['chosen', 'size', 'learning_rate', 'clip_norm'])
+def test_a_plan_that_does_not_say_all_of_it_is_refused(tmp_path, lacking):
+  """As earlier versions wrote it: which runs it means would be a guess."""
+  _runs(tmp_path, range(5))
+  whole = _plan(range(5))
+  rows = [{name: row[name] for name in row if name != lacking} for row in whole['rows']]
+  _write(tmp_path, {name: whole[name] for name in whole if name != lacking} | {'rows': rows})
+  with pytest.raises(ReportError, match='plan.json cannot be read, .* or of an earlier version'):
+    assemble(tmp_path)

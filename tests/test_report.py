@@ -358,7 +358,7 @@ def test_nothing_finished_or_no_directory_is_one_clear_line(tmp_path):
     ('pilots.json', '{"pilots": [{"objective": "masked"}]}'), ('pilots.json', '{"pilots": [1]}'),
     ('pilots.json', json.dumps({'pilots': [dict.fromkeys(comparison_files._OF_PILOTS)]})),
     ('pilots.json', json.dumps({'pilots': [dict.fromkeys(comparison_files._OF_PILOTS, [{}])]})),
-    ('pilots.json', '{"pilots": [], "notes": 3}'), ('controls.json', '{"of": 5}'),
+    ('controls.json', '{"of": 5}'),
     ('controls.json', '{"raw_by_seed": {"0": 5}}'),
     ('controls.json', '{"raw": {"linear": 5}}'),
     ('controls.json', '{"pca": {"linear": {"100": 5}}}'),
