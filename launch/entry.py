@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 import math
 import os
 import re
+import select
 import signal
 import sys
 import types
+from typing import TextIO
 
 from absl import app, flags, logging
 
@@ -80,6 +82,15 @@ def numbers(name: str, texts: Sequence[str], kind: type) -> list:
   if not values or len(set(values)) != len(values):
     raise UserError(f'--{name} must name each value once, at least one: {",".join(texts)}')
   return values
+
+
+def _is_closed(stream: TextIO | None) -> bool:
+  """Whether nobody reads any longer what is written there."""
+  if stream is None:
+    return False
+  poll = select.poll()
+  poll.register(stream.fileno(), 0)
+  return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _distributed() -> types.ModuleType | None:
@@ -174,7 +185,8 @@ def run(
       logging.set_verbosity(logging.WARNING)
     try:
       code = main(argv, overrides) if takes_config else main(argv)
-      sys.stdout.flush()
+      if sys.stdout is not None:  # closed by whoever started this
+        sys.stdout.flush()
       _finish()
       return code
     except Preempted as stop:
@@ -185,7 +197,7 @@ def run(
     except Exception as error:
       if (distributed := _distributed()) and distributed.active():
         _give_up(error)
-      if isinstance(error, BrokenPipeError) and error.filename is None:  # as with `| head`
+      if isinstance(error, BrokenPipeError) and _is_closed(sys.stdout):  # as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to flush
         sys.exit(128 + signal.SIGPIPE)
       if isinstance(error, NotSaved):

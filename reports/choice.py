@@ -51,9 +51,11 @@ def key_of(config: Mapping) -> tuple[str, str | None, Any, int] | None:
     name = ' '.join(filter(None, (config['objective']['name'], config.get('variant'))))
     size = config.get('size') or config['model']['preset']
     grammar = grammar_of({'settings_of_data': config['data']})
-    return name, size, grammar, config['training']['seed']
+    found = name, size, grammar, config['training']['seed']
   except (KeyError, TypeError, AttributeError):
     return None
+  kinds = (str, str, int | str | None, int)
+  return found if all(map(isinstance, found, kinds)) else None
 
 
 def replicate_order(kind: Replicate) -> tuple:
@@ -202,7 +204,7 @@ def add_pilots(runs: Sequence[dict], pilots: Sequence[Mapping]) -> list[str]:
 
   Args:
     runs: records.
-    pilots: rows of pilots.json, as `runs.pilots` writes them.
+    pilots: rows of pilots.json, as `comparison_files.joined` gives them.
 
   Returns:
     Notes: a line where a pilot has the seed of a result.
@@ -210,7 +212,7 @@ def add_pilots(runs: Sequence[dict], pilots: Sequence[Mapping]) -> list[str]:
   for run in runs:
     for row in pilots:
       own = run | {'objective': run.get('objective_of_plan', run['objective'])}
-      if all(row.get(name) == own.get(name) for name in ('objective', 'size', *GRID)):
+      if all(row.get(name) == own.get(name) for name in ('comparison', 'objective', 'size', *GRID)):
         run |= {f'{name}_grid': row[f'{name}s'] for name in GRID}
         count = math.prod(len(row[f'{n}s']) for n in GRID)
         count = max(count, len({tuning_of(one) for one in row.get('tried', ())}))

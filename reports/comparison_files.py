@@ -26,6 +26,7 @@ _OF_A_PLAN |= {'command': str, 'notes': list, 'written': str, 'results_before': 
 _OF_A_CHOICE = {'objective': str, 'size': str, **dict.fromkeys(_TUNING, float | int | None)}
 _OF_A_ROW = {**_OF_A_CHOICE, 'steps': int}
 _OF_PILOTS = {**_OF_A_CHOICE, **_LISTS, 'of': list, 'tried': list, 'notes': list}
+_KIND = ('objective', 'size', 'comparison')
 _OF_A_PILOT = ('learning_rate', 'clip_norm', 'loss', *compute.SPENT)  # numbers, or not known
 _BITS = ('histogram_bits_per_dim', 'uniform_bits_per_dim')
 _WHY = ': it is damaged, or of an earlier version'
@@ -42,7 +43,7 @@ class Written:
     measured: whether there is any, also of other data.
     width: of its PCA and random ReLU features; None where it is not known.
     raw: the raw input with the labels of every seed, as records of runs as far as that goes.
-    pilots: the rows of pilots.json.
+    pilots: the rows of every pilots.json; `workdir` is where each was found.
     notes: one line for everything the reader of the report should know about the reading.
   """
 
@@ -58,7 +59,9 @@ class Written:
 def read_comparison(path: pathlib.Path, found: Written, controls: dict) -> None:
   """What a comparison wrote in its directory."""
   _read_plans(path / PLAN, found)
-  _read_pilots(path / f'{PILOTS}.json', found)
+  if os.path.lexists(path / f'{PILOTS}.json'):
+    rows = pilots_in(path / f'{PILOTS}.json')
+    found.pilots += [row | {'workdir': str(path)} for row in rows]
   _read_controls(path / 'controls.json', controls)
 
 
@@ -70,7 +73,7 @@ def same_plan(one: Mapping[str, Any], other: Mapping[str, Any], names: Iterable[
 def plans_of(path: str | os.PathLike) -> list[dict]:
   """The plans in a plan.json, the earliest first; ReportError where they cannot be read."""
   plans = reading.read_json(path).get('plans')
-  parts = {'rows': _OF_A_ROW, 'replicates': {'grammar': object, 'seed': int}}
+  parts = {'rows': _OF_A_ROW, 'replicates': {'grammar': int | str | None, 'seed': int}}
   parts['chosen'] = _OF_A_CHOICE
   whole = _are_rows(plans, _OF_A_PLAN) and all(
     _are_rows(plan[name], of) for plan in plans for name, of in parts.items()
@@ -81,7 +84,7 @@ def plans_of(path: str | os.PathLike) -> list[dict]:
 
 
 def _read_plans(path: pathlib.Path, found: Written) -> None:
-  for plan in plans_of(path) if path.exists() else ():
+  for plan in plans_of(path) if os.path.lexists(path) else ():
     plan = {**plan, 'workdir': str(path.parent)}
     if plan not in found.plans:
       found.plans.append(plan)
@@ -101,36 +104,38 @@ def pilots_in(path: str | os.PathLike) -> list[dict]:
   return rows
 
 
-def _read_pilots(path: pathlib.Path, found: Written) -> None:
-  """What pilots chose, row by row; parts of a comparison have the same, or a note says that they
-  have not."""
-  for row in pilots_in(path) if path.exists() else ():
-    same = [
-      other
-      for other in found.pilots
-      if all(other.get(name) == row.get(name) for name in ('objective', 'size'))
-    ]
-    if any(other.get(key) != row.get(key) for other in same for key in _TUNING):
-      told = (
-        f'{path} chose otherwise for {row["objective"]} than an earlier {path.name}: its runs are '
-        'not of one tuning'
+def joined(rows: Iterable[Mapping[str, Any]]) -> tuple[list[dict], list[str]]:
+  """What pilots chose in all directories, each choice and each pilot once, and notes.
+
+  Parts of a comparison have the same, or a note says that they have not.
+  """
+  made: list[dict] = []
+  notes: list[str] = []
+  for row in rows:
+    kind = [row.get(name) for name in _KIND]
+    same = [one for one in made if [one.get(name) for name in _KIND] == kind]
+    if any(other[key] != row[key] for other in same for key in _TUNING):
+      path = os.path.join(row['workdir'], f'{PILOTS}.json')
+      notes.append(
+        f'{path} chose otherwise for {row["objective"]} than an earlier {PILOTS}.json: its runs '
+        'are not of one tuning'
       )
-      found.notes += [told] * (told not in found.notes)
     # The same pilots may be told with another time.
     known = [_pilot(one) for other in same for one in other['tried']]
     fresh = [one for one in row['tried'] if _pilot(one) not in known]
-    alike = [other for other in same if all(other.get(key) == row.get(key) for key in _TUNING)]
+    alike = [other for other in same if all(other[key] == row[key] for key in _TUNING)]
     if alike:
       alike[0]['tried'] += fresh
       for name in ('of', 'learning_rates', 'clip_norms'):
         alike[0][name] = sorted({*alike[0][name], *row[name]})
     else:
-      found.pilots.append(row | {'tried': fresh})
-    found.notes += [note for note in row['notes'] if note not in found.notes]
+      made.append({**row, 'tried': fresh})
+    notes += row['notes']
+  return made, list(dict.fromkeys(notes))
 
 
 def _read_controls(path: pathlib.Path, found: dict[pathlib.Path, dict]) -> None:
-  if not path.exists() or path.resolve() in map(pathlib.Path.resolve, found):
+  if not os.path.lexists(path) or path.resolve() in map(pathlib.Path.resolve, found):
     return
   try:
     controls = reading.plain(json.loads(path.read_text()))
@@ -146,7 +151,9 @@ def _read_controls(path: pathlib.Path, found: dict[pathlib.Path, dict]) -> None:
     isinstance(cells, dict) and all(isinstance(cell, dict) for cell in cells.values())
     for cells in [*by_seed.values(), *linear]
   )
-  whole = whole and all(isinstance(controls.get(name), float | int | None) for name in _BITS)
+  guess = (controls.get('majority') or {}).get('accuracy') if whole else None
+  numbers = [guess, *(controls.get(name) for name in _BITS if whole)]
+  whole = whole and _are(numbers, float | int | None)
   seeds = list(by_seed)
   if not whole or not all(seed.isascii() and seed.isdecimal() for seed in seeds):
     raise ReportError(f'{path} cannot be read: it is not what a comparison writes')
@@ -201,4 +208,4 @@ def _is_tuning(row: Mapping[str, Any]) -> bool:
 
 
 def _pilot(tried: Mapping) -> tuple:
-  return tuple(tried.get(name) for name in ('learning_rate', 'clip_norm', 'seed', 'grammar'))
+  return tuple(tried.get(name) for name in (*_TUNING, 'seed', 'loss', 'train_flops'))

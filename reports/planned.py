@@ -7,17 +7,35 @@ every run of every plan is finished, or failed of itself (who was killed goes on
 preliminary and has no verdict; what only a later plan has is said.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import itertools
-from typing import Any
+from typing import Any, NamedTuple
 
-from reports import choice, comparison_files, finding
+from reports import choice, comparison_files, finding, summary
 from reports.comparison_files import PLANNED
 
-# Objective, size, grammar, seed, rate, clip norm (None: nothing is trained) and comparison
-# (`finding.tell_apart`).
-Key = tuple[str, str | None, Any, int, float | str | None, float | str | None, int | None]
 _NOT_CHOSEN = ('to be chosen',) * 2  # No run is at it.
+
+
+class Key(NamedTuple):
+  """What one run is; where nothing is trained, no steps, and rate and clip norm are None."""
+
+  objective: str
+  size: str | None
+  grammar: Any
+  seed: int
+  steps: int
+  rate: float | str | None
+  clip: float | str | None
+  comparison: int | None  # `apart.tell`
+
+  @property
+  def replicate(self) -> tuple[Any, int]:
+    return self.grammar, self.seed
+
+  @property
+  def row(self) -> tuple:
+    return self.objective, self.size, self.comparison
 
 
 def state(found: finding.Found) -> dict[str, Any] | None:
@@ -35,35 +53,37 @@ def state(found: finding.Found) -> dict[str, Any] | None:
   if not plans:
     return None
   keys = list(dict.fromkeys(key for one in plans for key in _keys(one)))
-  done = _matched(keys, map(_of_record, found.runs))
-  failed = _matched(keys, filter(None, map(_of_config, found.failed))) - done
+  done = set(keys).intersection(map(_of_record, found.runs))
+  failed = set(keys).intersection(itertools.chain(*map(_of_config, found.failed))) - done
   open_ = [key for key in keys if key not in done | failed]
-  replicates = {key[2:4] for key in keys}
+  replicates = {key.replicate for key in keys}
   of_row: dict[tuple, set] = {}
   for key in keys:
-    of_row.setdefault(_row(key), set()).add(key[2:4])
+    of_row.setdefault(key.row, set()).add(key.replicate)
   groups: dict[frozenset, set] = {}
   for row, own in of_row.items():
     groups.setdefault(frozenset(own), set()).add(row)
-  added, known = [], dict.fromkeys(_parts(plans[0]), frozenset())
+  added = []
+  known: dict[int | None, dict[str, frozenset]] = {}
   for one in plans:
-    more = {name: part - known[name] for name, part in _parts(one).items()}
+    own, of = _parts(one), one.get('comparison')
+    more = {name: part - known[of][name] for name, part in own.items()} if of in known else {}
     if any(more.values()):
       told = {name: one[name] for name in ('results_before', 'written')}
       added.append({name: len(part) for name, part in more.items()} | told)
-      known = {name: known[name] | part for name, part in more.items()}
+    known[of] = {name: part | known.get(of, own)[name] for name, part in own.items()}
   return {
     'plans': plans, 'rows': len(of_row), 'runs': len(keys),
     'done': len(done), 'failed': len(failed), 'replicates': len(replicates),
-    'whole': len(replicates - {key[2:4] for key in open_}),
+    'whole': len(replicates - {key.replicate for key in open_}),
     'groups': [
       {'rows': len(rows), 'replicates': len(own),
-       'whole': len(own - {key[2:4] for key in open_ if _row(key) in rows})}
+       'whole': len(own - {key.replicate for key in open_ if key.row in rows})}
       for own, rows in sorted(groups.items(), key=lambda group: -len(group[0]) * len(group[1]))
     ],
     'unit': 'grammars and seeds' if any(g is not None for g, _ in replicates) else 'seeds',
-    'complete': not open_, 'added': added[1:],
-    'unchosen': sorted({key[0] for key in keys if _NOT_CHOSEN[0] in key[4:6]}),
+    'complete': not open_, 'added': added,
+    'unchosen': sorted({k.objective for k in keys if _NOT_CHOSEN[0] in (k.rate, k.clip)}),
   }  # fmt: skip
 
 
@@ -111,7 +131,13 @@ def lines(plan: Mapping[str, Any] | None) -> list[str]:
 
 def withheld(plan: Mapping[str, Any] | None) -> str | None:
   """Why there must be no verdict yet, or None."""
-  if plan is None or plan['complete']:
+  if plan is None:
+    return None
+  declared = {tuple(map(one['primary'].get, ('probe', 'labels'))) for one in plan['plans']}
+  if other := declared - {summary.PRIMARY}:
+    told, own = (' probe at labels '.join(map(str, one)) for one in (min(other), summary.PRIMARY))
+    return f'the plan declares the {told} as primary measure, this version tests the {own}'
+  if plan['complete']:
     return None
   return f'preliminary, {plan["runs"] - plan["done"] - plan["failed"]} planned runs are not done'
 
@@ -144,7 +170,7 @@ def _replicates(plan: Mapping) -> list[tuple[Any, int]]:
 
 def _parts(plan: Mapping) -> dict[str, frozenset]:
   """What may be added to a plan."""
-  tuning = (tuple(plan[name]) for name in ('learning_rates', 'clip_norms', 'pilot_seeds'))
+  tuning = (tuple(sorted(plan[n])) for n in ('learning_rates', 'clip_norms', 'pilot_seeds'))
   return {
     'replicates': frozenset(_replicates(plan)),
     'rows': frozenset((row['objective'], row['size']) for row in plan['rows']),
@@ -167,28 +193,24 @@ def _keys(plan: Mapping) -> Iterator[Key]:
         for one in chosen or [_NOT_CHOSEN]
       ]
     for tuning in tunings:
-      yield (row['objective'], row['size'], *replicate, *tuning, plan.get('comparison'))
-
-
-def _row(key: Key) -> tuple:
-  return (*key[:2], key[6])
-
-
-def _matched(keys: Sequence[Key], found: Iterable[Key]) -> set[Key]:
-  """The planned runs that are among `found`; of what trains nothing no rate counts."""
-  runs = {one for run in found for one in (run, (*run[:4], None, None, run[6]))}
-  return runs.intersection(keys)
+      kind = (row['objective'], row['size'], *replicate, row['steps'])
+      yield Key(*kind, *tuning, plan.get('comparison'))
 
 
 def _of_record(run: Mapping) -> Key:
-  name = run.get('objective_of_plan', run['objective'])
-  kind = (name, run.get('size'), *choice.replicate(run))
-  return (*kind, *choice.tuning_of(run), run.get('comparison'))
+  steps = run.get('steps') or 0
+  kind = (run.get('objective_of_plan', run['objective']), run.get('size'), *choice.replicate(run))
+  tuning = choice.tuning_of(run) if steps else (None, None)
+  return Key(*kind, steps, *tuning, run.get('comparison'))
 
 
-def _of_config(config: Mapping) -> Key | None:
-  """Of a run without a record, by its config.json; None where that is damaged."""
+def _of_config(config: Mapping) -> list[Key]:
+  """Of a run without a record, by its config.json, which does not say whether it would train; none
+  where that is damaged."""
   key, optimizer = choice.key_of(config), config.get('optimizer')
   if key is None or not isinstance(optimizer, Mapping):
-    return None
-  return (*key, *choice.tuning_of(optimizer), config.get('comparison'))
+    return []
+  tried = (config['training'].get('steps'), *choice.tuning_of(optimizer)), (0, None, None)
+  if not all(isinstance(value, float | int | None) for value in tried[0]):
+    return []
+  return [Key(*key, *one, config.get('comparison')) for one in tried]

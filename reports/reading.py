@@ -17,6 +17,21 @@ import numpy as np
 
 SCHEMA = 1
 CODES = ('exact', 'upper_bound', 'estimate', 'none')
+# Fields of a record that are more than shown.
+_KINDS = {'objective': str, 'seed': int, 'size': str, 'variant': str, 'dataset': str, 'code': str}
+_KINDS |= dict.fromkeys(
+  ('bits_per_dim', 'bits_per_dim_stderr', 'train_bits_per_dim', 'token_accuracy', 'learning_rate')
+  + ('clip_norm', 'input_scale', 'parameters', 'parameters_backbone', 'train_flops', 'epochs')
+  + ('flops_per_step', 'steps', 'tokens_seen', 'tokens_scored', 'clipped_fraction')
+  + ('wall_seconds', 'alphabet', 'dims', 'classes', 'evaluation_draws'),
+  float | int,
+)
+_KINDS |= dict.fromkeys(
+  ('terms', 'test_loss', 'masked_cross_entropy', 'also', 'truth', 'normaliser', 'probes')
+  + ('probes_by_level', 'latents', 'probes_failed', 'settings', 'settings_of_results')
+  + ('settings_of_data', 'majority', 'validation', 'init_from', 'at_best', 'versions'),
+  dict,
+)
 HASHES = ('data_hash', 'probe_data_hash')  # of a run's data, and of those it is probed on
 AT_BEST = ' at best'  # behind the name of a probe that failed at the best checkpoint
 # In reasons that say nothing of the run, where state.json does not tell.
@@ -70,6 +85,14 @@ def fault(record: Any) -> str | None:
     return f'run.json lacks {", ".join(missing)}'
   if record['code'] not in CODES:
     return f'run.json has the unknown code {record["code"]!r}'
+  for name, kind in _KINDS.items():
+    if record.get(name) is not None and not isinstance(record[name], kind):
+      return f'run.json has the {name} {json.dumps(record[name])[:40]}'
+  if not all(
+    isinstance(cells, dict) and all(isinstance(cell, dict) for cell in cells.values())
+    for cells in (record.get('probes') or {}).values()
+  ):
+    return 'run.json has a probe without numbers of labels'
   if record['code'] == 'none' and record.get('bits_per_dim') is not None:
     return 'run.json gives bits per dimension although its code is none'
   return None

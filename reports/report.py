@@ -6,7 +6,7 @@ import os
 import pathlib
 from typing import Any
 
-from reports import finding, page, pictures, predictions, reading, records, results, tidy
+from reports import apart, finding, page, pictures, predictions, reading, records, results, tidy
 from reports.errors import ReportError
 
 
@@ -36,7 +36,7 @@ def build(
     ReportError: nothing to report, data that do not belong in one table, or `out` not writable.
   """
   found = finding.find(dirs)
-  finding.tell_apart(found, by)
+  apart.tell(found, by)
   curves = reading.read_curves(found.runs)
   made = results.assemble(found, curves, command=command, failures=failures, notes=notes)
   pngs, marks = pictures.draw(made, curves, pathlib.Path(out) / 'report')

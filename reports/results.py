@@ -20,6 +20,7 @@ from typing import Any
 from reports import (
   certificates,
   choice,
+  comparison_files,
   compute,
   differences,
   equal_flops,
@@ -78,7 +79,8 @@ def assemble(
   if not found.runs:
     raise ReportError(f'no finished run ({len(failures)} failed, {len(unfinished)} not finished)')
   _refuse_mixtures(found.runs)
-  notes = [*notes, *found.notes, *choice.add_pilots(found.runs, found.pilots)]
+  pilots, of_pilots = comparison_files.joined(found.pilots)
+  notes = [*notes, *found.notes, *of_pilots, *choice.add_pilots(found.runs, pilots)]
   notes += choice.select(found.runs, found.begun)
   histogram = found.controls.get('histogram_bits_per_dim')
   curves = reading.read_curves(found.runs) if curves is None else curves
@@ -103,7 +105,7 @@ def assemble(
   return reading.plain({
     'schema': reading.SCHEMA, 'formula': FORMULA, **common,
     'command': command or planned.command(plan),
-    'plan': plan, 'compute': compute.total(runs, found.pilots),
+    'plan': plan, 'compute': compute.total(runs, pilots),
     'primary': {'probe': probe, 'labels': labels, 'measure': 'accuracy'},
     'runs': runs, 'controls': _controls(found.controls, chosen),
     'summary': entries, 'no_verdicts': untested,

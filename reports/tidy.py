@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from probes.measures import Measure, at, headline
-from reports import choice, finding
+from reports import choice, comparison_files, finding
 from reports.comparison_files import RAW_CONTROLS
 from reports.errors import ReportError
 
@@ -70,7 +70,7 @@ def load_results(dirs: Iterable[str | os.PathLike]) -> pd.DataFrame:
   found = finding.find(folders)
   if not found.runs:
     files += [path / 'results.csv' for path in folders if (path / 'results.csv').is_file()]
-  choice.add_pilots(found.runs, found.pilots)
+  choice.add_pilots(found.runs, comparison_files.joined(found.pilots)[0])
   choice.select(found.runs, found.begun)
   frames = [read_csv(path) for path in files]
   frames.append(tidy(found.runs, found.controls if found.runs else {}))

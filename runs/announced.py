@@ -46,7 +46,7 @@ def write(
   path = os.path.join(workdir, PLAN)
   pattern = os.path.join(glob.escape(workdir), 'runs', '*', 'run.json')
   before = len(glob.glob(pattern))
-  earlier = comparison_files.plans_of(path) if before and os.path.exists(path) else []
+  earlier = comparison_files.plans_of(path) if before and os.path.lexists(path) else []
   grids = {'learning_rates': list(rates or ()), 'clip_norms': list(clips or ())}
   made: dict[str, Any] = {
     'rows': list({run.kind: _row(run, grids) for run in runs}.values()),

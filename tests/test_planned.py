@@ -8,7 +8,7 @@ import pytest
 from records import assemble, make_record, render, write_run
 import tiny
 
-from reports import choice, finding, planned, terminal
+from reports import apart, choice, comparison_files, finding, planned, results, terminal
 from reports.errors import ReportError
 from runs import announced, plan
 from runs.errors import UserError
@@ -325,6 +325,7 @@ def _with_decay(top: pathlib.Path, decay: float, **optimizer) -> None:
     config = tiny.config('masked', f'--config.training.seed={own["seed"]}').to_dict()
     config['objective']['name'] = own['objective']
     config['optimizer'] |= {'weight_decay': decay, **optimizer}
+    config['training']['steps'] = own['steps']
     record.with_name('config.json').write_text(
       json.dumps({'config': config, 'size': own['size']}, default=list)
     )
@@ -337,10 +338,9 @@ def _fail(record: pathlib.Path) -> None:
 
 def _by(*tops: pathlib.Path, fields=('optimizer.weight_decay',)) -> dict:
   found = finding.find(tops)
-  finding.tell_apart(found, fields)
+  apart.tell(found, fields)
   state = planned.state(found)
   assert not any('workdir' in one for one in state['plans'])
-  assert planned.withheld(state) is None or not state['complete']
   return state
 
 
@@ -412,8 +412,11 @@ def test_parts_that_tell_the_same_pilots_count_them_once(tmp_path):
            'learning_rates': [1e-3], 'clip_norms': [1.0], 'of': ['seed 9'], 'notes': [],
            'tried': tried}  # fmt: skip
     (tmp_path / part / 'pilots.json').write_text(json.dumps({'pilots': [row]}))
-  found = finding.find([tmp_path / 'a', tmp_path / 'b'])
-  assert [len(row['tried']) for row in found.pilots] == [1]
+
+  def told(*parts):
+    return comparison_files.joined(finding.find(tmp_path / part for part in parts).pilots)[0]
+
+  assert [len(row['tried']) for row in told('a', 'b')] == [1]
   # What chose alike is one choice, of the seeds and rates of all.
   other = row | {
     'of': ['seed 3'],
@@ -422,15 +425,14 @@ def test_parts_that_tell_the_same_pilots_count_them_once(tmp_path):
   }
   (tmp_path / 'b' / 'pilots.json').write_text(json.dumps({'pilots': [other]}))
   for parts in ('ab', 'ba'):
-    (one,) = finding.find([tmp_path / part for part in parts]).pilots
+    (one,) = told(*parts)
     assert (one['of'], one['learning_rates']) == (['seed 3', 'seed 9'], [1e-3, 4e-3])
     assert sorted(pilot['seed'] for pilot in one['tried']) == [3, 9]
   # A part that chose otherwise keeps its choice, and its pilots count once too.
   row |= {'learning_rate': 2e-3}
   (tmp_path / 'b' / 'pilots.json').write_text(json.dumps({'pilots': [row]}))
-  found = finding.find([tmp_path / 'a', tmp_path / 'b'])
-  assert [one['learning_rate'] for one in found.pilots] == [1e-3, 2e-3]
-  assert sum(len(one['tried']) for one in found.pilots) == 1
+  assert [one['learning_rate'] for one in told('a', 'b')] == [1e-3, 2e-3]
+  assert sum(len(one['tried']) for one in told('a', 'b')) == 1
 
 
 def test_a_plan_names_sizes_as_records_do(tmp_path):
@@ -446,6 +448,7 @@ def test_a_plan_names_sizes_as_records_do(tmp_path):
   assert [row['size'] for row in one['rows']] == ['nano', 'nano, dropout0.1']
   config = made[1].config
   record = {'objective': f'autoregressive {config.variant}', 'size': 'nano, dropout0.1', 'seed': 0}
+  record['steps'] = config.training.steps
   record |= {name: config.optimizer[name] for name in choice.GRID}
   found = finding.Found(plans=[one], runs=[record])
   assert planned.state(found)['done'] == 1
@@ -618,3 +621,126 @@ def test_a_plan_that_does_not_say_all_of_it_is_refused(tmp_path, lacking):
   _write(tmp_path, {name: whole[name] for name in whole if name != lacking} | {'rows': rows})
   with pytest.raises(ReportError, match='plan.json cannot be read, .* or of an earlier version'):
     assemble(tmp_path)
+
+
+def _report(*tops: pathlib.Path, fields=('optimizer.weight_decay',)) -> dict:
+  found = finding.find(tops)
+  apart.tell(found, fields)
+  return results.assemble(found)
+
+
+def test_runs_without_a_plan_are_of_the_comparison_whose_values_they_have(tmp_path):
+  """Those of another weight decay are no seeds that the plan still lacks, finished or failed."""
+  a, b = tmp_path / 'a', tmp_path / 'b'
+  _write(a, _plan(range(7), rows=OBJECTIVES[:2]))
+  for top, seeds, decay in ((a, range(5), 0.0), (b, (5, 6), 0.1)):
+    _runs(top, seeds, OBJECTIVES[:2])
+    _with_decay(top, decay)
+  for tops in ((a, b), (b, a)):
+    assert _report(*tops)['no_verdicts'] == 'preliminary, 4 planned runs are not done'
+  _fail(next(b.rglob('masked-5*/run.json')))
+  assert (_by(a, b)['done'], _by(a, b)['failed']) == (10, 0)
+  # Of the same they are.
+  _with_decay(b, 0.0)
+  assert _by(a, b)['done'] == 13
+  # Also of a kind that no planned run is of yet.
+  for record in a.rglob('masked-*/run.json'):
+    record.unlink()
+  assert _by(a, b)['done'] == 8
+
+
+def test_runs_of_another_length_are_not_those_of_a_plan(tmp_path):
+  """800 updates of one objective against 400 of the other are no comparison that was planned."""
+  _write(tmp_path, _plan(range(5), rows=OBJECTIVES[:2]))
+  _runs(tmp_path, range(5), OBJECTIVES[:1])
+  _runs(tmp_path, range(5), OBJECTIVES[1:2], steps=400)
+  assert assemble(tmp_path)['no_verdicts'] == 'preliminary, 5 planned runs are not done'
+  for record in tmp_path.rglob('masked-*/run.json'):
+    own = json.loads(record.read_text())
+    config = tiny.config('masked', f'--config.training.seed={own["seed"]}').to_dict()
+    config['training']['steps'] = 400
+    config['optimizer'] |= {'learning_rate': own['learning_rate'], 'clip_norm': None}
+    said = json.dumps({'config': config, 'size': own['size']}, default=list)
+    record.with_name('config.json').write_text(said)
+    _fail(record)
+  assert assemble(tmp_path)['plan']['failed'] == 0
+  for config in tmp_path.rglob('masked-*/config.json'):
+    config.write_text(config.read_text().replace('"steps": 400', '"steps": 800'))
+  assert assemble(tmp_path)['plan']['failed'] == 5
+
+
+def test_pilots_chose_for_their_own_comparison_alone(tmp_path):
+  """Another one, of another weight decay at the same rate, is untuned; all pilots were paid for."""
+  a, b = tmp_path / 'a', tmp_path / 'b'
+  grid = {'learning_rates': [1e-3, 2e-3], 'pilot_seeds': [100]}
+  tried = [
+    {'learning_rate': rate, 'clip_norm': 1.0, 'seed': 100, 'loss': rate, 'train_flops': 1e12}
+    for rate in grid['learning_rates']
+  ]
+  rows = {'rows': OBJECTIVES[:2], 'clip': 1.0}
+  _write(a, _plan(range(5), **grid, **rows, chosen=_chosen(1e-3)))
+  _piloted(a, _chosen(1e-3), tried=tried)
+  single = _plan(range(5), **rows)
+  single['rows'] = [row | {'learning_rate': 1e-3} for row in single['rows']]
+  _write(b, single)
+  for top, decay in ((a, 0.0), (b, 0.1)):
+    _runs(top, range(5), OBJECTIVES[:2], learning_rate=1e-3, clip_norm=1.0)
+    _with_decay(top, decay)
+  for tops in ((a, b), (b, a)):
+    found = _report(*tops)
+    assert found['plan']['complete'] and found['plan']['added'] == []
+    tuned = {run['objective'] for run in found['runs'] if run.get('pilots_of')}
+    assert tuned == {f'{name} weight_decay=0.0' for name in OBJECTIVES[:2]}
+  # With pilots of its own, which chose otherwise, both have theirs.
+  _write(b, _plan(range(5), **grid, **rows, chosen=_chosen(2e-3)))
+  _piloted(b, _chosen(2e-3), tried=[one | {'loss': -one['loss']} for one in tried])
+  shutil.rmtree(b / 'runs')
+  _runs(b, range(5), OBJECTIVES[:2], learning_rate=2e-3, clip_norm=1.0)
+  _with_decay(b, 0.1)
+  found = _report(a, b)
+  assert all(run['pilots_of'] == ['seed 100'] for run in found['runs'])
+  assert found['compute']['pilots'] | {'runs': 8, 'train_flops': 8e12} == found['compute']['pilots']
+  assert not any('chose otherwise' in note for note in found['notes'])
+
+
+def test_what_was_added_is_added_to_a_comparison(tmp_path):
+  """Another one with more seeds is none; nor is the same grid in another order."""
+  for top, seeds, decay in ((tmp_path / 'a', range(2), 0.0), (tmp_path / 'b', range(3), 0.1)):
+    _write(top, _plan(seeds, rows=OBJECTIVES[:2]))
+    _runs(top, seeds, OBJECTIVES[:2])
+    _with_decay(top, decay)
+  state = _by(tmp_path / 'a', tmp_path / 'b')
+  assert state['complete'] and state['runs'] == 10 and state['added'] == []
+  first = _plan(range(2), learning_rates=[1e-3, 2e-3])
+  turned = first | {'learning_rates': [2e-3, 1e-3], 'written': '2026-11-02', 'results_before': 4}
+  found = planned.state(finding.Found(plans=[first, turned]))
+  assert len(found['plans']) == 2 and found['added'] == []
+
+
+def test_another_primary_measure_than_the_plan_declares_is_no_verdict(tmp_path):
+  _write(tmp_path, _plan(range(5), primary={'probe': 'linear', 'labels': '250'}))
+  _runs(tmp_path, range(5))
+  found = assemble(tmp_path)
+  assert found['plan']['complete'] and found['verdicts'] == []
+  assert 'declares the linear probe at labels 250' in found['no_verdicts']
+
+
+@pytest.mark.parametrize('name', ['plan.json', 'pilots.json', 'controls.json'])
+def test_a_link_to_a_file_that_is_gone_is_no_way_out(tmp_path, name):
+  _runs(tmp_path, range(5))
+  (tmp_path / name).symlink_to(tmp_path / 'gone.json')
+  with pytest.raises(ReportError, match=f'{name} cannot be read'):
+    assemble(tmp_path)
+
+
+def test_a_section_tells_nothing_apart_and_every_plan_of_a_directory_varies_its_grid(tmp_path):
+  rates = {'learning_rates': [1e-3, 2e-3]}
+  for part, rate in (('a', 1e-3), ('b', 2e-3)):
+    later = _plan(range(2), rows=OBJECTIVES[:1], written='2026-11-02', **rates)
+    _write(tmp_path / part, _plan([0], rows=OBJECTIVES[:1]), later)
+    _runs(tmp_path / part, range(2), OBJECTIVES[:1], learning_rate=rate)
+    _with_decay(tmp_path / part, 0.1, learning_rate=rate)
+  state = _by(tmp_path / 'a', tmp_path / 'b', fields=('optimizer.learning_rate',))
+  assert state['complete'] and state['runs'] == 4
+  with pytest.raises(ReportError, match='--by=training is a section of the config'):
+    _by(tmp_path / 'a', fields=('training',))

@@ -17,12 +17,12 @@ def comparison(tmp_path, monkeypatch) -> pathlib.Path:
   """Two seeds of every objective, a plan of three: one run failed, one of the others is begun."""
   monkeypatch.setattr(pictures, 'draw', lambda *_: ({}, {}))
   top = write_comparison(tmp_path / 'top', seeds=2)
-  (row,) = [{'rows': [{'objective': 'masked', 'size': 'nano', 'steps': 8, 'learning_rate': None,
-                       'clip_norm': None}],
+  (row,) = [{'rows': [{'objective': 'masked', 'size': 'nano', 'steps': 800,
+                       'learning_rate': 2e-3, 'clip_norm': None}],
              'replicates': [{'grammar': None, 'seed': seed} for seed in range(4)],
-             'learning_rates': [], 'clip_norms': [], 'pilot_seeds': [7], 'primary': {},
-             'command': 'c', 'notes': [], 'written': '2026', 'results_before': 0,
-             'chosen': []}]  # fmt: skip
+             'learning_rates': [], 'clip_norms': [], 'pilot_seeds': [7],
+             'primary': {'probe': 'linear', 'labels': '100'}, 'command': 'c', 'notes': [],
+             'written': '2026', 'results_before': 0, 'chosen': []}]  # fmt: skip
   (top / 'plan.json').write_text(json.dumps({'plans': [row]}))
   for seed, state in ((2, 'failed'), (3, 'running')):
     run = top / 'runs' / f'masked-seed{seed}'
@@ -33,7 +33,8 @@ def comparison(tmp_path, monkeypatch) -> pathlib.Path:
       'data': {},
       'model': {'preset': 'nano'},
     }
-    config |= {'training': {'seed': seed}, 'optimizer': {'learning_rate': 1e-3, 'clip_norm': 1.0}}
+    config['training'] = {'seed': seed, 'steps': 800}
+    config['optimizer'] = {'learning_rate': 2e-3, 'clip_norm': None}
     (run / 'config.json').write_text(json.dumps({'config': config}))
     (run / 'state.json').write_text(json.dumps({'state': state}))
   for run in (top / 'runs').glob('*'):
