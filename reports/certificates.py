@@ -48,7 +48,8 @@ def _kind(config: Mapping) -> str:
   trains = {name: config.get(name) for name in ('objective', 'model', 'optimizer', 'training')}
   left = {'optimizer': _TUNING, 'training': ('seed',)}
   for section, names in left.items():
-    trains[section] = {k: v for k, v in (trains[section] or {}).items() if k not in names}
+    own = trains[section] if isinstance(trains[section], Mapping) else {}
+    trains[section] = {k: v for k, v in own.items() if k not in names}
   return json.dumps(trains | {'data': at(config, ('data', 'name'))}, sort_keys=True)
 
 

@@ -52,10 +52,11 @@ def key_of(config: Mapping) -> tuple[str, str | None, Any, int] | None:
     size = config.get('size') or config['model']['preset']
     grammar = grammar_of({'settings_of_data': config['data']})
     found = name, size, grammar, config['training']['seed']
+    tried = config['training'].get('steps'), *tuning_of(config.get('optimizer') or {})
   except (KeyError, TypeError, AttributeError):
     return None
-  kinds = (str, str, int | str | None, int)
-  return found if all(map(isinstance, found, kinds)) else None
+  kinds = (str, str, int | str | None, int, *[float | int | None] * len(tried))
+  return found if all(map(isinstance, (*found, *tried), kinds)) else None
 
 
 def replicate_order(kind: Replicate) -> tuple:

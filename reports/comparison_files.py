@@ -72,13 +72,14 @@ def same_plan(one: Mapping[str, Any], other: Mapping[str, Any], names: Iterable[
 
 def plans_of(path: str | os.PathLike) -> list[dict]:
   """The plans in a plan.json, the earliest first; ReportError where they cannot be read."""
-  plans = reading.read_json(path).get('plans')
+  plans = reading.plain(reading.read_json(path).get('plans'))
   parts = {'rows': _OF_A_ROW, 'replicates': {'grammar': int | str | None, 'seed': int}}
   parts['chosen'] = _OF_A_CHOICE
   whole = _are_rows(plans, _OF_A_PLAN) and all(
     _are_rows(plan[name], of) for plan in plans for name, of in parts.items()
   )
-  if not plans or not whole or not all(map(_is_tuning, plans)):
+  whole = whole and all(map(_is_tuning, plans)) and bool(plans)
+  if not whole or not all(_are([*plan['primary'].values()], str) for plan in plans):
     raise ReportError(f'{path} cannot be read, and it says whether there may be a verdict{_WHY}')
   return plans
 
@@ -93,7 +94,7 @@ def _read_plans(path: pathlib.Path, found: Written) -> None:
 
 def pilots_in(path: str | os.PathLike) -> list[dict]:
   """The rows of a pilots.json; ReportError where they cannot be read."""
-  rows = reading.read_json(path).get(PILOTS)
+  rows = reading.plain(reading.read_json(path).get(PILOTS))
   whole = _are_rows(rows, _OF_PILOTS) and all(
     _are_rows(row['tried'], {})
     and _are([one.get(name) for one in row['tried'] for name in _OF_A_PILOT], float | int | None)
@@ -142,18 +143,15 @@ def _read_controls(path: pathlib.Path, found: dict[pathlib.Path, dict]) -> None:
   except (OSError, ValueError) as error:
     raise ReportError(f'{path} cannot be read: {error}') from error
   whole = isinstance(controls, dict) and all(
-    isinstance(controls.get(name) or {}, dict) for name in _OF_CONTROLS
+    isinstance(controls.get(name), dict | None) for name in _OF_CONTROLS
   )
   whole = whole and isinstance((controls.get('of') or {}).get('data_hash', []), list)
   by_seed = (controls.get('raw_by_seed') or {}) if whole else {}
-  linear = [(controls.get(name) or {}).get('linear') or {} for name in RAW_CONTROLS if whole]
-  whole = whole and all(
-    isinstance(cells, dict) and all(isinstance(cell, dict) for cell in cells.values())
-    for cells in [*by_seed.values(), *linear]
-  )
-  guess = (controls.get('majority') or {}).get('accuracy') if whole else None
-  numbers = [guess, *(controls.get(name) for name in _BITS if whole)]
-  whole = whole and _are(numbers, float | int | None)
+  raw = [controls.get(name) or {} for name in RAW_CONTROLS if whole]
+  whole = whole and all(map(reading.are_probes, [by_seed, *raw]))
+  if whole and controls.get('majority'):
+    whole = isinstance(controls['majority'].get('accuracy'), float | int)
+  whole = whole and reading.are_numbers(map(controls.get, _BITS))
   seeds = list(by_seed)
   if not whole or not all(seed.isascii() and seed.isdecimal() for seed in seeds):
     raise ReportError(f'{path} cannot be read: it is not what a comparison writes')

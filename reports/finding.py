@@ -11,7 +11,7 @@ import os
 import pathlib
 from typing import Any
 
-from reports import comparison_files, reading
+from reports import choice, comparison_files, reading
 from reports.comparison_files import PILOTS, PLAN
 from reports.errors import ReportError
 
@@ -115,6 +115,7 @@ def _read_run(path: pathlib.Path, found: Found) -> None:
   log = next((str(log) for log in logs if log.exists()), str(path))
   found.unfinished.append({'name': path.name, 'log': log, 'reason': reason})
   config = reading.config_of(path)
+  config = config if choice.key_of(config) else {}  # damaged
   if config:
     config |= {'workdir': str(path), 'size': reading.read_json(path / 'config.json').get('size')}
     found.failed += [config] * reading.failed_of_itself(path)

@@ -51,7 +51,7 @@ def text(results: Mapping) -> str:
 
 
 def _sentence(line: str) -> str:
-  return f'{line[0].upper()}{line[1:]}.'
+  return f'{line[:1].upper()}{line[1:]}.'
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

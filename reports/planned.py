@@ -207,10 +207,8 @@ def _of_record(run: Mapping) -> Key:
 def _of_config(config: Mapping) -> list[Key]:
   """Of a run without a record, by its config.json, which does not say whether it would train; none
   where that is damaged."""
-  key, optimizer = choice.key_of(config), config.get('optimizer')
-  if key is None or not isinstance(optimizer, Mapping):
+  key = choice.key_of(config)
+  if key is None or not config.get('optimizer'):
     return []
-  tried = (config['training'].get('steps'), *choice.tuning_of(optimizer)), (0, None, None)
-  if not all(isinstance(value, float | int | None) for value in tried[0]):
-    return []
+  tried = (config['training'].get('steps'), *choice.tuning_of(config['optimizer'])), (0, None, None)
   return [Key(*key, *one, config.get('comparison')) for one in tried]

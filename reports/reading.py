@@ -88,14 +88,34 @@ def fault(record: Any) -> str | None:
   for name, kind in _KINDS.items():
     if record.get(name) is not None and not isinstance(record[name], kind):
       return f'run.json has the {name} {json.dumps(record[name])[:40]}'
-  if not all(
-    isinstance(cells, dict) and all(isinstance(cell, dict) for cell in cells.values())
-    for cells in (record.get('probes') or {}).values()
-  ):
-    return 'run.json has a probe without numbers of labels'
+  if not are_numbers((record.get('validation') or {}).values()):
+    return 'run.json has a validation that is no number'
+  if not are_probes(record.get('probes') or {}):
+    return 'run.json has probes that are not accuracies by numbers of labels'
   if record['code'] == 'none' and record.get('bits_per_dim') is not None:
     return 'run.json gives bits per dimension although its code is none'
   return None
+
+
+def are_numbers(values: Iterable[Any]) -> bool:
+  """Whether all of them are; None, which is not known, counts."""
+  return all(isinstance(value, float | int | None) for value in values)
+
+
+def are_probes(probes: Any) -> bool:
+  """Whether it is {probe: {number of labels: {'accuracy', 'draws', …}}}."""
+  found = probes.values() if isinstance(probes, dict) else [None]
+  return all(
+    isinstance(cells, dict)
+    and all(
+      isinstance(cell, dict)
+      and are_numbers([cell.get('accuracy')])
+      and isinstance(cell.get('draws') or [], list)
+      and are_numbers(cell.get('draws') or ())
+      for cell in cells.values()
+    )
+    for cells in found
+  )
 
 
 def failed_of_itself(workdir: str | os.PathLike) -> bool:

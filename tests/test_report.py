@@ -23,6 +23,7 @@ from records import (
   write_run,
 )
 from scipy import optimize, stats
+import tiny
 
 from reports import (
   canvas,
@@ -378,6 +379,47 @@ def test_nothing_finished_or_no_directory_is_one_clear_line(tmp_path):
 
 
 # Reading.
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    {'seed': [1]}, {'learning_rate': [1e-3]}, {'steps': {}}, {'validation': -1.5},
+    {'validation': {'loss': [1.0]}}, {'parameters_backbone': [1]}, {'wall_seconds': 'x'},
+    {'probes': {'linear': 3}}, {'probes': {'linear': {'100': [1]}}},
+    {'probes': {'linear': {'100': {'accuracy': {}}}}}, {'settings_of_data': [1]},
+  ],
+)  # fmt: skip
+def test_a_record_of_odd_kinds_is_named_and_costs_no_other(tmp_path, change):
+  write_run(tmp_path, make_record('masked', 0))
+  record = make_record('masked', 1)
+  (write_run(tmp_path, record) / 'run.json').write_text(json.dumps(record | change))
+  found = assemble(tmp_path)
+  assert [run['seed'] for run in found['runs']] == [0]
+  assert next(iter(change)) in found['unfinished'][0]['reason']
+
+
+@pytest.mark.parametrize(
+  'change', [{'optimizer': 'x'}, {'training': -1.5}, {'training': {'seed': [None]}}]
+)
+def test_a_config_of_odd_kinds_is_of_no_run(tmp_path, change):
+  path = write_run(tmp_path, make_record('masked', 0))
+  write_run(tmp_path, make_record('masked', 1))
+  config = tiny.config('masked').to_dict() | change
+  (path / 'config.json').write_text(json.dumps({'config': config}, default=list))
+  assert len(assemble(tmp_path)['runs']) == 2
+  (path / 'run.json').unlink()
+  assert len(assemble(tmp_path)['runs']) == 1
+
+
+def test_a_program_without_a_stdout_ends_as_any_other():
+  root = pathlib.Path(__file__).parents[1]
+  kept = root / 'experiments' / 'results' / 'hierarchy_objectives' / 'results.json'
+  done = subprocess.run(
+    f'"{sys.executable}" -m launch.report "{kept}" >&-', shell=True, cwd=root, text=True,
+    stderr=subprocess.PIPE,
+  )  # fmt: skip
+  assert (done.returncode, done.stderr) == (0, '')
 
 
 def test_reading_stops_at_a_run_and_survives_a_resumed_curve(tmp_path):
