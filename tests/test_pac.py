@@ -302,7 +302,8 @@ def test_tunings_that_failed_are_paid_for(tmp_path):
   def begin(name, rate, clip=1.0, finished=True, width=64, objective='masked', seed=0):
     (tmp_path / name).mkdir()
     settings = {
-      'objective': {'name': objective}, 'model': {'preset': '', 'width': width}, 'data': {'name': 'digits'},
+      'objective': {'name': objective}, 'data': {'name': 'digits'},
+      'model': {'preset': '', 'width': width},
       'optimizer': {'learning_rate': rate, 'clip_norm': clip, 'weight_decay': 0.01},
       'training': {'seed': seed, 'steps': 8},
     }  # fmt: skip
